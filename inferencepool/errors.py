@@ -1,0 +1,118 @@
+"""
+Every error this library raises, as one tree.
+
+::
+
+    InferencePoolError
+    ├── InvalidDocumentError      a manifest or file is not what the API allows      (also ValueError)
+    ├── InvalidSelectorError      a label selector cannot be read                    (also ValueError)
+    ├── InvalidMetricsError       metrics hold an impossible value or cannot be read (also ValueError)
+    ├── ConfigurationError        a strategy, weight, profile or option is wrong     (also ValueError)
+    ├── StrategyError             a user's strategy broke its contract during a pick (500)
+    ├── MissingExtraError         an optional dependency is not installed            (also ImportError)
+    └── NoEndpointsError          nothing to pick from                               (503)
+        └── EndpointsFilteredError    there were candidates; the filters kept none   (429)
+
+`http_status` is what an edge should answer with; `dropped_reason` is the value of the response header
+``x-llm-d-request-dropped-reason`` of the Endpoint Picker Protocol, or None where it defines none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import attrs
+
+__all__ = [
+    "ConfigurationError",
+    "EndpointsFilteredError",
+    "InferencePoolError",
+    "InvalidDocumentError",
+    "InvalidMetricsError",
+    "InvalidSelectorError",
+    "Issue",
+    "MissingExtraError",
+    "NoEndpointsError",
+    "StrategyError",
+]
+
+
+class InferencePoolError(Exception):
+    """Root of all errors of this library."""
+
+    http_status: ClassVar[int] = 500
+    dropped_reason: ClassVar[str | None] = None
+
+
+@attrs.frozen
+class Issue:
+    """
+    One thing that is wrong in a document.
+
+    Attributes:
+        field: Path from the document's root, such as ``spec.targetPorts[1].number``; empty for the document itself.
+        reason: What is wrong and what is allowed, without the path.
+        value: The offending value; `MISSING` where the field is absent.
+    """
+
+    field: str
+    reason: str
+    value: Any = None
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.reason}" if self.field else self.reason
+
+
+class InvalidDocumentError(InferencePoolError, ValueError):
+    """
+    Raised when a document is not what its API allows; carries everything that is wrong with it.
+
+    Attributes:
+        source: What was read, such as ``InferencePool default/llama``; empty when unknown.
+        issues: All problems found, in document order; never empty.
+    """
+
+    http_status: ClassVar[int] = 400
+
+    def __init__(self, issues: Iterable[Issue], source: str = "") -> None:
+        self.issues = tuple(issues)
+        self.source = source
+        lead = f"{source}: " if source else ""
+        super().__init__("\n".join(f"{lead}{issue}" for issue in self.issues))
+
+
+class InvalidSelectorError(InferencePoolError, ValueError):
+    """Raised when a label selector cannot be read; the message shows the text and where it stops making sense."""
+
+    http_status: ClassVar[int] = 400
+
+
+class InvalidMetricsError(InferencePoolError, ValueError):
+    """Raised when metrics hold a value that cannot be (NaN, negative, above 1) or a metrics page cannot be read."""
+
+
+class ConfigurationError(InferencePoolError, ValueError):
+    """Raised when a strategy, weight, profile or option is wrong; the message names it, its value and what is allowed."""
+
+
+class StrategyError(InferencePoolError):
+    """Raised when a strategy broke its contract during a pick: a wrong number of scores, NaN, or no candidate."""
+
+
+class MissingExtraError(InferencePoolError, ImportError):
+    """Raised when an optional dependency is missing; the message says which extra to install."""
+
+
+class NoEndpointsError(InferencePoolError):
+    """Raised when there is nothing to pick from: an empty pool, or a subset hint that matches no ready endpoint."""
+
+    http_status: ClassVar[int] = 503
+    dropped_reason: ClassVar[str | None] = "rejected-no-endpoints"
+
+
+class EndpointsFilteredError(NoEndpointsError):
+    """Raised when there were candidates and the profile's filters kept none of them."""
+
+    http_status: ClassVar[int] = 429
+    dropped_reason: ClassVar[str | None] = "rejected-saturated"

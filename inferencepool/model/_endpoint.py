@@ -1,0 +1,55 @@
+"""One address that serves requests: a pod's IP with one of the pool's target ports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+__all__ = ["Endpoint", "join_host_port"]
+
+
+def join_host_port(address: str, port: int) -> str:
+    """Join an IP *address* and a *port* the way URLs do: IPv6 goes into brackets."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+@attrs.frozen(kw_only=True)
+class Endpoint:
+    """
+    One address that serves requests; a pod of a pool with two target ports has two of them.
+
+    Attributes:
+        namespace: The pod's namespace.
+        pod_name: The pod's name.
+        address: The pod's IP address, IPv6 without brackets.
+        port: The port number, 1 to 65535.
+        rank: Index of the port in the pool's ``spec.targetPorts`` (not among the pod's active ports).
+        labels: The pod's labels.
+        node_address: IP address of the node that the pod runs on.
+        pod_uid: The pod's UID; tells a pod from a later one of the same name.
+        id: ``<namespace>/<pod>-rank-<rank>``.
+        destination: ``ip:port``, IPv6 in brackets: the value of ``x-gateway-destination-endpoint``.
+    """
+
+    namespace: str
+    pod_name: str
+    address: str
+    port: int
+    rank: int = 0
+    labels: Mapping[str, str] = attrs.field(factory=dict, hash=False)
+    node_address: str | None = None
+    pod_uid: str = ""
+    id: str = attrs.field(init=False, repr=False, eq=False)
+    destination: str = attrs.field(init=False, repr=False, eq=False)
+
+    @id.default
+    def _id(self) -> str:
+        return f"{self.namespace}/{self.pod_name}-rank-{self.rank}"
+
+    @destination.default
+    def _destination(self) -> str:
+        return join_host_port(self.address, self.port)
+
+    def __str__(self) -> str:
+        return f"{self.id} ({self.destination})"

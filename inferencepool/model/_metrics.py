@@ -1,0 +1,105 @@
+"""What a model server said about its own load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import isfinite
+from typing import Any
+
+import attrs
+
+from inferencepool.errors import InvalidMetricsError
+
+__all__ = ["EndpointMetrics"]
+
+
+def _refuse(name: str, value: object, allowed: str) -> None:
+    message = f"metrics field {name}: {value!r} is not {allowed}"
+    raise InvalidMetricsError(message)
+
+
+def _check_count(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if type(value) is not int or value < 0:
+        _refuse(attribute.name, value, "a whole number of 0 or more")
+
+
+def _check_optional_count(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None:
+        _check_count(instance, attribute, value)
+
+
+def _check_fraction(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    # `not 0 <= value <= 1` also refuses NaN, for which every comparison is false.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        _refuse(attribute.name, value, "a number from 0 to 1")
+
+
+def _check_names(_: object, attribute: attrs.Attribute[Any], value: frozenset[Any]) -> None:
+    for name in value:
+        if not isinstance(name, str):
+            _refuse(attribute.name, name, "a string")
+
+
+def _check_time(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        _refuse(attribute.name, value, "a finite number of seconds")
+
+
+def _to_names(value: object) -> object:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        message = f"metrics field active_models or waiting_models: {value!r} is not a list of names"
+        raise InvalidMetricsError(message)
+    return frozenset(value)
+
+
+@attrs.frozen(kw_only=True)
+class EndpointMetrics:
+    """
+    The load of one endpoint as its model server reported it.
+
+    Attributes:
+        waiting_queue_size: Requests that wait to be scheduled by the engine.
+        running_requests: Requests that the engine works on.
+        kv_cache_usage: Used share of the KV cache, 0 to 1.
+        active_models: LoRA adapters that run at least one request.
+        waiting_models: LoRA adapters with requests that wait.
+        max_active_models: How many LoRA adapters fit at a time; 0 when the server reports none.
+        cache_block_size: Tokens in one block of the KV cache.
+        cache_num_blocks: Blocks in the KV cache.
+        observed_at: When the observation *began*, in seconds of the registry's clock; a pick made before that moment
+            is taken to be part of what was observed. None stands for the moment at which the registry is told.
+
+    Raises:
+        InvalidMetricsError: A field holds a value that cannot be; the message names the field and what is allowed.
+    """
+
+    waiting_queue_size: int = attrs.field(default=0, validator=_check_count)
+    running_requests: int = attrs.field(default=0, validator=_check_count)
+    kv_cache_usage: float = attrs.field(default=0.0, validator=_check_fraction)
+    active_models: frozenset[str] = attrs.field(default=frozenset(), converter=_to_names, validator=_check_names)
+    waiting_models: frozenset[str] = attrs.field(default=frozenset(), converter=_to_names, validator=_check_names)
+    max_active_models: int = attrs.field(default=0, validator=_check_count)
+    cache_block_size: int | None = attrs.field(default=None, validator=_check_optional_count)
+    cache_num_blocks: int | None = attrs.field(default=None, validator=_check_optional_count)
+    observed_at: float | None = attrs.field(default=None, validator=_check_time)
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> EndpointMetrics:
+        """
+        Build metrics from a mapping of field names to values.
+
+        Raises:
+            InvalidMetricsError: A name is no field of metrics, or a value cannot be.
+        """
+        allowed = [field.name for field in attrs.fields(cls)]
+        for name in document:
+            if name not in allowed:
+                message = f"unknown metrics field {name!r}; allowed: {', '.join(allowed)}"
+                raise InvalidMetricsError(message)
+        return cls(**document)
+
+    def has_room(self) -> bool:
+        """Tell whether one more LoRA adapter fits: active and waiting ones together are below the maximum."""
+        return len(self.active_models) + len(self.waiting_models) < self.max_active_models

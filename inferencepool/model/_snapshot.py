@@ -1,0 +1,212 @@
+"""The fleet at one moment: who exists, and how loaded they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from operator import itemgetter
+from typing import Any, TypeVar, final, overload
+
+import attrs
+
+from inferencepool.model._endpoint import Endpoint
+from inferencepool.model._endpoint_set import EndpointSet, to_endpoint_set, to_slots
+from inferencepool.model._metrics import EndpointMetrics
+
+__all__ = ["Candidate", "Candidates", "Fleet", "Snapshot"]
+
+_T = TypeVar("_T")
+
+
+@final
+@attrs.frozen(eq=False, slots=False)
+class Fleet:
+    """
+    Who exists. The same object serves all snapshots until an endpoint comes, goes or changes.
+
+    Attributes:
+        endpoints: Endpoint by slot; None in a slot that is free.
+        births: Number by slot that tells one occupant of a slot from the next; an endpoint keeps its own for life.
+        members: The set of all endpoints.
+    """
+
+    endpoints: tuple[Endpoint | None, ...] = ()
+    births: tuple[int, ...] = ()
+    members: EndpointSet = 0
+
+    @cached_property
+    def slots(self) -> Sequence[int]:
+        """The slots in use, ascending."""
+        if self.members == (1 << len(self.endpoints)) - 1:
+            return range(len(self.endpoints))
+        return tuple(to_slots(self.members))
+
+    @cached_property
+    def by_destination(self) -> Mapping[str, EndpointSet]:
+        """``ip:port`` (IPv6 in brackets) and bare ``ip`` to the endpoints there."""
+        found: dict[str, list[int]] = {}
+        for slot in self.slots:
+            endpoint = self.at(slot)
+            found.setdefault(endpoint.destination, []).append(slot)
+            found.setdefault(endpoint.address, []).append(slot)
+        return {text: to_endpoint_set(slots) for text, slots in found.items()}
+
+    @cached_property
+    def by_id(self) -> Mapping[str, int]:
+        """Endpoint id to slot."""
+        return {self.at(slot).id: slot for slot in self.slots}
+
+    def at(self, slot: int) -> Endpoint:
+        """
+        Look up the endpoint in *slot*.
+
+        Raises:
+            LookupError: The slot is free.
+        """
+        endpoint = self.endpoints[slot]
+        if endpoint is None:
+            message = f"slot {slot} is free"
+            raise LookupError(message)
+        return endpoint
+
+    def __len__(self) -> int:
+        return self.members.bit_count()
+
+    def __repr__(self) -> str:
+        return f"<Fleet of {len(self)}>"
+
+
+@final
+@attrs.frozen(eq=False, slots=False, kw_only=True)
+class Snapshot:
+    """
+    The fleet and its load at one moment. Nothing it holds changes afterwards.
+
+    All columns are indexed by slot; free slots hold meaningless values.
+
+    Attributes:
+        generation: Grows by one with every snapshot that differs from the one before.
+        fleet: Who exists.
+        metrics: The latest metrics.
+        waiting_queue_size: Column of `EndpointMetrics.waiting_queue_size`.
+        running_requests: Column of `EndpointMetrics.running_requests`.
+        kv_cache_usage: Column of `EndpointMetrics.kv_cache_usage`.
+        observed_at: When the observation behind the metrics began; minus infinity where there is none.
+        lora_active: LoRA adapter to the endpoints that run it.
+        lora_waiting: LoRA adapter to the endpoints where it waits.
+        lora_room: The endpoints that have room for one more LoRA adapter.
+    """
+
+    generation: int = 0
+    fleet: Fleet = attrs.field(factory=Fleet)
+    metrics: Sequence[EndpointMetrics] = ()
+    waiting_queue_size: Sequence[int] = ()
+    running_requests: Sequence[int] = ()
+    kv_cache_usage: Sequence[float] = ()
+    observed_at: Sequence[float] = ()
+    lora_active: Mapping[str, EndpointSet] = attrs.field(factory=dict)
+    lora_waiting: Mapping[str, EndpointSet] = attrs.field(factory=dict)
+    lora_room: EndpointSet = 0
+
+    @cached_property
+    def _candidates(self) -> dict[int, Candidate]:
+        return {}
+
+    def candidate(self, slot: int) -> Candidate:
+        """Give the endpoint in *slot* together with its metrics; the same object each time."""
+        candidate = self._candidates.get(slot)
+        if candidate is None:
+            candidate = Candidate(slot, self.fleet.at(slot), self.metrics[slot])
+            self._candidates[slot] = candidate
+        return candidate
+
+    def __len__(self) -> int:
+        return len(self.fleet)
+
+    def __repr__(self) -> str:
+        return f"<Snapshot {self.generation} of {len(self)} endpoints>"
+
+
+@final
+@attrs.frozen(eq=False)
+class Candidate:
+    """
+    An endpoint that may be picked, with its metrics.
+
+    Attributes:
+        slot: The endpoint's slot in the snapshot.
+        endpoint: The endpoint.
+        metrics: Its latest metrics.
+    """
+
+    slot: int
+    endpoint: Endpoint
+    metrics: EndpointMetrics
+
+
+@final
+@attrs.frozen(eq=False, slots=False)
+class Candidates(Sequence[Candidate]):
+    """
+    Endpoints of one snapshot that may be picked: a sequence of `Candidate`, with the load as columns beside it.
+
+    Walk it when few are expected; use the columns when the cost for a large fleet matters. All columns have one value
+    for each candidate, in the order of the sequence.
+
+    Attributes:
+        snapshot: The snapshot that the candidates belong to.
+        slots: Their slots.
+        all_pending: Picks that the metrics do not cover yet, by slot; empty when nothing is pending.
+    """
+
+    snapshot: Snapshot
+    slots: Sequence[int]
+    all_pending: Sequence[int] = ()
+
+    @property
+    def waiting_queue_size(self) -> Sequence[int]:
+        """Requests that wait in the engine, per candidate."""
+        return self.column(self.snapshot.waiting_queue_size)
+
+    @property
+    def running_requests(self) -> Sequence[int]:
+        """Requests that the engine works on, per candidate."""
+        return self.column(self.snapshot.running_requests)
+
+    @property
+    def kv_cache_usage(self) -> Sequence[float]:
+        """Used share of the KV cache, per candidate."""
+        return self.column(self.snapshot.kv_cache_usage)
+
+    @property
+    def pending(self) -> Sequence[int]:
+        """Picks that the metrics do not cover yet, per candidate."""
+        return self.column(self.all_pending) if self.all_pending else [0] * len(self.slots)
+
+    def column(self, by_slot: Sequence[_T]) -> Sequence[_T]:
+        """Choose the candidates' values from a column that is indexed by slot."""
+        slots = self.slots
+        if isinstance(slots, range) and len(slots) == len(by_slot):
+            return by_slot
+        if len(slots) > 1:
+            values: tuple[_T, ...] = itemgetter(*slots)(by_slot)
+            return values
+        return [by_slot[slot] for slot in slots]
+
+    @overload
+    def __getitem__(self, index: int) -> Candidate: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Candidate]: ...
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self.snapshot.candidate(slot) for slot in self.slots[index]]
+        return self.snapshot.candidate(self.slots[index])
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return map(self.snapshot.candidate, self.slots)
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    def __repr__(self) -> str:
+        return f"<Candidates: {len(self)} of {len(self.snapshot)} endpoints>"

@@ -1,0 +1,70 @@
+"""What may happen to a pool and its pods, as values."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import attrs
+
+from inferencepool.model import Endpoint, EndpointMetrics, InferencePool, Pod
+
+__all__ = ["Change", "MembershipChange", "MetricsObserved", "PodDeleted", "PodUpserted", "PodsListed", "PoolChanged"]
+
+
+@attrs.frozen
+class PodUpserted:
+    """A pod was created or changed."""
+
+    pod: Pod
+
+
+@attrs.frozen
+class PodDeleted:
+    """A pod is gone."""
+
+    namespace: str
+    name: str
+
+
+@attrs.frozen
+class PodsListed:
+    """These pods, and no others, exist."""
+
+    pods: tuple[Pod, ...]
+
+
+@attrs.frozen
+class PoolChanged:
+    """The pool was created or changed; None when it is gone."""
+
+    pool: InferencePool | None
+
+
+@attrs.frozen
+class MetricsObserved:
+    """An endpoint reported its load."""
+
+    endpoint_id: str
+    metrics: EndpointMetrics
+
+
+Change: TypeAlias = PodUpserted | PodDeleted | PodsListed | PoolChanged | MetricsObserved
+
+
+@attrs.frozen
+class MembershipChange:
+    """
+    What a subscriber is told: endpoints came, changed in place, or went.
+
+    Attributes:
+        added: New endpoints.
+        updated: Endpoints whose labels or node changed while their address stayed.
+        removed: Endpoints that are gone.
+    """
+
+    added: tuple[Endpoint, ...] = ()
+    updated: tuple[Endpoint, ...] = ()
+    removed: tuple[Endpoint, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.updated or self.removed)

@@ -1,0 +1,107 @@
+"""Which endpoints a request may go to at all: endpoint filters once per fleet, the rest per request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from threading import Lock
+from typing import TypeAlias, final
+
+from cachetools import LRUCache
+
+from inferencepool.errors import EndpointsFilteredError, NoEndpointsError, StrategyError
+from inferencepool.model import Candidate, Candidates, EndpointSet, Fleet, InferenceRequest, to_endpoint_set
+from inferencepool.scheduling._profile import NamedFilter, SchedulingProfile
+from inferencepool.selection import narrow
+
+__all__ = ["Eligibility", "SubsetHint", "apply_filter"]
+
+SubsetHint: TypeAlias = str | Iterable[str]
+
+# Subset hints that are remembered; gateways send the same few again and again.
+_HINTS = 256
+
+
+@final
+class Eligibility:
+    """
+    The endpoints of *fleet* that the endpoint filters of *profile* keep, and subset hints resolved against it.
+
+    Thread-safe: built whole, and the cache of hints has its own lock.
+
+    Attributes:
+        fleet: The fleet.
+        members: The endpoints that all endpoint filters keep.
+    """
+
+    def __init__(self, profile: SchedulingProfile, fleet: Fleet) -> None:
+        """Ask the endpoint filters about every endpoint, in O(endpoints * filters)."""
+        self.fleet = fleet
+        self.members: EndpointSet = fleet.members
+        self._profile = profile
+        for item in profile.filters_of("keep"):
+            self.members &= kept_by(item, fleet)
+        self._hints: LRUCache[object, EndpointSet] = LRUCache(_HINTS)
+        self._lock = Lock()
+
+    def narrow(self, hint: SubsetHint) -> EndpointSet:
+        """Give the endpoints of the fleet that a subset *hint* names, filtered or not."""
+        key = hint if isinstance(hint, str) else tuple(hint)
+        with self._lock:
+            found = self._hints.get(key)
+            if found is None:
+                found = self._hints[key] = narrow(self.fleet, key)
+        return found
+
+    def members_for(self, departed: EndpointSet, subset: SubsetHint | None) -> EndpointSet:
+        """
+        Give the endpoints that filters keep and *subset* names; at least one of them did not depart.
+
+        Raises:
+            NoEndpointsError: The fleet is empty, or *subset* names none of it.
+            EndpointsFilteredError: The endpoint filters kept none.
+        """
+        part = self.members
+        if subset is not None:
+            named = self.narrow(subset)
+            if not named & ~departed:
+                message = f"the subset {subset!r} names none of the {len(self.fleet)} ready endpoints"
+                raise NoEndpointsError(message)
+            part &= named
+        if part & ~departed:
+            return part
+        if not self.fleet.members & ~departed:
+            message = "there are no ready endpoints"
+            raise NoEndpointsError(message)
+        raise filtered_out(self._profile, [item.name for item in self._profile.filters_of("keep")])
+
+
+def kept_by(item: NamedFilter, fleet: Fleet) -> EndpointSet:
+    """Ask an endpoint filter about every endpoint of *fleet*."""
+    return to_endpoint_set(slot for slot in fleet.slots if item.ask(fleet.at(slot)))
+
+
+def apply_filter(item: NamedFilter, request: InferenceRequest, candidates: Candidates) -> EndpointSet:
+    """
+    Ask a plain filter.
+
+    Raises:
+        StrategyError: It gave something that is no candidate.
+    """
+    return to_endpoint_set(_slots_kept(item, item.ask(request, candidates), set(candidates.slots)))
+
+
+def _slots_kept(item: NamedFilter, kept: Iterable[object], allowed: set[int]) -> Iterator[int]:
+    try:
+        for candidate in kept:
+            if not isinstance(candidate, Candidate) or candidate.slot not in allowed:
+                message = f"filter {item.name}: gave {candidate!r}, which is none of the candidates it was asked about"
+                raise StrategyError(message)
+            yield candidate.slot
+    except TypeError as error:
+        message = f"filter {item.name}: gave {kept!r}, not a list of candidates"
+        raise StrategyError(message) from error
+
+
+def filtered_out(profile: SchedulingProfile, names: Iterable[str]) -> EndpointsFilteredError:
+    """Build the error for filters that kept nothing."""
+    return EndpointsFilteredError(f"profile {profile.name}: no endpoint left by the filters {', '.join(names)}")

@@ -1,0 +1,84 @@
+"""Slots by a small count that changes with every pick."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterable, Sequence
+
+import attrs
+
+from inferencepool.model import EndpointSet, to_endpoint_set
+
+__all__ = ["Levels"]
+
+
+@attrs.define(eq=False)
+class Levels:
+    """
+    Slots by a count that changes with every pick: one `EndpointSet` for each value, so that a change flips two bits.
+
+    Not thread-safe; its owner's lock guards it. A slot that is hidden keeps its count and is in no set.
+
+    Invariants: every shown slot is in exactly one set, that of its count; no set is empty; *values* are the keys of
+    *sets*, ascending.
+
+    Attributes:
+        counts: The count by slot.
+        sets: Count to the shown slots that have it.
+        values: The counts that some shown slot has, ascending.
+    """
+
+    counts: list[int]
+    sets: dict[int, EndpointSet]
+    values: list[int]
+    _shown: bytearray
+
+    @classmethod
+    def build(cls, counts: Sequence[int], shown: Iterable[int]) -> Levels:
+        """Sort the slots *shown* by *counts* (indexed by slot), in O(slots)."""
+        by_value: dict[int, list[int]] = {}
+        flags = bytearray(len(counts))
+        for slot in shown:
+            by_value.setdefault(counts[slot], []).append(slot)
+            flags[slot] = 1
+        sets = {value: to_endpoint_set(slots) for value, slots in by_value.items()}
+        return cls(list(counts), sets, sorted(sets), flags)
+
+    def move(self, slot: int, by: int) -> None:
+        """Change the count of *slot* by *by*."""
+        count = self.counts[slot]
+        self.counts[slot] = count + by
+        if self._shown[slot]:
+            bit = 1 << slot
+            self._take(count, bit)
+            self._put(count + by, bit)
+
+    def hide(self, slot: int) -> None:
+        """Take *slot* out of its set, if it is in one."""
+        if self._shown[slot]:
+            self._shown[slot] = 0
+            self._take(self.counts[slot], 1 << slot)
+
+    def lowest(self, among: EndpointSet) -> EndpointSet:
+        """Give the shown members of *among* that have the lowest count, in O(values)."""
+        for value in self.values:
+            found = among & self.sets[value]
+            if found:
+                return found
+        return 0
+
+    def _take(self, count: int, bit: int) -> None:
+        rest = self.sets[count] ^ bit
+        if rest:
+            self.sets[count] = rest
+        else:
+            del self.sets[count]
+            self.values.remove(count)
+
+    def _put(self, count: int, bit: int) -> None:
+        there = self.sets.get(count)
+        if there is None:
+            self.sets[count] = bit
+            insort(self.values, count)
+        else:
+            self.sets[count] = there | bit

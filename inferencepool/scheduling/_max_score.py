@@ -1,0 +1,55 @@
+"""The picker that the ranking is made for: the highest score wins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import attrs
+
+from inferencepool.errors import ConfigurationError
+from inferencepool.model import InferenceRequest, any_slot, next_slot
+from inferencepool.scheduling._protocols import Standing
+
+__all__ = ["MaxScorePicker"]
+
+
+@attrs.define(eq=False)
+class MaxScorePicker:
+    """
+    Pick the endpoint with the highest score; fallbacks follow in order of score.
+
+    Equal scores are settled by *tie_break*: ``random`` draws one of them uniformly, ``rotation`` takes them in turn
+    (the next slot after the one taken last). The rotation's position is the only state; the scheduler's lock guards it.
+
+    Raises:
+        ConfigurationError: *tie_break* is neither ``random`` nor ``rotation``.
+    """
+
+    tie_break: Literal["random", "rotation"] = attrs.field(default="random", kw_only=True)
+    _last: int = attrs.field(default=-1, init=False, repr=False)
+
+    @tie_break.validator
+    def _check_tie_break(self, _: object, value: object) -> None:
+        if value not in ("random", "rotation"):
+            message = f"max-score-picker: tie_break: {value!r} is neither 'random' nor 'rotation'"
+            raise ConfigurationError(message)
+
+    def choose(self, _request: InferenceRequest, standing: Standing, count: int, /) -> Sequence[int]:
+        """Choose the *count* best members, in O(count) searches."""
+        chosen: list[int] = []
+        among = None
+        while len(chosen) < count:
+            tied = standing.best(among)
+            if not tied:
+                break
+            if among is None:
+                among = standing.members
+            while tied and len(chosen) < count:
+                slot = any_slot(tied, standing.rng) if self.tie_break == "random" else next_slot(tied, self._last)
+                if not chosen:
+                    self._last = slot
+                chosen.append(slot)
+                tied ^= 1 << slot
+                among ^= 1 << slot
+        return chosen

@@ -1,0 +1,94 @@
+"""The outcome of a pick."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Protocol, Self, final
+
+import attrs
+
+from inferencepool.model import Endpoint, EndpointSet, InferenceRequest, Snapshot
+from inferencepool.scheduling._eligibility import SubsetHint
+from inferencepool.scheduling._explanation import Explanation
+
+__all__ = ["PickResult"]
+
+
+class _Owner(Protocol):
+    def release(self, result: PickResult, /) -> None: ...
+
+    def explain(self, result: PickResult, /) -> Explanation: ...
+
+
+@final
+@attrs.define(eq=False, repr=False)
+class PickResult:
+    """
+    Where a request goes. Its load counts until it is released.
+
+    Use it as a context manager, or call `release` when the request has ended, however it ended. Built for every pick,
+    so it holds references only and works the rest out when asked.
+
+    Attributes:
+        request: What was asked for.
+        snapshot: The snapshot that the pick was made from.
+        slot: The endpoint's slot in it.
+        subset: The subset hint that was given, if any.
+        picked_at: When, in seconds of the scheduler's clock.
+        fallback_slots: Slots of the endpoints to try next.
+        departed: Endpoints of the snapshot that were gone by then.
+        birth: Number of the slot's occupant; -1 where nothing is reserved.
+        moves: How many reservations were made or taken back before.
+        released: Whether its load was taken back.
+    """
+
+    _owner: _Owner
+    request: InferenceRequest
+    snapshot: Snapshot
+    slot: int
+    subset: SubsetHint | None
+    picked_at: float
+    fallback_slots: tuple[int, ...] = ()
+    departed: EndpointSet = 0
+    birth: int = -1
+    moves: int = 0
+    released: bool = False
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The endpoint that gets the request."""
+        return self.snapshot.fleet.at(self.slot)
+
+    @property
+    def destination(self) -> str:
+        """The endpoint's address as ``ip:port``, IPv6 in brackets."""
+        return self.snapshot.fleet.at(self.slot).destination
+
+    @property
+    def fallbacks(self) -> tuple[Endpoint, ...]:
+        """Endpoints to try next, best first; nothing is reserved on them."""
+        return tuple(map(self.snapshot.fleet.at, self.fallback_slots))
+
+    def explain(self) -> Explanation:
+        """
+        Tell what every scorer gave every candidate, in O(endpoints). Asks the strategies again.
+
+        Exact for the last few thousand picks; an explanation asked for later counts pending requests as they are then,
+        and says so.
+        """
+        return self._owner.explain(self)
+
+    def release(self) -> None:
+        """Take back the load of this pick. Only the first call does anything."""
+        self._owner.release(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._owner.release(self)
+
+    def __repr__(self) -> str:
+        return f"<PickResult {self.endpoint}>"

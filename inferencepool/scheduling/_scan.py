@@ -1,0 +1,58 @@
+"""
+The plain path, O(candidates): every scorer is asked about every candidate.
+
+It is the specification: the ranking must find the same winners. Profiles with a strategy that may look at everything
+run on it, and so do parts of the fleet that are asked for only once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from inferencepool.model import Candidates, EndpointSet, InferenceRequest, Snapshot, to_slots
+from inferencepool.scheduling._profile import SchedulingProfile
+from inferencepool.scheduling._terms import Bonuses, FleetTerms, fleet_terms
+
+__all__ = ["candidates_of", "scan_costs"]
+
+
+def candidates_of(snapshot: Snapshot, members: EndpointSet, pending: Sequence[int] = ()) -> Candidates:
+    """List *members* of the fleet of *snapshot*."""
+    slots = snapshot.fleet.slots if members == snapshot.fleet.members else to_slots(members)
+    return Candidates(snapshot, slots, pending)
+
+
+def scan_costs(
+    candidates: Candidates,
+    terms: FleetTerms,
+    bonuses: Bonuses,
+    plain: Sequence[float],
+    pending: Sequence[int],
+) -> dict[int, float]:
+    """
+    Add up what all scorers give each of *candidates*, by slot.
+
+    Args:
+        candidates: The candidates.
+        terms: What the scorers that ignore the request gave them.
+        bonuses: What the sparse scorers gave.
+        plain: What the plain scorers gave, by candidate; empty when there are none.
+        pending: Pending requests by slot.
+    """
+    costs = dict(zip(candidates.slots, terms.costs, strict=True))
+    if terms.step:
+        for slot in costs:
+            costs[slot] += pending[slot] * terms.step
+    for sets in bonuses:
+        # Best sets come first: walk them backwards, so that a better bonus overwrites a worse one.
+        granted: dict[int, float] = {}
+        for bonus, members in reversed(sets):
+            granted.update(dict.fromkeys(to_slots(members), bonus))
+        for slot in costs:
+            costs[slot] -= granted.get(slot, 0.0)
+    if plain:
+        for slot, cost in zip(candidates.slots, plain, strict=True):
+            costs[slot] += cost
+    return costs
+
+

@@ -1,0 +1,140 @@
+"""What a picker chooses from: on the fast path a ranking, on the plain one a score for every candidate."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from itertools import accumulate
+from random import Random
+from typing import final
+
+import attrs
+
+from inferencepool.model import EndpointSet, Snapshot, to_slots
+from inferencepool.scheduling._ranking import Ranking, search
+from inferencepool.scheduling._reservations import Reservations
+from inferencepool.scheduling._terms import Bonuses
+
+__all__ = ["RankedStanding", "ScannedStanding"]
+
+# So many draws may be refused before the candidates are walked; even then only one pick in thousands needs it.
+_DRAWS = 64
+
+
+@attrs.define(eq=False)
+class _Standing:
+    """What both have in common: the candidates and the requests in flight."""
+
+    members: EndpointSet
+    snapshot: Snapshot
+    rng: Random
+    _reservations: Reservations
+
+    def in_flight(self, slot: int) -> int:
+        """Count the picks of *slot* that were not released yet."""
+        return self._reservations.in_flight[slot]
+
+    def least_in_flight(self, among: EndpointSet) -> EndpointSet:
+        """Give the members of *among* with the fewest picks in flight, in O(distinct counts)."""
+        return self._reservations.in_flight_levels().lowest(among & self.members)
+
+    def total_in_flight(self) -> int:
+        """Count the picks that were not released yet."""
+        return self._reservations.total_in_flight
+
+
+@final
+@attrs.define(eq=False)
+class RankedStanding(_Standing):
+    """Candidates whose scores are found through a ranking, without walking them."""
+
+    _ranking: Ranking
+    _bonuses: Bonuses
+    _whole: bool
+
+    def best(self, among: EndpointSet | None = None) -> EndpointSet:
+        """Give the members that share the highest score, in O(log candidates) set operations."""
+        if among is None:
+            among = None if self._whole else self.members
+        else:
+            among &= self.members
+        return search(self._ranking, self._reservations.drift, self._bonuses, among)
+
+    def score(self, slot: int) -> float:
+        """Give the score of *slot*, in O(sets)."""
+        cost = self._ranking.costs[slot] + self._reservations.drift.counts[slot] * self._ranking.terms.step
+        return _bonus_at(self._bonuses, slot) - cost
+
+    def draw_by_score(self, among: EndpointSet) -> int | None:
+        """
+        Draw in proportion to the scores, in O(log candidates) for most draws.
+
+        Rejection sampling: a proposal comes from weights that are never below the true ones (the ranking's, plus the
+        most that bonuses and releases can add) and is taken with the probability true weight / proposed weight. That
+        gives exactly the wanted distribution; when too many proposals fail, the candidates are walked, which does too.
+        """
+        among &= self.members
+        ranking, random = self._ranking, self.rng.random
+        order, upto, drift = ranking.order, ranking.weights_upto, self._reservations.drift
+        lift = -min(0, drift.values[0]) * ranking.terms.step if drift.values else 0.0
+        most = sum(sets[0][0] for sets in self._bonuses) + lift
+        total = upto[-1]
+        for _ in range(_DRAWS):
+            drawn = random() * (total + most * len(order))
+            if drawn < total:
+                rank = bisect_right(upto, drawn)
+            else:
+                rank = int(random() * len(order))
+            slot = order[min(rank, len(order) - 1)]
+            if among >> slot & 1:
+                proposed = max(0.0, -ranking.costs[slot]) + most
+                if random() * proposed < self.score(slot):
+                    return slot
+        return _draw({slot: self.score(slot) for slot in to_slots(among)}, self.rng)
+
+
+@final
+@attrs.define(eq=False)
+class ScannedStanding(_Standing):
+    """Candidates that were all scored one by one."""
+
+    _costs: Mapping[int, float]
+
+    def best(self, among: EndpointSet | None = None) -> EndpointSet:
+        """Give the members that share the highest score, in O(candidates)."""
+        costs = self._costs
+        slots = to_slots(self.members if among is None else among & self.members)
+        least = min(map(costs.__getitem__, slots), default=0.0)
+        winners = 0
+        for slot in slots:
+            if costs[slot] == least:
+                winners |= 1 << slot
+        return winners
+
+    def score(self, slot: int) -> float:
+        """Give the score of *slot*."""
+        return -self._costs[slot]
+
+    def draw_by_score(self, among: EndpointSet) -> int | None:
+        """Draw in proportion to the scores, in O(candidates)."""
+        return _draw({slot: -self._costs[slot] for slot in to_slots(among & self.members)}, self.rng)
+
+
+def _bonus_at(bonuses: Bonuses, slot: int) -> float:
+    """Sum up the best bonus that each scorer gives *slot*."""
+    total = 0.0
+    for sets in bonuses:
+        for bonus, members in sets:
+            if members >> slot & 1:
+                total += bonus
+                break
+    return total
+
+
+def _draw(scores: Mapping[int, float], rng: Random) -> int | None:
+    positive = [(slot, score) for slot, score in scores.items() if score > 0]
+    if not positive:
+        return None
+    upto = list(accumulate(score for _, score in positive))
+    rank = bisect_right(upto, rng.random() * upto[-1])
+    return positive[min(rank, len(positive) - 1)][0]

@@ -1,0 +1,175 @@
+"""
+What the scorers of a profile give, as costs that add up exactly.
+
+A cost is a score negated: the less, the better. Scores are counted in units of 2^-30 (`ONE` of them are the score 1.0)
+and held in floats that are whole numbers. Sums of whole floats are exact below 2^53, in whatever order they are added,
+so equal scores tie; and floats sort several times as fast as ints of that size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import isfinite, isnan
+from operator import itemgetter
+from typing import Any, TypeAlias
+
+import attrs
+
+from inferencepool.errors import StrategyError
+from inferencepool.model import Candidates, EndpointSet, InferenceRequest, Snapshot, to_endpoint_set
+from inferencepool.scheduling._profile import SchedulingProfile, WeightedScorer
+from inferencepool.scheduling._protocols import LinearLoad
+
+__all__ = ["ONE", "Bonuses", "FleetTerms", "bonuses", "fleet_terms", "load_of", "plain_costs", "scores_of"]
+
+ONE = float(1 << 30)
+"""The score 1.0 in the units in which scores are summed."""
+
+# Adding this number and taking it away again rounds a float to a whole one: floats of its size have no fraction.
+_ROUND = 1.5 * (1 << 52)
+
+Bonuses: TypeAlias = list[list[tuple[float, EndpointSet]]]
+
+
+def scores_of(scorer: WeightedScorer, scores: Sequence[float], count: int) -> Sequence[float]:
+    """
+    Check what a scorer gave for *count* candidates, and clamp it to 0..1.
+
+    Raises:
+        StrategyError: A wrong number of scores, one that is no number, or NaN.
+    """
+    try:
+        given, total = len(scores), sum(scores)
+    except TypeError as error:
+        message = f"scorer {scorer.name}: gave no sequence of numbers: {error}"
+        raise StrategyError(message) from error
+    if given != count:
+        message = f"scorer {scorer.name}: gave {given} scores for {count} candidates"
+        raise StrategyError(message)
+    if isnan(total):
+        for index, score in enumerate(scores):
+            if isnan(score):
+                message = f"scorer {scorer.name}: gave NaN for candidate {index} of {count}; scores are numbers from 0 to 1"
+                raise StrategyError(message)
+    if count and (min(scores) < 0 or max(scores) > 1):
+        return [0.0 if score < 0 else min(score, 1.0) for score in scores]
+    return scores
+
+
+def load_of(scorer: WeightedScorer, candidates: Candidates) -> LinearLoad:
+    """
+    Ask a load scorer and check what it gives.
+
+    Raises:
+        StrategyError: A wrong number of loads, one that is no whole number, or a step that is negative or not finite.
+    """
+    load: Any = scorer.ask(candidates)
+    if not isinstance(load, LinearLoad):
+        message = f"scorer {scorer.name}: gave {load!r}, not a LinearLoad"
+        raise StrategyError(message)
+    if len(load.loads) != len(candidates):
+        message = f"scorer {scorer.name}: gave {len(load.loads)} loads for {len(candidates)} candidates"
+        raise StrategyError(message)
+    if type(sum(load.loads)) is not int or type(load.zero) is not int:
+        message = f"scorer {scorer.name}: gave loads that are not whole numbers"
+        raise StrategyError(message)
+    if not (isfinite(load.step) and load.step >= 0):
+        message = f"scorer {scorer.name}: gave the step {load.step!r}, not a finite number of 0 or more"
+        raise StrategyError(message)
+    return load
+
+
+@attrs.frozen(eq=False)
+class FleetTerms:
+    """
+    What the scorers that ignore the request give a set of candidates.
+
+    Attributes:
+        costs: Cost of each candidate with nothing pending, in their order.
+        step: What one more pending request adds to the cost.
+        extremes: Sets of which any part of the candidates must hit each one to be scored as these candidates are;
+            None when no part may be.
+    """
+
+    costs: list[float]
+    step: float
+    extremes: tuple[EndpointSet, ...] | None
+
+
+def fleet_terms(profile: SchedulingProfile, candidates: Candidates) -> FleetTerms:
+    """
+    Ask all scorers that ignore the request, in O(candidates).
+
+    Raises:
+        StrategyError: A scorer broke its contract.
+    """
+    costs = [0.0] * len(candidates)
+    step = 0.0
+    extremes: list[EndpointSet] | None = []
+    for scorer in profile.scorers:
+        scale = scorer.weight * ONE
+        if not scale:
+            continue
+        if scorer.kind == "score_load":
+            load = load_of(scorer, candidates)
+            unit, zero = float(round(load.step * scale)), load.zero
+            costs = [cost + (held - zero) * unit for cost, held in zip(costs, load.loads, strict=True)]
+            step += unit
+            if load.is_relative and extremes is not None:
+                extremes += _edges(load.loads, candidates.slots)
+        elif scorer.kind == "score_endpoints":
+            scores = scores_of(scorer, scorer.ask(candidates), len(candidates))
+            costs = [cost - ((score * scale + _ROUND) - _ROUND) for cost, score in zip(costs, scores, strict=True)]
+            if not getattr(scorer.scorer, "pointwise", False):
+                extremes = None
+    return FleetTerms(costs, step, None if extremes is None else tuple(extremes))
+
+
+def _edges(loads: Sequence[int], slots: Sequence[int]) -> list[EndpointSet]:
+    """Give the candidates with the lowest load, and those with the highest."""
+    return [
+        to_endpoint_set(slot for slot, load in zip(slots, loads, strict=True) if load == edge)
+        for edge in {min(loads), max(loads)}
+    ]
+
+
+def bonuses(scorers: Iterable[WeightedScorer], request: InferenceRequest, snapshot: Snapshot) -> Bonuses:
+    """
+    Ask sparse *scorers*. For each that has a preference: its sets with what they add to the score, best first.
+
+    Raises:
+        StrategyError: A scorer gave something else than pairs of a number and a set.
+    """
+    found: Bonuses = []
+    for scorer in scorers:
+        given = scorer.ask(request, snapshot)
+        try:
+            sets = [(_bonus(scorer, score), members | 0) for score, members in given if members and score > 0]
+        except (TypeError, ValueError) as error:
+            message = f"scorer {scorer.name}: gave {given!r}, not pairs of a score and an EndpointSet"
+            raise StrategyError(message) from error
+        if sets:
+            sets.sort(key=itemgetter(0), reverse=True)
+            found.append(sets)
+    return found
+
+
+def _bonus(scorer: WeightedScorer, score: float) -> float:
+    return ((min(score, 1.0) * scorer.weight * ONE) + _ROUND) - _ROUND
+
+
+def plain_costs(
+    scorers: Iterable[WeightedScorer], request: InferenceRequest, candidates: Candidates
+) -> Sequence[float]:
+    """
+    Ask plain *scorers*. Gives the sum of their costs for each candidate.
+
+    Raises:
+        StrategyError: A scorer broke its contract.
+    """
+    costs = [0.0] * len(candidates)
+    for scorer in scorers:
+        scale = scorer.weight * ONE
+        scores = scores_of(scorer, scorer.ask(request, candidates), len(candidates))
+        costs = [cost - ((score * scale + _ROUND) - _ROUND) for cost, score in zip(costs, scores, strict=True)]
+    return costs
