@@ -1,0 +1,49 @@
+# Every target makes what it needs in .venv; PYTHON chooses the interpreter that .venv is made with.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+EXAMPLES := docs/examples
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-thorough check format bench docs clean
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-14s %s\n", $$1, $$2 }'
+
+demo: $(READY) ## Pick an endpoint of the sample pool and explain the pick
+	$(BIN)/inferencepool pick --pool $(EXAMPLES)/pool.yaml --pods $(EXAMPLES)/pods.yaml \
+		--metrics $(EXAMPLES)/metrics.yaml --request $(EXAMPLES)/request.json --seed 7 --explain
+
+test: $(READY) ## Run the tests and report branch coverage
+	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest --cov
+
+test-thorough: $(READY) ## Run the tests with many more and larger random examples
+	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest
+
+check: $(READY) ## Run the linter, the format check, the type checker and the import contracts
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## Format the code and apply the linter's safe fixes
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+bench: $(READY) ## Measure the speed and compare it with the targets
+	$(BIN)/python -m benchmarks
+
+docs: $(READY) ## Build the documentation in site/
+	$(BIN)/mkdocs build --strict --config-file .ci/mkdocs.yml
+
+clean: ## Remove everything that was made
+	rm -rf .venv build dist site .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find inferencepool tests benchmarks docs -type d -name __pycache__ -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found: install Python 3.11 or newer, or name one with 'make PYTHON=...'" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is $$($(PYTHON) --version 2>&1): Python 3.11 or newer is needed; name one with 'make PYTHON=...'" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' || { echo "$(PYTHON) cannot make virtual environments: install its venv package (on Debian: apt install python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --editable '.[dev]'
+	@touch $@

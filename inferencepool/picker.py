@@ -1,0 +1,127 @@
+"""`EndpointPicker`: the registry and the scheduler joined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Protocol, final
+
+import attrs
+
+from inferencepool.errors import InferencePoolError
+from inferencepool.model import InferenceRequest
+from inferencepool.plugins import default_profile
+from inferencepool.registry import EndpointRegistry
+from inferencepool.scheduling import PickResult, Scheduler, SchedulingProfile, SubsetHint
+
+__all__ = ["EndpointPicker", "Observer", "PickerStatistics"]
+
+
+class Observer(Protocol):
+    """**Protocol:** is told about every pick; called by the thread that picks, without any lock."""
+
+    def picked(self, result: PickResult, /) -> object:
+        """Hear of a request that got an endpoint."""
+        ...
+
+    def refused(self, request: InferenceRequest, error: InferencePoolError, /) -> object:
+        """Hear of a request that got none."""
+        ...
+
+
+@attrs.frozen
+class PickerStatistics:
+    """
+    What a picker has going.
+
+    Attributes:
+        endpoints: Endpoints that may be picked.
+        in_flight: Picks that were not released yet.
+        generation: Generation of the registry's latest snapshot.
+    """
+
+    endpoints: int
+    in_flight: int
+    generation: int
+
+
+@final
+class EndpointPicker:
+    """
+    Picks an endpoint of a pool for every request. The one object that a gateway needs beside the registry.
+
+    Thread-safe; the state is the registry's and the scheduler's, each guarded by a lock of its own.
+    """
+
+    def __init__(
+        self,
+        registry: EndpointRegistry,
+        *,
+        profile: SchedulingProfile | None = None,
+        rng: Random | None = None,
+        clock: Callable[[], float] | None = None,
+        observer: Observer | None = None,
+        reserve: bool = True,
+    ) -> None:
+        """
+        Pick from the endpoints of *registry*.
+
+        Args:
+            registry: What exists.
+            profile: How to choose; by default short queues and free KV caches win, with equal weight.
+            rng: Source of randomness; give a seeded one for picks that repeat.
+            clock: Seconds; by default the registry's clock, by which metrics tell when they were observed.
+            observer: Is told about every pick.
+            reserve: Whether a pick counts as load until it is released.
+        """
+        self._registry = registry
+        self._observer = observer
+        self._scheduler = Scheduler(
+            profile if profile is not None else default_profile(),
+            rng=rng,
+            clock=clock if clock is not None else registry.clock,
+            reserve=reserve,
+        )
+
+    @property
+    def registry(self) -> EndpointRegistry:
+        """The registry that it picks from."""
+        return self._registry
+
+    @property
+    def profile(self) -> SchedulingProfile:
+        """The profile that it picks by."""
+        return self._scheduler.profile
+
+    def pick(self, request: InferenceRequest, subset: SubsetHint | None = None) -> PickResult:
+        """
+        Pick an endpoint for *request*, and count its load until the result is released.
+
+        Args:
+            request: What is asked for.
+            subset: Addresses to pick from, as a list or with commas between: ``ip:port``, or ``ip`` for all ports of
+                that pod. None for no limit; an empty one leaves nothing to pick from.
+
+        Raises:
+            NoEndpointsError: There is no endpoint, or none that *subset* names (503).
+            EndpointsFilteredError: The profile's filters kept none (429).
+            StrategyError: A strategy broke its contract (500).
+        """
+        snapshot, departed = self._registry.current()
+        if self._observer is None:
+            return self._scheduler.schedule(request, snapshot, departed=departed, subset=subset)
+        try:
+            result = self._scheduler.schedule(request, snapshot, departed=departed, subset=subset)
+        except InferencePoolError as error:
+            self._observer.refused(request, error)
+            raise
+        self._observer.picked(result)
+        return result
+
+    def statistics(self) -> PickerStatistics:
+        """Tell what the picker has going."""
+        registry = self._registry.statistics()
+        return PickerStatistics(registry.endpoints, self._scheduler.in_flight, registry.generation)
+
+    def __repr__(self) -> str:
+        return f"<EndpointPicker by profile {self.profile.name} of {self._registry!r}>"

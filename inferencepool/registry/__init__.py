@@ -1,0 +1,24 @@
+"""What exists and how loaded it is: changes in, snapshots out."""
+
+from inferencepool.registry._changes import (
+    Change,
+    MembershipChange,
+    MetricsObserved,
+    PodDeleted,
+    PodsListed,
+    PodUpserted,
+    PoolChanged,
+)
+from inferencepool.registry._registry import EndpointRegistry, RegistryStatistics
+
+__all__ = [
+    "Change",
+    "EndpointRegistry",
+    "MembershipChange",
+    "MetricsObserved",
+    "PodDeleted",
+    "PodUpserted",
+    "PodsListed",
+    "PoolChanged",
+    "RegistryStatistics",
+]

@@ -1,0 +1,142 @@
+"""The registry's columns: what is known about each slot, ready to be copied into a snapshot."""
+
+from __future__ import annotations
+
+import attrs
+
+from inferencepool.model import Endpoint, EndpointMetrics, EndpointSet, Fleet, Snapshot
+
+__all__ = ["Columns"]
+
+_NOTHING = EndpointMetrics()
+_NEVER = float("-inf")
+
+
+@attrs.define(eq=False)
+class Columns:
+    """
+    What is known about each slot. Writing costs O(1); `publish` copies.
+
+    Not thread-safe: the registry's lock guards it. A slot that is freed is used again only after the next `publish`, so
+    that a slot means one endpoint within a snapshot.
+
+    Attributes:
+        members: The slots in use.
+        departed: Slots of the last snapshot that were freed since.
+        dirty: Whether anything changed since the last snapshot.
+    """
+
+    members: EndpointSet = 0
+    departed: EndpointSet = 0
+    dirty: bool = True
+    _fleet: Fleet | None = None
+    _born: int = 0
+    _endpoints: list[Endpoint | None] = attrs.field(factory=list)
+    _births: list[int] = attrs.field(factory=list)
+    _metrics: list[EndpointMetrics] = attrs.field(factory=list)
+    _waiting: list[int] = attrs.field(factory=list)
+    _running: list[int] = attrs.field(factory=list)
+    _usage: list[float] = attrs.field(factory=list)
+    _observed_at: list[float] = attrs.field(factory=list)
+    _active: dict[str, EndpointSet] = attrs.field(factory=dict)
+    _queued: dict[str, EndpointSet] = attrs.field(factory=dict)
+    _room: EndpointSet = 0
+    _free: list[int] = attrs.field(factory=list)
+    _leaving: list[int] = attrs.field(factory=list)
+
+    def add(self, endpoint: Endpoint) -> int:
+        """Give *endpoint* a slot."""
+        if self._free:
+            slot = self._free.pop()
+            self._endpoints[slot] = endpoint
+        else:
+            slot = len(self._endpoints)
+            self._endpoints.append(endpoint)
+            self._births.append(0)
+            self._metrics.append(_NOTHING)
+            self._waiting.append(0)
+            self._running.append(0)
+            self._usage.append(0.0)
+            self._observed_at.append(_NEVER)
+        self._born += 1
+        self._births[slot] = self._born
+        self.members |= 1 << slot
+        self._touch_fleet()
+        return slot
+
+    def replace(self, slot: int, endpoint: Endpoint) -> None:
+        """Give the occupant of *slot* other labels or another node."""
+        self._endpoints[slot] = endpoint
+        self._touch_fleet()
+
+    def remove(self, slot: int) -> None:
+        """Free *slot*."""
+        self._set_loras(slot, self._metrics[slot], _NOTHING)
+        self._endpoints[slot] = None
+        self._metrics[slot] = _NOTHING
+        self._waiting[slot] = self._running[slot] = 0
+        self._usage[slot] = 0.0
+        self._observed_at[slot] = _NEVER
+        self.members ^= 1 << slot
+        self.departed |= 1 << slot
+        self._leaving.append(slot)
+        self._touch_fleet()
+
+    def observe(self, slot: int, metrics: EndpointMetrics, observed_at: float) -> bool:
+        """Write *metrics* that were observed at *observed_at*; False when these or later ones are there already."""
+        before, known = self._metrics[slot], self._observed_at[slot]
+        if observed_at <= known and (observed_at < known or metrics == before):
+            return False
+        self._observed_at[slot] = observed_at
+        if metrics is not before:
+            self._metrics[slot] = metrics
+            self._waiting[slot] = metrics.waiting_queue_size
+            self._running[slot] = metrics.running_requests
+            self._usage[slot] = metrics.kv_cache_usage
+            if (
+                metrics.active_models != before.active_models
+                or metrics.waiting_models != before.waiting_models
+                or metrics.max_active_models != before.max_active_models
+            ):
+                self._set_loras(slot, before, metrics)
+        self.dirty = True
+        return True
+
+    def publish(self, generation: int) -> Snapshot:
+        """Copy everything into a snapshot, in O(slots)."""
+        if self._fleet is None:
+            self._fleet = Fleet(tuple(self._endpoints), tuple(self._births), self.members)
+        self._free += self._leaving
+        self._leaving.clear()
+        self.departed, self.dirty = 0, False
+        return Snapshot(
+            generation=generation,
+            fleet=self._fleet,
+            metrics=self._metrics[:],
+            waiting_queue_size=self._waiting[:],
+            running_requests=self._running[:],
+            kv_cache_usage=self._usage[:],
+            observed_at=self._observed_at[:],
+            lora_active=self._active.copy(),
+            lora_waiting=self._queued.copy(),
+            lora_room=self._room,
+        )
+
+    def _touch_fleet(self) -> None:
+        self._fleet, self.dirty = None, True
+
+    def _set_loras(self, slot: int, before: EndpointMetrics, after: EndpointMetrics) -> None:
+        """Move the slot's bits between the sets of LoRA adapters; only what differs is touched."""
+        bit = 1 << slot
+        _flip(self._active, bit, before.active_models ^ after.active_models)
+        _flip(self._queued, bit, before.waiting_models ^ after.waiting_models)
+        self._room = self._room | bit if after.has_room() else self._room & ~bit
+
+
+def _flip(sets: dict[str, EndpointSet], bit: EndpointSet, names: frozenset[str]) -> None:
+    for name in names:
+        flipped = sets.get(name, 0) ^ bit
+        if flipped:
+            sets[name] = flipped
+        else:
+            del sets[name]

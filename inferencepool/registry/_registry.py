@@ -1,0 +1,291 @@
+"""What exists and how loaded it is: changes in, snapshots out."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from threading import Condition, Lock
+from typing import TypeAlias, assert_never, final
+
+import attrs
+
+from inferencepool.errors import ConfigurationError
+from inferencepool.model import Endpoint, EndpointMetrics, EndpointSet, InferencePool, Pod, Snapshot
+from inferencepool.registry._changes import (
+    Change,
+    MembershipChange,
+    MetricsObserved,
+    PodDeleted,
+    PodsListed,
+    PodUpserted,
+    PoolChanged,
+)
+from inferencepool.registry._columns import Columns
+from inferencepool.selection import expand
+
+__all__ = ["EndpointRegistry", "RegistryStatistics"]
+
+Listener: TypeAlias = Callable[[MembershipChange], object]
+
+_log = logging.getLogger("inferencepool.registry")
+
+
+@attrs.frozen
+class RegistryStatistics:
+    """
+    How much a registry holds.
+
+    Attributes:
+        pods: Pods it was told about, members or not.
+        endpoints: Endpoints that may be picked.
+        generation: Generation of the latest snapshot.
+    """
+
+    pods: int
+    endpoints: int
+    generation: int
+
+
+@final
+class EndpointRegistry:
+    """
+    Turns what happens to a pool and its pods into snapshots of the endpoints there are.
+
+    Thread-safe: one lock guards all state; readers take one reference. Changes are applied in the order of the calls,
+    whatever resource versions the pods carry; `resync` settles what got lost. Applying the same change twice does
+    nothing the second time, and a call that raises has changed nothing.
+
+    A snapshot is published when it is asked for, something changed, and the last one is older than *publish_interval*:
+    no thread is needed, and a storm of changes costs one snapshot per interval. An endpoint that goes is told at once
+    (see `current`); one that comes, and all metrics, wait for the next snapshot.
+    """
+
+    def __init__(
+        self,
+        pool: InferencePool | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        publish_interval: float = 0.05,
+    ) -> None:
+        """
+        Start empty.
+
+        Args:
+            pool: The pool; None while it is not known, so that no pod is a member.
+            clock: Seconds that never run backwards; observation times of metrics are told by it.
+            publish_interval: Least number of seconds between two snapshots, 0 or more.
+
+        Raises:
+            ConfigurationError: *publish_interval* is negative or no number.
+        """
+        if not publish_interval >= 0:
+            message = f"registry: publish_interval: {publish_interval!r} is not a number of seconds of 0 or more"
+            raise ConfigurationError(message)
+        self.clock = clock
+        self._interval = publish_interval
+        self._pool = pool
+        self._pods: dict[tuple[str, str], Pod] = {}
+        self._slots_by_pod: dict[tuple[str, str], dict[int, tuple[int, Endpoint]]] = {}
+        self._slots: dict[str, int] = {}
+        self._columns = Columns()
+        self._lock = Lock()
+        self._arrived = Condition(self._lock)
+        self._published_at = float("-inf")
+        self._current: tuple[Snapshot, EndpointSet] = (Snapshot(), 0)
+        self._listeners: tuple[Listener, ...] = ()
+        self._outbox: deque[MembershipChange] = deque()
+        self._delivering = Lock()
+
+    @property
+    def pool(self) -> InferencePool | None:
+        """The pool."""
+        return self._pool
+
+    def snapshot(self) -> Snapshot:
+        """Give the latest snapshot; publish one first if that is due. O(1), or O(endpoints) when it publishes."""
+        return self.current()[0]
+
+    def current(self) -> tuple[Snapshot, EndpointSet]:
+        """Give the latest snapshot together with those of its endpoints that are gone already."""
+        if self._columns.dirty and self.clock() - self._published_at >= self._interval:
+            self.publish()
+        return self._current
+
+    def publish(self) -> Snapshot:
+        """Publish what changed at once, whatever the interval. Keeps the snapshot where nothing changed."""
+        with self._lock:
+            if self._columns.dirty:
+                snapshot = self._columns.publish(self._current[0].generation + 1)
+                self._current = (snapshot, 0)
+                self._published_at = self.clock()
+            return self._current[0]
+
+    def upsert_pod(self, pod: Pod) -> bool:
+        """Take over a pod that was created or changed. True if that changed the endpoints."""
+        return self._change(lambda: self._upsert(pod))
+
+    def delete_pod(self, namespace: str, name: str) -> bool:
+        """Forget a pod; its endpoints can no longer be picked when this returns. False if it had none."""
+        return self._change(lambda: self._delete((namespace, name)))
+
+    def resync(self, pods: Iterable[Pod]) -> bool:
+        """Take over a complete list: pods that are not on it are gone. True if that changed the endpoints."""
+        listed = {pod.key: pod for pod in pods}
+        return self._change(lambda: self._resync(listed))
+
+    def set_pool(self, pool: InferencePool | None) -> bool:
+        """
+        Take over a pool that was created or changed; None when it is gone. True if that changed the endpoints.
+
+        All pods that the registry knows are judged again by the new selector and ports.
+        """
+        return self._change(lambda: self._set_pool(pool))
+
+    def observe_metrics(self, endpoint_id: str, metrics: EndpointMetrics) -> bool:
+        """
+        Take over what an endpoint reported.
+
+        Returns:
+            False, and nothing has changed, where the endpoint is not known (a late answer of one that is gone) or
+            a later observation is there already.
+        """
+        observed_at = metrics.observed_at
+        if observed_at is None:
+            observed_at = self.clock()
+        with self._lock:
+            slot = self._slots.get(endpoint_id)
+            return slot is not None and self._columns.observe(slot, metrics, observed_at)
+
+    def apply(self, change: Change) -> bool:
+        """Apply any change, given as a value. True if it changed something."""
+        match change:
+            case PodUpserted(pod):
+                return self.upsert_pod(pod)
+            case PodDeleted(namespace, name):
+                return self.delete_pod(namespace, name)
+            case PodsListed(pods):
+                return self.resync(pods)
+            case PoolChanged(pool):
+                return self.set_pool(pool)
+            case MetricsObserved(endpoint_id, metrics):
+                return self.observe_metrics(endpoint_id, metrics)
+        assert_never(change)
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """
+        Have *listener* called with every `MembershipChange`, in order, after the change was made.
+
+        It is called without the lock, by a thread that made a change; what it raises is logged. Call what is returned
+        to end that.
+        """
+        with self._lock:
+            self._listeners = (*self._listeners, listener)
+
+        def unsubscribe() -> None:
+            with self._lock:
+                self._listeners = tuple(item for item in self._listeners if item is not listener)
+
+        return unsubscribe
+
+    def wait_until_ready(self, timeout: float | None = None) -> bool:
+        """Wait until there is an endpoint to pick, *timeout* seconds at most. False when there is none by then."""
+        with self._arrived:
+            return self._arrived.wait_for(lambda: bool(self._columns.members), timeout)
+
+    def statistics(self) -> RegistryStatistics:
+        """Tell how much the registry holds."""
+        with self._lock:
+            return RegistryStatistics(len(self._pods), len(self._slots), self._current[0].generation)
+
+    def _change(self, make: Callable[[], MembershipChange]) -> bool:
+        """Make a change under the lock, then tell about it."""
+        with self._lock:
+            change = make()
+            if change:
+                self._current = (self._current[0], self._columns.departed)
+                self._outbox.append(change)
+                if change.added:
+                    self._arrived.notify_all()
+        self._deliver()
+        return bool(change)
+
+    def _deliver(self) -> None:
+        """Empty the outbox, one thread at a time, so that listeners see changes in the order they were made."""
+        while self._outbox and self._delivering.acquire(blocking=False):
+            try:
+                while self._outbox:
+                    change = self._outbox.popleft()
+                    for listener in self._listeners:
+                        try:
+                            listener(change)
+                        except Exception:
+                            _log.exception("listener %r failed on %r", listener, change)
+            finally:
+                self._delivering.release()
+
+    def _upsert(self, pod: Pod) -> MembershipChange:
+        endpoints = _expand(self._pool, pod)
+        self._pods[pod.key] = pod
+        return self._place(pod.key, endpoints)
+
+    def _delete(self, key: tuple[str, str]) -> MembershipChange:
+        self._pods.pop(key, None)
+        return self._place(key, ())
+
+    def _resync(self, pods: dict[tuple[str, str], Pod]) -> MembershipChange:
+        expanded = {key: _expand(self._pool, pod) for key, pod in pods.items()}
+        gone = [self._delete(key) for key in self._pods.keys() - pods.keys()]
+        self._pods = pods
+        return _merge([*gone, *itertools.starmap(self._place, expanded.items())])
+
+    def _set_pool(self, pool: InferencePool | None) -> MembershipChange:
+        expanded = {key: _expand(pool, pod) for key, pod in self._pods.items()}
+        self._pool = pool
+        return _merge(list(itertools.starmap(self._place, expanded.items())))
+
+    def _place(self, key: tuple[str, str], endpoints: tuple[Endpoint, ...]) -> MembershipChange:
+        """Let *endpoints* be those of the pod *key*. One that moved to another address or pod counts as a new one."""
+        before = self._slots_by_pod.get(key, {})
+        after: dict[int, tuple[int, Endpoint]] = {}
+        added, updated, removed = [], [], []
+        wanted = {endpoint.rank: endpoint for endpoint in endpoints}
+        for rank, (slot, old) in before.items():
+            new = wanted.get(rank)
+            if new is None or (new.destination, new.pod_uid) != (old.destination, old.pod_uid):
+                self._columns.remove(slot)
+                del self._slots[old.id]
+                removed.append(old)
+            else:
+                after[rank] = (slot, new)
+                if new != old:
+                    self._columns.replace(slot, new)
+                    updated.append(new)
+        for rank, endpoint in wanted.items():
+            if rank not in after:
+                slot = self._columns.add(endpoint)
+                after[rank] = (slot, endpoint)
+                self._slots[endpoint.id] = slot
+                added.append(endpoint)
+        if after:
+            self._slots_by_pod[key] = after
+        else:
+            self._slots_by_pod.pop(key, None)
+        return MembershipChange(tuple(added), tuple(updated), tuple(removed))
+
+    def __repr__(self) -> str:
+        return f"<EndpointRegistry of {len(self._slots)} endpoints>"
+
+
+def _expand(pool: InferencePool | None, pod: Pod) -> tuple[Endpoint, ...]:
+    return expand(pool, pod) if pool is not None else ()
+
+
+def _merge(changes: list[MembershipChange]) -> MembershipChange:
+    return MembershipChange(
+        tuple(endpoint for change in changes for endpoint in change.added),
+        tuple(endpoint for change in changes for endpoint in change.updated),
+        tuple(endpoint for change in changes for endpoint in change.removed),
+    )

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import inferencepool
+
+# The names that users are promised to find at the top.
+PINNED = [
+    "AppProtocol",
+    "Endpoint",
+    "EndpointMetrics",
+    "EndpointPicker",
+    "EndpointPickerRef",
+    "EndpointRegistry",
+    "FailureMode",
+    "InferencePool",
+    "InferencePoolError",
+    "InferenceRequest",
+    "LabelSelector",
+    "NoEndpointsError",
+    "PickResult",
+    "Pod",
+    "SchedulingProfile",
+    "TargetPort",
+    "WeightedScorer",
+]
+
+
+def _packages() -> Iterator[str]:
+    yield inferencepool.__name__
+    for module in pkgutil.walk_packages(inferencepool.__path__, f"{inferencepool.__name__}."):
+        if module.ispkg:
+            yield module.name
+
+
+def _public_modules() -> Iterator[str]:
+    yield from _packages()
+    for module in pkgutil.iter_modules(inferencepool.__path__, f"{inferencepool.__name__}."):
+        if not module.ispkg and not module.name.rpartition(".")[2].startswith("_"):
+            yield module.name
+
+
+def _sort_key(name: str) -> tuple[int, str]:
+    """Order names as ruff orders `__all__`: constants, then classes, then the others."""
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2), name
+
+
+def _is_import_or_all(statement: ast.stmt) -> bool:
+    if isinstance(statement, ast.Assign):
+        return [target.id for target in statement.targets if isinstance(target, ast.Name)] == ["__all__"]
+    return isinstance(statement, ast.Import | ast.ImportFrom)
+
+
+@pytest.mark.parametrize("name", PINNED)
+def test_pinned_name_is_at_the_top(name: str) -> None:
+    """A name that users are promised can be imported from `inferencepool`, and is listed as public."""
+    assert hasattr(inferencepool, name)
+    assert name in inferencepool.__all__
+
+
+@pytest.mark.parametrize("module", _public_modules())
+def test_all_is_sorted_and_true(module: str) -> None:
+    """`__all__` is sorted, names nothing twice, and names only what exists."""
+    imported = importlib.import_module(module)
+    names: list[str] = imported.__all__
+
+    assert sorted(set(names), key=_sort_key) == names
+    assert [] == [name for name in names if not hasattr(imported, name)]
+
+
+@pytest.mark.parametrize("package", _packages())
+def test_init_holds_imports_and_all_only(package: str) -> None:
+    """An `__init__` module has a docstring, imports and `__all__`, and no logic."""
+    path = importlib.import_module(package).__file__
+    assert path is not None
+    tree = ast.parse(Path(path).read_text(encoding="utf-8"))
+
+    assert ast.get_docstring(tree)
+    assert all(_is_import_or_all(statement) for statement in tree.body[1:])
+
+
+@pytest.mark.parametrize("package", _packages())
+def test_all_lists_every_import_of_init(package: str) -> None:
+    """A package exports everything that its `__init__` module imports from inside the project."""
+    imported = importlib.import_module(package)
+    assert imported.__file__ is not None
+    tree = ast.parse(Path(imported.__file__).read_text(encoding="utf-8"))
+    names = {
+        alias.asname or alias.name
+        for statement in tree.body
+        if isinstance(statement, ast.ImportFrom) and (statement.module or "").startswith(inferencepool.__name__)
+        for alias in statement.names
+    }
+
+    assert names == set(imported.__all__)
