@@ -34,7 +34,7 @@ bench: $(READY) ## Measure the speed and compare it with the targets
 	$(BIN)/python -m benchmarks
 
 docs: $(READY) ## Build the documentation in site/
-	$(BIN)/mkdocs build --strict --config-file .ci/mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file .ci/mkdocs.yml
 
 clean: ## Remove everything that was made
 	rm -rf .venv build dist site .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

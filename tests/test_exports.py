@@ -64,7 +64,7 @@ def test_pinned_name_is_at_the_top(name: str) -> None:
     assert name in inferencepool.__all__
 
 
-@pytest.mark.parametrize("module", _public_modules())
+@pytest.mark.parametrize("module", list(_public_modules()))
 def test_all_is_sorted_and_true(module: str) -> None:
     """`__all__` is sorted, names nothing twice, and names only what exists."""
     imported = importlib.import_module(module)
@@ -74,7 +74,7 @@ def test_all_is_sorted_and_true(module: str) -> None:
     assert [] == [name for name in names if not hasattr(imported, name)]
 
 
-@pytest.mark.parametrize("package", _packages())
+@pytest.mark.parametrize("package", list(_packages()))
 def test_init_holds_imports_and_all_only(package: str) -> None:
     """An `__init__` module has a docstring, imports and `__all__`, and no logic."""
     path = importlib.import_module(package).__file__
@@ -85,7 +85,7 @@ def test_init_holds_imports_and_all_only(package: str) -> None:
     assert all(_is_import_or_all(statement) for statement in tree.body[1:])
 
 
-@pytest.mark.parametrize("package", _packages())
+@pytest.mark.parametrize("package", list(_packages()))
 def test_all_lists_every_import_of_init(package: str) -> None:
     """A package exports everything that its `__init__` module imports from inside the project."""
     imported = importlib.import_module(package)
