@@ -10,8 +10,8 @@ import attrs
 from inferencepool.model import Candidates, Endpoint, EndpointSet, InferenceRequest, Snapshot, to_slots
 from inferencepool.scheduling._eligibility import Eligibility, SubsetHint, apply_filter, kept_by
 from inferencepool.scheduling._profile import SchedulingProfile, WeightedScorer
-from inferencepool.scheduling._scan import candidates_of
-from inferencepool.scheduling._terms import ONE, bonuses, load_of, scores_of
+from inferencepool.scheduling._scan import candidates_of, scan_costs
+from inferencepool.scheduling._terms import ONE, bonuses, fleet_terms, load_of, plain_costs, scores_of
 
 __all__ = ["ExplainedCandidate", "ExplainedScore", "Explanation", "Rejection", "explain"]
 
@@ -192,13 +192,20 @@ def explain(
         [ExplainedScore(scorer.name, score, scorer.weight) for score in _scores(scorer, request, candidates)]
         for scorer in profile.scorers
     ]
+    costs = scan_costs(
+        candidates,
+        fleet_terms(profile, candidates),
+        bonuses(profile.scorers_of("affinities"), request, snapshot),
+        plain_costs(profile.scorers_of("score"), request, candidates),
+        pending,
+    )
     places = {slot: place for place, slot in enumerate(chosen, 1)}
     explained = [
         ExplainedCandidate(
             endpoint=snapshot.fleet.at(slot),
             scores=tuple(column[index] for column in given),
-            # Rounded as the scheduler does, so that what tied there shows as tied.
-            total=sum(round(column[index].weighted * ONE) for column in given) / ONE,
+            # Not the sum of the scores above: rounded as the scheduler does, so that what tied there shows as tied.
+            total=-costs[slot] / ONE,
             pending=pending[slot],
             place=places.get(slot),
         )
