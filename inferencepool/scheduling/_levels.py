@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import attrs
 
-from inferencepool.model import EndpointSet, to_endpoint_set
+from inferencepool.model import EndpointSet, to_endpoint_set, to_slots
 
 __all__ = ["Levels"]
 
@@ -43,6 +43,17 @@ class Levels:
             flags[slot] = 1
         sets = {value: to_endpoint_set(slots) for value, slots in by_value.items()}
         return cls(list(counts), sets, sorted(sets), flags)
+
+    @classmethod
+    def level(cls, size: int, shown: EndpointSet) -> Levels:
+        """Start *size* slots with the count 0."""
+        flags = bytearray(size)
+        if shown == (1 << size) - 1:
+            flags = bytearray(b"\1") * size
+        else:
+            for slot in to_slots(shown):
+                flags[slot] = 1
+        return cls([0] * size, {0: shown}, [0], flags) if shown else cls([0] * size, {}, [], flags)
 
     def move(self, slot: int, by: int) -> None:
         """Change the count of *slot* by *by*."""

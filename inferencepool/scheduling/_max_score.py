@@ -8,7 +8,7 @@ from typing import Literal
 import attrs
 
 from inferencepool.errors import ConfigurationError
-from inferencepool.model import InferenceRequest, any_slot, next_slot
+from inferencepool.model import EndpointSet, InferenceRequest, any_slot, next_slot
 from inferencepool.scheduling._protocols import Standing
 
 __all__ = ["MaxScorePicker"]
@@ -37,19 +37,20 @@ class MaxScorePicker:
 
     def choose(self, _request: InferenceRequest, standing: Standing, count: int, /) -> Sequence[int]:
         """Choose the *count* best members, in O(count) searches."""
-        chosen: list[int] = []
-        among = None
-        while len(chosen) < count:
-            tied = standing.best(among)
-            if not tied:
-                break
-            if among is None:
-                among = standing.members
-            while tied and len(chosen) < count:
-                slot = any_slot(tied, standing.rng) if self.tie_break == "random" else next_slot(tied, self._last)
-                if not chosen:
-                    self._last = slot
+        tied = standing.best()
+        slot = self._one_of(tied, standing)
+        chosen = [slot]
+        if count > 1:
+            among = standing.members ^ 1 << slot
+            tied ^= 1 << slot
+            while among and len(chosen) < count:
+                tied = tied or standing.best(among)
+                slot = self._one_of(tied, standing)
                 chosen.append(slot)
                 tied ^= 1 << slot
                 among ^= 1 << slot
+        self._last = chosen[0]
         return chosen
+
+    def _one_of(self, tied: EndpointSet, standing: Standing) -> int:
+        return any_slot(tied, standing.rng) if self.tie_break == "random" else next_slot(tied, self._last)

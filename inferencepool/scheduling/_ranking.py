@@ -19,7 +19,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
-from operator import or_
+from operator import itemgetter, or_
 
 import attrs
 
@@ -32,6 +32,8 @@ __all__ = ["Ranking", "search"]
 # Above this many bits in all, there is one set for every 16 ranks instead of one for each: memory against four steps.
 _BITS = 1 << 22
 _GROUP = 16
+
+_FIRST = itemgetter(0)
 
 Found = list[tuple[int, EndpointSet]]
 
@@ -88,8 +90,7 @@ class Ranking:
         """Tell whether the scorers give the members of *part* alone what they give them here."""
         if part == self.members:
             return True
-        extremes = self.terms.extremes
-        return extremes is not None and all(part & edge for edge in extremes)
+        return self.terms.divisible and all(part & edge for edge in self.terms.extremes)
 
     def first(self, cell: EndpointSet, limit: float) -> int:
         """
@@ -199,19 +200,11 @@ def search(ranking: Ranking, drift: Levels, bonuses: Bonuses, among: EndpointSet
 def _cells(bonuses: Bonuses, everyone: EndpointSet) -> Sequence[tuple[float, EndpointSet]]:
     """Cross the sets of all scorers: the sets that share a total bonus, the largest bonus first."""
     cells = [(0.0, everyone)]
-    if not bonuses:
-        return cells
     for sets in bonuses:
-        crossed = []
-        for total, cell in cells:
-            for bonus, members in sets:
-                both = cell & members
-                if both:
-                    crossed.append((total + bonus, both))
-        cells += crossed
-    cells.sort(key=_bonus_of, reverse=True)
+        crossed = [
+            (total + bonus, both) for bonus, members in sets for total, cell in cells if (both := cell & members)
+        ]
+        cells = crossed + cells
+    if len(bonuses) > 1:
+        cells.sort(key=_FIRST, reverse=True)
     return cells
-
-
-def _bonus_of(cell: tuple[float, EndpointSet]) -> float:
-    return cell[0]

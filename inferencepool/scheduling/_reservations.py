@@ -95,7 +95,7 @@ class Reservations:
 
     def rebase(self) -> list[int]:
         """Let a ranking assume the pending counts of this moment, and give them."""
-        self.drift = Levels.build([0] * len(self.pending), to_slots(self.shown))
+        self.drift = Levels.level(len(self.pending), self.shown)
         return self.pending[:]
 
     def depart(self, endpoints: EndpointSet) -> None:
@@ -109,12 +109,12 @@ class Reservations:
     def reserve(self, lease: Lease) -> None:
         """Count the load of a pick."""
         slot = lease.slot
-        lease.birth = self._births[slot]
+        lease.birth, lease.moves = self._births[slot], self.moves
         leases = self._uncovered.get(slot)
         if leases is None:
-            leases = self._uncovered[slot] = {}
-        lease.moves = self.moves
-        leases[lease] = None
+            self._uncovered[slot] = {lease: None}
+        else:
+            leases[lease] = None
         self._count(slot, 1)
         if self.tracks_drift:
             self.drift.move(slot, 1)

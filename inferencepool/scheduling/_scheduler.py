@@ -227,7 +227,9 @@ class Scheduler:
         eligibility = self._eligibility
         if eligibility.fleet is not snapshot.fleet:
             eligibility = Eligibility(self._profile, snapshot.fleet)
-        part = eligibility.members_for(departed, subset)
+        part = eligibility.members
+        if departed or subset is not None or not part:
+            part = eligibility.members_for(departed, subset)
         for item in self._plain_filters:
             part = apply_filter(item, request, self._candidates(snapshot, part & ~departed))
             if not part:
@@ -241,14 +243,18 @@ class Scheduler:
         standing = self._standing(part, extra, plain)
         members, count = standing.members, self._profile.max_num_of_endpoints
         slots = self._choose(request, standing, count)
-        if not 0 < len(slots) <= count or len(set(slots)) != len(slots) or not all(members >> s & 1 for s in slots):
-            message = f"profile {self._profile.name}: picker: chose slots {slots!r}, not 1 to {count} different candidates"
-            raise StrategyError(message)
+        if len(slots) != 1 or not members >> slots[0] & 1:
+            self._check_choice(slots, members, count)
         fallbacks = tuple(slots[1:]) if count > 1 else ()
         result = PickResult(self, request, self._snapshot, slots[0], subset, self._clock(), fallbacks, self._departed)
         if self._reserve:
             self._reservations.reserve(result)
         return result
+
+    def _check_choice(self, slots: Sequence[int], members: EndpointSet, count: int) -> None:
+        if not 0 < len(slots) <= count or len(set(slots)) != len(slots) or not all(members >> s & 1 for s in slots):
+            message = f"profile {self._profile.name}: picker: chose slots {slots!r}, not 1 to {count} different candidates"
+            raise StrategyError(message)
 
     def _standing(self, part: EndpointSet, extra: Bonuses, plain: Sequence[float]) -> Standing:
         """Find how the candidates in *part* are best searched: by a ranking that fits them, or by a scan."""

@@ -9,6 +9,7 @@ so equal scores tie; and floats sort several times as fast as ints of that size.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from math import isfinite, isnan
 from operator import itemgetter
 from typing import Any, TypeAlias
@@ -27,6 +28,8 @@ ONE = float(1 << 30)
 
 # Adding this number and taking it away again rounds a float to a whole one: floats of its size have no fraction.
 _ROUND = 1.5 * (1 << 52)
+
+_FIRST = itemgetter(0)
 
 Bonuses: TypeAlias = list[list[tuple[float, EndpointSet]]]
 
@@ -79,7 +82,7 @@ def load_of(scorer: WeightedScorer, candidates: Candidates) -> LinearLoad:
     return load
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, slots=False)
 class FleetTerms:
     """
     What the scorers that ignore the request give a set of candidates.
@@ -87,13 +90,23 @@ class FleetTerms:
     Attributes:
         costs: Cost of each candidate with nothing pending, in their order.
         step: What one more pending request adds to the cost.
-        extremes: Sets of which any part of the candidates must hit each one to be scored as these candidates are;
-            None when no part may be.
+        divisible: Whether a part of the candidates that holds all *extremes* costs the same alone as among these.
     """
 
     costs: list[float]
     step: float
-    extremes: tuple[EndpointSet, ...] | None
+    divisible: bool
+    _slots: Sequence[int]
+    _relative: Sequence[Sequence[int]]
+
+    @cached_property
+    def extremes(self) -> tuple[EndpointSet, ...]:
+        """For each load that is scored relative to the others: who has the lowest, and who has the highest."""
+        return tuple(
+            to_endpoint_set(slot for slot, load in zip(self._slots, loads, strict=True) if load == edge)
+            for loads in self._relative
+            for edge in {min(loads), max(loads)}
+        )
 
 
 def fleet_terms(profile: SchedulingProfile, candidates: Candidates) -> FleetTerms:
@@ -104,33 +117,21 @@ def fleet_terms(profile: SchedulingProfile, candidates: Candidates) -> FleetTerm
         StrategyError: A scorer broke its contract.
     """
     costs = [0.0] * len(candidates)
-    step = 0.0
-    extremes: list[EndpointSet] | None = []
-    for scorer in profile.scorers:
+    step, divisible = 0.0, True
+    relative = []
+    for scorer in profile.scorers_of("score_load"):
+        load = load_of(scorer, candidates)
+        unit, zero = float(round(load.step * scorer.weight * ONE)), load.zero
+        costs = [cost + (held - zero) * unit for cost, held in zip(costs, load.loads, strict=True)]
+        step += unit
+        if load.is_relative:
+            relative.append(load.loads)
+    for scorer in profile.scorers_of("score_endpoints"):
         scale = scorer.weight * ONE
-        if not scale:
-            continue
-        if scorer.kind == "score_load":
-            load = load_of(scorer, candidates)
-            unit, zero = float(round(load.step * scale)), load.zero
-            costs = [cost + (held - zero) * unit for cost, held in zip(costs, load.loads, strict=True)]
-            step += unit
-            if load.is_relative and extremes is not None:
-                extremes += _edges(load.loads, candidates.slots)
-        elif scorer.kind == "score_endpoints":
-            scores = scores_of(scorer, scorer.ask(candidates), len(candidates))
-            costs = [cost - ((score * scale + _ROUND) - _ROUND) for cost, score in zip(costs, scores, strict=True)]
-            if not getattr(scorer.scorer, "pointwise", False):
-                extremes = None
-    return FleetTerms(costs, step, None if extremes is None else tuple(extremes))
-
-
-def _edges(loads: Sequence[int], slots: Sequence[int]) -> list[EndpointSet]:
-    """Give the candidates with the lowest load, and those with the highest."""
-    return [
-        to_endpoint_set(slot for slot, load in zip(slots, loads, strict=True) if load == edge)
-        for edge in {min(loads), max(loads)}
-    ]
+        scores = scores_of(scorer, scorer.ask(candidates), len(candidates))
+        costs = [cost - ((score * scale + _ROUND) - _ROUND) for cost, score in zip(costs, scores, strict=True)]
+        divisible = divisible and bool(getattr(scorer.scorer, "pointwise", False))
+    return FleetTerms(costs, step, divisible, candidates.slots, relative)
 
 
 def bonuses(scorers: Iterable[WeightedScorer], request: InferenceRequest, snapshot: Snapshot) -> Bonuses:
@@ -143,19 +144,21 @@ def bonuses(scorers: Iterable[WeightedScorer], request: InferenceRequest, snapsh
     found: Bonuses = []
     for scorer in scorers:
         given = scorer.ask(request, snapshot)
+        scale = scorer.weight * ONE
         try:
-            sets = [(_bonus(scorer, score), members | 0) for score, members in given if members and score > 0]
+            sets = [
+                ((score if score < 1 else 1.0) * scale + _ROUND - _ROUND, members | 0)
+                for score, members in given
+                if members and score > 0
+            ]
         except (TypeError, ValueError) as error:
             message = f"scorer {scorer.name}: gave {given!r}, not pairs of a score and an EndpointSet"
             raise StrategyError(message) from error
         if sets:
-            sets.sort(key=itemgetter(0), reverse=True)
+            if len(sets) > 1:
+                sets.sort(key=_FIRST, reverse=True)
             found.append(sets)
     return found
-
-
-def _bonus(scorer: WeightedScorer, score: float) -> float:
-    return ((min(score, 1.0) * scorer.weight * ONE) + _ROUND) - _ROUND
 
 
 def plain_costs(

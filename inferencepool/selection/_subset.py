@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from inferencepool.model import EndpointSet, Fleet, join_host_port
+from inferencepool.model import EndpointSet, Fleet
 from inferencepool.selection._address import canonical_address
 
 __all__ = ["narrow", "parse_subset"]
@@ -57,7 +57,10 @@ def _at_destination(fleet: Fleet, element: str) -> EndpointSet:
     address = canonical_address(host)
     if address is None:
         return 0
-    return fleet.by_destination.get(join_host_port(address, port) if port else address, 0)
+    if port:
+        # Not `join_host_port`: as a number, the port "08000" would turn into one that was not asked for.
+        address = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    return fleet.by_destination.get(address, 0)
 
 
 def _at_address(fleet: Fleet, element: str) -> EndpointSet:
@@ -79,7 +82,7 @@ def _split_port(element: str) -> tuple[str, str]:
     if element.startswith("["):
         host, closing, rest = element[1:].partition("]")
         # Brackets are for IPv6 alone (RFC 3986 section 3.2.2).
-        if not closing or ":" not in host:
+        if not closing or host.count(":") <= 1:
             return "", ""
         colon, port = rest[:1], rest[1:]
     elif element.count(":") == 1:

@@ -1,0 +1,21 @@
+"""From the text of a model server's ``/metrics`` page to `EndpointMetrics`. Pure functions, no I/O."""
+
+from inferencepool.adapters.exposition._engines import ENGINES, Engine, detect_engine, engine_named
+from inferencepool.adapters.exposition._reading import MetricsReading, read_metrics, read_page
+from inferencepool.adapters.exposition._samples import MAX_PAGE_SIZE, Sample, iterate_samples, parse_page
+from inferencepool.adapters.exposition._specs import MetricSpec
+
+__all__ = [
+    "ENGINES",
+    "MAX_PAGE_SIZE",
+    "Engine",
+    "MetricSpec",
+    "MetricsReading",
+    "Sample",
+    "detect_engine",
+    "engine_named",
+    "iterate_samples",
+    "parse_page",
+    "read_metrics",
+    "read_page",
+]

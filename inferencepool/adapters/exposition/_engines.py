@@ -1,0 +1,155 @@
+"""Where each model server keeps what the picker wants to know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Final
+
+import attrs
+
+from inferencepool.adapters.exposition._samples import Sample, iterate_samples
+from inferencepool.adapters.exposition._specs import MetricSpec
+from inferencepool.errors import ConfigurationError, InvalidMetricsError
+
+__all__ = ["ENGINES", "Engine", "detect_engine", "engine_named", "match_engine"]
+
+
+def _to_spec(value: MetricSpec | str | None) -> MetricSpec | None:
+    if isinstance(value, str):
+        return MetricSpec.parse(value) if value.strip() else None
+    return value
+
+
+@attrs.frozen(kw_only=True)
+class Engine:
+    """
+    The metrics of one kind of model server. A specification may be given as text; an empty one disables its metric.
+
+    The fields follow the engine configurations of the reference's ``core-metrics-extractor``.
+
+    Attributes:
+        name: The value of the pod label ``llm-d.ai/engine-type``.
+        queued_requests: Requests that wait.
+        running_requests: Requests that run.
+        kv_usage: Used share of the KV cache, 0 to 1.
+        lora: Series whose labels list the LoRA adapters and whose value is the time of the list.
+        cache_info: Series with the two labels below.
+        cache_block_size_label: Label with the tokens in one block of the KV cache.
+        cache_num_blocks_label: Label with the number of blocks.
+        cache_block_size: Metric with the tokens in one block, for servers without such labels.
+        cache_num_blocks: Metric with the number of blocks.
+
+    Raises:
+        ConfigurationError: A specification cannot be read.
+    """
+
+    name: str
+    queued_requests: MetricSpec | None = attrs.field(default=None, converter=_to_spec)
+    running_requests: MetricSpec | None = attrs.field(default=None, converter=_to_spec)
+    kv_usage: MetricSpec | None = attrs.field(default=None, converter=_to_spec)
+    lora: MetricSpec | None = attrs.field(default=None, converter=_to_spec)
+    cache_info: MetricSpec | None = attrs.field(default=None, converter=_to_spec)
+    cache_block_size_label: str = "block_size"
+    cache_num_blocks_label: str = "num_gpu_blocks"
+    cache_block_size: MetricSpec | None = attrs.field(default=None, converter=_to_spec)
+    cache_num_blocks: MetricSpec | None = attrs.field(default=None, converter=_to_spec)
+
+    @property
+    def specs(self) -> tuple[MetricSpec, ...]:
+        """Give every specification that is not disabled."""
+        every = (
+            self.queued_requests,
+            self.running_requests,
+            self.kv_usage,
+            self.lora,
+            self.cache_info,
+            self.cache_block_size,
+            self.cache_num_blocks,
+        )
+        return tuple(spec for spec in every if spec is not None)
+
+
+def _built_in() -> Iterator[Engine]:
+    yield Engine(
+        name="vllm",
+        queued_requests="vllm:num_requests_waiting",
+        running_requests="vllm:num_requests_running",
+        kv_usage="vllm:kv_cache_usage_perc",
+        lora="vllm:lora_requests_info",
+        cache_info="vllm:cache_config_info",
+    )
+    yield Engine(
+        name="sglang",
+        queued_requests="sglang:num_queue_reqs",
+        running_requests="sglang:num_running_reqs",
+        kv_usage="sglang:token_usage",
+        cache_info="sglang:cache_config_info",
+        cache_block_size_label="page_size",
+        cache_num_blocks_label="num_pages",
+    )
+    yield Engine(
+        name="trtllm-serve",
+        queued_requests="trtllm_num_requests_waiting",
+        running_requests="trtllm_num_requests_running",
+        kv_usage="trtllm_kv_cache_utilization",
+        cache_block_size="trtllm_kv_cache_tokens_per_block",
+        cache_num_blocks="trtllm_kv_cache_max_blocks",
+    )
+    yield Engine(
+        name="triton-tensorrt-llm",
+        queued_requests="nv_trt_llm_request_metrics{request_type=waiting}",
+        running_requests="nv_trt_llm_request_metrics{request_type=scheduled}",
+        kv_usage="nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=fraction}",
+        cache_block_size="nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=tokens_per}",
+        cache_num_blocks="nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=max}",
+    )
+    yield Engine(
+        name="triton",
+        queued_requests="nv_inference_pending_request_count",
+        running_requests="nv_inference_exec_count",
+    )
+
+
+#: The model servers of the reference by name; the first is its default.
+ENGINES: Final[Mapping[str, Engine]] = MappingProxyType({engine.name: engine for engine in _built_in()})
+
+
+def engine_named(name: str) -> Engine:
+    """
+    Give the engine of `ENGINES` that is called *name*.
+
+    Raises:
+        ConfigurationError: There is none; the message lists those that exist.
+    """
+    if name not in ENGINES:
+        message = f"unknown engine {name!r}; allowed: {', '.join(ENGINES)}"
+        raise ConfigurationError(message)
+    return ENGINES[name]
+
+
+def match_engine(samples: tuple[Sample, ...]) -> Engine:
+    """Tell which engine of `ENGINES` wrote *samples*, as `detect_engine` does."""
+    found = {
+        name: sum(any(spec.matches(sample) for sample in samples) for spec in engine.specs)
+        for name, engine in ENGINES.items()
+    }
+    name = max(found, key=found.__getitem__)
+    if not found[name]:
+        looked_for = dict.fromkeys(spec.name for engine in ENGINES.values() for spec in engine.specs)
+        message = f"metrics page: holds no metrics of a known engine; looked for {', '.join(looked_for)}"
+        raise InvalidMetricsError(message)
+    return ENGINES[name]
+
+
+def detect_engine(page: str | bytes) -> Engine:
+    """
+    Tell which engine of `ENGINES` wrote *page*: the one with most of its metrics there, the first of equals.
+
+    A Triton server that runs TensorRT-LLM exports Triton's own metrics too, and is told from a plain one so.
+
+    Raises:
+        InvalidMetricsError: The page cannot be read, or holds no metric of any engine.
+    """
+    names = {spec.name for engine in ENGINES.values() for spec in engine.specs}
+    return match_engine(tuple(sample for sample in iterate_samples(page) if sample.name in names))

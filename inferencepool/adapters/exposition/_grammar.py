@@ -1,0 +1,142 @@
+"""The words of the text exposition format: names, labels and quoted strings. Metric specifications share them."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["Cursor", "ExpositionError"]
+
+_BLANKS = re.compile(r"[ \t]*")
+_WORD = re.compile(r"[^ \t]*")
+_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+# Everything up to what has a meaning inside quotes.
+_QUOTED = re.compile(r'[^"\\]*')
+_ESCAPES = {"\\": "\\", '"': '"', "n": "\n"}
+_RESERVED_LABEL = "__name__"
+
+
+class ExpositionError(Exception):
+    """Raised inside this package when a text stops making sense; callers add where it stands."""
+
+
+class Cursor:
+    """A position in one line. Reading moves it forward past the blanks that follow, never back."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = 0
+
+    def at_end(self) -> bool:
+        """Tell whether nothing is left."""
+        return self._at >= len(self._text)
+
+    def peek(self) -> str:
+        """Give the next character; empty at the end."""
+        return self._text[self._at : self._at + 1]
+
+    def skip_blanks(self) -> None:
+        """Move past spaces and tabs."""
+        self._take(_BLANKS)
+
+    def accept(self, character: str) -> bool:
+        """Move past *character* and the blanks behind it if it is next."""
+        if self.peek() != character:
+            return False
+        self._at += 1
+        self.skip_blanks()
+        return True
+
+    def read_word(self) -> str:
+        """Read up to the next blank; empty at the end."""
+        word = self._take(_WORD)
+        self.skip_blanks()
+        return word
+
+    def read_name(self) -> str:
+        """Read a name, bare or quoted."""
+        name = self.read_quoted() if self.peek() == '"' else self._take(_NAME)
+        if not name:
+            raise ExpositionError(f"no name at column {self._at + 1}")
+        self.skip_blanks()
+        return name
+
+    def read_until(self, stops: str) -> str:
+        """Read up to the first of *stops* or the end, without the blanks at both ends."""
+        start = self._at
+        while not self.at_end() and self._text[self._at] not in stops:
+            self._at += 1
+        return self._text[start : self._at].strip(" \t")
+
+    def read_quoted(self) -> str:
+        r"""Read a string in double quotes, in which ``\\``, ``\"`` and ``\n`` are escapes and no others exist."""
+        start = self._at
+        self._at += 1
+        parts = []
+        while True:
+            parts.append(self._take(_QUOTED))
+            stop = self.peek()
+            self._at += 1
+            if stop == '"':
+                self.skip_blanks()
+                return "".join(parts)
+            escape = self.peek()
+            if not stop or not escape:
+                raise ExpositionError(f"no closing quote for the one at column {start + 1}")
+            if escape not in _ESCAPES:
+                raise ExpositionError(f"unknown escape \\{escape} at column {self._at}")
+            parts.append(_ESCAPES[escape])
+            self._at += 1
+
+    def read_series(self) -> tuple[str, dict[str, str]]:
+        """
+        Read the name and the labels of a series.
+
+        The name stands before the braces, or, quoted, first inside them. Commas separate labels and may end them.
+        """
+        name = ""
+        if self.peek() != "{":
+            name = self._take(_NAME)
+            if not name:
+                raise ExpositionError("no metric name")
+            separated = self.peek() in {" ", "\t", "{"}
+            self.skip_blanks()
+            if self.at_end():
+                raise ExpositionError("no value")
+            if not separated:
+                raise ExpositionError(f"unexpected {self.peek()!r} in the metric name")
+        labels: dict[str, str] = {}
+        if self.accept("{"):
+            name = self._read_labels(name, labels)
+        if not name:
+            raise ExpositionError("no metric name")
+        return name, labels
+
+    def _read_labels(self, name: str, labels: dict[str, str]) -> str:
+        first = True
+        while not self.accept("}"):
+            if self.at_end():
+                raise ExpositionError("no closing brace")
+            quoted = self.peek() == '"'
+            key = self.read_name()
+            if self.accept("="):
+                if self.peek() != '"':
+                    raise ExpositionError(f"the value of label {key} is not quoted")
+                value = self.read_quoted()
+                if key in labels or key == _RESERVED_LABEL:
+                    raise ExpositionError(f"label {key} is {'reserved' if key == _RESERVED_LABEL else 'given twice'}")
+                labels[key] = value
+            elif quoted and first and not name:
+                name = key
+            else:
+                raise ExpositionError(f"no = after label {key}")
+            first = False
+            if not self.accept(",") and self.peek() != "}":
+                raise ExpositionError("no comma or closing brace" if not self.at_end() else "no closing brace")
+        return name
+
+    def _take(self, pattern: re.Pattern[str]) -> str:
+        match = pattern.match(self._text, self._at)
+        if match is None:
+            return ""
+        self._at = match.end()
+        return match.group()

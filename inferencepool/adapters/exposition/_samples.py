@@ -1,0 +1,168 @@
+"""The exact parser of a metrics page in the text exposition format, one line at a time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from math import isinf
+
+import attrs
+
+from inferencepool.adapters.exposition._grammar import Cursor, ExpositionError
+from inferencepool.errors import InvalidMetricsError
+
+__all__ = ["MAX_PAGE_SIZE", "Sample", "iterate_samples", "parse_page"]
+
+#: The longest page that is read, in bytes or characters. Pages of model servers hold tens of kilobytes.
+MAX_PAGE_SIZE = 16 * 1024 * 1024
+
+# What the Go parser of the reference takes: decimal, and the names of what is no number. No two parts of these patterns
+# can take the same characters, so matching is linear.
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_INFINITY = re.compile(r"[+-]?inf(?:inity)?", re.IGNORECASE)
+_TIMESTAMP = re.compile(r"[+-]?[0-9]{1,19}")
+_TIMESTAMP_LIMIT = 2**63
+
+# The types of the text format, and those that OpenMetrics adds.
+_TYPES = frozenset(
+    {"counter", "gauge", "histogram", "summary", "untyped", "gaugehistogram", "info", "stateset", "unknown"}
+)
+# How much of a line an error shows.
+_SHOWN = 80
+
+
+@attrs.frozen
+class Sample:
+    """
+    One sample of a metrics page.
+
+    Attributes:
+        name: The name of its metric.
+        labels: Its labels, in the order of the page.
+        value: Its value; may be NaN or infinite.
+        timestamp: When it was taken, in milliseconds since the epoch; None where the page does not say.
+        type: What a ``# TYPE`` line above it declares for exactly this name; ``untyped`` where none does.
+        line: Its line in the page, from 1.
+    """
+
+    name: str
+    labels: Mapping[str, str]
+    value: float
+    timestamp: int | None = None
+    type: str = attrs.field(default="untyped", kw_only=True)
+    line: int = attrs.field(default=0, kw_only=True, eq=False)
+
+
+def parse_page(page: str | bytes) -> tuple[Sample, ...]:
+    """
+    Read every sample of a metrics page.
+
+    Lines end in LF or CRLF, the last one too: a page whose last line is open has been cut, and a number at its end may
+    lack digits. A page that is cut exactly between two lines cannot be told from a shorter page. Comments, blank
+    lines and ``# HELP`` lines are skipped; a page without samples gives an empty tuple. Time and memory are linear in
+    the page.
+
+    Args:
+        page: The text, or its bytes in UTF-8; a byte order mark is tolerated.
+
+    Returns:
+        The samples in the order of the page.
+
+    Raises:
+        InvalidMetricsError: The page is no text, longer than `MAX_PAGE_SIZE`, cut, or has a line that is not in the
+            text format; the message names the line.
+    """
+    return tuple(iterate_samples(page))
+
+
+def iterate_samples(page: str | bytes) -> Iterator[Sample]:
+    """Give the samples of *page* one by one, as `parse_page` does; an error comes when its line is reached."""
+    text = _decode(page)
+    types: dict[str, str] = {}
+    for number, line in _lines(text):
+        try:
+            sample = _read_line(line, types, number)
+        except ExpositionError as error:
+            message = f"metrics page, line {number}: {error} in {_shorten(line)!r}"
+            raise InvalidMetricsError(message) from None
+        if sample is not None:
+            yield sample
+
+
+def _decode(page: str | bytes) -> str:
+    if len(page) > MAX_PAGE_SIZE:
+        message = f"metrics page: longer than {MAX_PAGE_SIZE} bytes"
+        raise InvalidMetricsError(message)
+    if isinstance(page, bytes):
+        try:
+            page = page.decode("utf-8")
+        except UnicodeDecodeError as error:
+            line = page.count(b"\n", 0, error.start) + 1
+            message = f"metrics page, line {line}: not UTF-8 text: byte 0x{page[error.start]:02x} at {error.start}"
+            raise InvalidMetricsError(message) from None
+    return page.removeprefix("\ufeff")
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    # `str.splitlines` would also split at characters that are allowed in label values, such as U+2028.
+    start, number = 0, 1
+    while (end := text.find("\n", start)) >= 0:
+        yield number, text[start : end - 1 if text[start:end].endswith("\r") else end]
+        start, number = end + 1, number + 1
+    rest = text[start:]
+    # OpenMetrics lets its end mark, and nothing else, go without a line end.
+    if rest.strip(" \t\r") and rest != "# EOF":
+        message = f"metrics page, line {number}: the page is cut: no line end after {_shorten(rest)!r}"
+        raise InvalidMetricsError(message)
+
+
+def _shorten(line: str) -> str:
+    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
+
+
+def _read_line(line: str, types: dict[str, str], number: int) -> Sample | None:
+    cursor = Cursor(line)
+    cursor.skip_blanks()
+    if cursor.at_end():
+        return None
+    if cursor.peek() == "#":
+        _read_comment(line, types)
+        return None
+    name, labels = cursor.read_series()
+    value = _read_value(cursor.read_word())
+    timestamp = None
+    if not cursor.at_end():
+        timestamp = _read_timestamp(cursor.read_word())
+    if not cursor.at_end():
+        raise ExpositionError("text after the timestamp")
+    return Sample(name, labels, value, timestamp, type=types.get(name, "untyped"), line=number)
+
+
+def _read_comment(line: str, types: dict[str, str]) -> None:
+    cursor = Cursor(line)
+    cursor.skip_blanks()
+    if cursor.read_word() != "#" or cursor.read_word() != "TYPE":
+        return
+    name = cursor.read_name()
+    declared = cursor.read_word()
+    if declared not in _TYPES or not cursor.at_end():
+        raise ExpositionError(f"type not one of {', '.join(sorted(_TYPES))}")
+    if types.setdefault(name, declared) != declared:
+        raise ExpositionError(f"second type for {name}, which is a {types[name]}")
+
+
+def _read_value(word: str) -> float:
+    if _NUMBER.fullmatch(word):
+        value = float(word)
+        if isinf(value):
+            raise ExpositionError(f"value {_shorten(word)!r} is too great for a number")
+        return value
+    if _INFINITY.fullmatch(word) or word.lower() == "nan":
+        return float(word)
+    raise ExpositionError(f"value {_shorten(word)!r} is not a number" if word else "no value")
+
+
+def _read_timestamp(word: str) -> int:
+    if _TIMESTAMP.fullmatch(word) and -_TIMESTAMP_LIMIT <= int(word) < _TIMESTAMP_LIMIT:
+        return int(word)
+    raise ExpositionError(f"timestamp {_shorten(word)!r} is not a whole number of milliseconds")

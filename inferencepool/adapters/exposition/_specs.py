@@ -1,0 +1,98 @@
+"""Which series of a page holds a metric."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+import attrs
+
+from inferencepool.adapters.exposition._grammar import Cursor, ExpositionError
+from inferencepool.adapters.exposition._samples import Sample
+from inferencepool.errors import ConfigurationError
+
+__all__ = ["MetricSpec"]
+
+
+def _freeze(labels: Mapping[str, str]) -> Mapping[str, str]:
+    return MappingProxyType(dict(labels))
+
+
+@attrs.frozen
+class MetricSpec:
+    """
+    A metric by its name and the labels that its series must have, among others.
+
+    Attributes:
+        name: The name of the metric.
+        labels: Labels with their values; a series with more labels still matches.
+    """
+
+    name: str
+    labels: Mapping[str, str] = attrs.field(factory=dict, converter=_freeze)
+
+    @classmethod
+    def parse(cls, text: str) -> MetricSpec:
+        """
+        Read ``name{label=value,...}``, the form of the reference's extractor configuration.
+
+        The braces may be absent. Quotes around a value are optional; without them it ends at a comma or brace.
+
+        Raises:
+            ConfigurationError: *text* has another form; the message shows it.
+        """
+        try:
+            return cls(*_read_spec(Cursor(text.strip())))
+        except ExpositionError as error:
+            message = f"metric specification {text!r}: {error}; it must be a name or name{{label=value,...}}"
+            raise ConfigurationError(message) from None
+
+    def __str__(self) -> str:
+        if not self.labels:
+            return self.name
+        return f"{self.name}{{{','.join(f'{key}={_quote(value)}' for key, value in self.labels.items())}}}"
+
+    def matches(self, sample: Sample) -> bool:
+        """Tell whether *sample* belongs to this metric."""
+        labels = sample.labels
+        return sample.name == self.name and all(labels.get(key) == value for key, value in self.labels.items())
+
+    def find_latest(self, samples: Iterable[Sample]) -> Sample | None:
+        """
+        Find the matching sample with the greatest timestamp; the first of equals; None if none matches.
+
+        A sample without a timestamp is older than any with one.
+        """
+        latest: Sample | None = None
+        for sample in filter(self.matches, samples):
+            if latest is None or _is_later(sample, latest):
+                latest = sample
+        return latest
+
+
+def _is_later(sample: Sample, other: Sample) -> bool:
+    if sample.timestamp is None:
+        return False
+    return other.timestamp is None or sample.timestamp > other.timestamp
+
+
+def _quote(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+
+
+def _read_spec(cursor: Cursor) -> tuple[str, dict[str, str]]:
+    name = cursor.read_name()
+    labels: dict[str, str] = {}
+    if cursor.accept("{"):
+        while not cursor.accept("}"):
+            key = cursor.read_name()
+            if not cursor.accept("="):
+                raise ExpositionError(f"no = after label {key}")
+            if key in labels:
+                raise ExpositionError(f"label {key} is given twice")
+            labels[key] = cursor.read_quoted() if cursor.peek() == '"' else cursor.read_until(",}")
+            if not cursor.accept(",") and cursor.peek() != "}":
+                raise ExpositionError("no comma or closing brace")
+    if not cursor.at_end():
+        raise ExpositionError(f"unexpected {cursor.peek()!r}")
+    return name, labels

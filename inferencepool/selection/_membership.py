@@ -1,0 +1,55 @@
+"""Membership: which pods belong to a pool."""
+
+from __future__ import annotations
+
+from inferencepool.model import InferencePool, Pod
+from inferencepool.selection._address import canonical_address
+
+__all__ = ["is_member", "member_address", "membership_issue"]
+
+
+def is_member(pool: InferencePool, pod: Pod) -> bool:
+    """
+    Tell whether *pod* serves requests of *pool*.
+
+    It does if it is in the pool's namespace, its labels match the selector, its first ``Ready`` condition is True, it
+    is not being deleted and it has an IP address. The reference picker leaves out the last rule and registers a ready
+    pod without an address; nothing could be sent there.
+    """
+    return member_address(pool, pod) is not None
+
+
+def member_address(pool: InferencePool, pod: Pod) -> str | None:
+    """Give the address of *pod* in canonical spelling if it is a member of *pool*, else None."""
+    if (
+        pod.ready
+        and pod.ip
+        and pod.deletion_timestamp is None
+        and pod.namespace == pool.namespace
+        and pool.selector.matches(pod.labels)
+    ):
+        return canonical_address(pod.ip)
+    return None
+
+
+def membership_issue(pool: InferencePool, pod: Pod) -> str | None:
+    """
+    Say why *pod* does not serve requests of *pool*.
+
+    Returns:
+        The first rule of `is_member` that *pod* breaks, such as ``labels do not match app=llama``; what concerns the
+        pool comes before what concerns the pod's state. None if the pod is a member.
+    """
+    if pod.namespace != pool.namespace:
+        return f"is in namespace {pod.namespace}, the pool is in {pool.namespace}"
+    if not pool.selector.matches(pod.labels):
+        return f"labels do not match {pool.selector}"
+    if pod.deletion_timestamp is not None:
+        return f"is being deleted since {pod.deletion_timestamp}"
+    if not pod.ready:
+        return "not ready (condition Ready is not True)"
+    if not pod.ip:
+        return "has no IP address"
+    if canonical_address(pod.ip) is None:
+        return f"has an unusable IP address {pod.ip!r}"
+    return None
