@@ -50,6 +50,4 @@ def membership_issue(pool: InferencePool, pod: Pod) -> str | None:
         return "not ready (condition Ready is not True)"
     if not pod.ip:
         return "has no IP address"
-    if canonical_address(pod.ip) is None:
-        return f"has an unusable IP address {pod.ip!r}"
-    return None
+    return None if canonical_address(pod.ip) else f"has an unusable IP address {pod.ip!r}"

@@ -56,7 +56,8 @@ class Cursor:
         """Read a name, bare or quoted."""
         name = self.read_quoted() if self.peek() == '"' else self._take(_NAME)
         if not name:
-            raise ExpositionError(f"no name at column {self._at + 1}")
+            message = f"no name at column {self._at + 1}"
+            raise ExpositionError(message)
         self.skip_blanks()
         return name
 
@@ -81,9 +82,11 @@ class Cursor:
                 return "".join(parts)
             escape = self.peek()
             if not stop or not escape:
-                raise ExpositionError(f"no closing quote for the one at column {start + 1}")
+                message = f"no closing quote for the one at column {start + 1}"
+                raise ExpositionError(message)
             if escape not in _ESCAPES:
-                raise ExpositionError(f"unknown escape \\{escape} at column {self._at}")
+                message = f"unknown escape \\{escape} at column {self._at}"
+                raise ExpositionError(message)
             parts.append(_ESCAPES[escape])
             self._at += 1
 
@@ -97,41 +100,50 @@ class Cursor:
         if self.peek() != "{":
             name = self._take(_NAME)
             if not name:
-                raise ExpositionError("no metric name")
+                message = "no metric name"
+                raise ExpositionError(message)
             separated = self.peek() in {" ", "\t", "{"}
             self.skip_blanks()
             if self.at_end():
-                raise ExpositionError("no value")
+                message = "no value"
+                raise ExpositionError(message)
             if not separated:
-                raise ExpositionError(f"unexpected {self.peek()!r} in the metric name")
+                message = f"unexpected {self.peek()!r} in the metric name"
+                raise ExpositionError(message)
         labels: dict[str, str] = {}
         if self.accept("{"):
             name = self._read_labels(name, labels)
         if not name:
-            raise ExpositionError("no metric name")
+            message = "no metric name"
+            raise ExpositionError(message)
         return name, labels
 
     def _read_labels(self, name: str, labels: dict[str, str]) -> str:
         first = True
         while not self.accept("}"):
             if self.at_end():
-                raise ExpositionError("no closing brace")
+                message = "no closing brace"
+                raise ExpositionError(message)
             quoted = self.peek() == '"'
             key = self.read_name()
             if self.accept("="):
                 if self.peek() != '"':
-                    raise ExpositionError(f"the value of label {key} is not quoted")
+                    message = f"the value of label {key} is not quoted"
+                    raise ExpositionError(message)
                 value = self.read_quoted()
                 if key in labels or key == _RESERVED_LABEL:
-                    raise ExpositionError(f"label {key} is {'reserved' if key == _RESERVED_LABEL else 'given twice'}")
+                    message = f"label {key} is {'reserved' if key == _RESERVED_LABEL else 'given twice'}"
+                    raise ExpositionError(message)
                 labels[key] = value
             elif quoted and first and not name:
                 name = key
             else:
-                raise ExpositionError(f"no = after label {key}")
+                message = f"no = after label {key}"
+                raise ExpositionError(message)
             first = False
             if not self.accept(",") and self.peek() != "}":
-                raise ExpositionError("no comma or closing brace" if not self.at_end() else "no closing brace")
+                message = "no comma or closing brace" if not self.at_end() else "no closing brace"
+                raise ExpositionError(message)
         return name
 
     def _take(self, pattern: re.Pattern[str]) -> str:

@@ -46,7 +46,7 @@ class Sample:
     """
 
     name: str
-    labels: Mapping[str, str]
+    labels: Mapping[str, str] = attrs.field(hash=False)
     value: float
     timestamp: int | None = None
     type: str = attrs.field(default="untyped", kw_only=True)
@@ -93,21 +93,21 @@ def _decode(page: str | bytes) -> str:
     if len(page) > MAX_PAGE_SIZE:
         message = f"metrics page: longer than {MAX_PAGE_SIZE} bytes"
         raise InvalidMetricsError(message)
-    if isinstance(page, bytes):
-        try:
-            page = page.decode("utf-8")
-        except UnicodeDecodeError as error:
-            line = page.count(b"\n", 0, error.start) + 1
-            message = f"metrics page, line {line}: not UTF-8 text: byte 0x{page[error.start]:02x} at {error.start}"
-            raise InvalidMetricsError(message) from None
-    return page.removeprefix("\ufeff")
+    if isinstance(page, str):
+        return page.removeprefix("\ufeff")
+    try:
+        return page.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = page.count(b"\n", 0, error.start) + 1
+        message = f"metrics page, line {line}: not UTF-8 text: byte 0x{page[error.start]:02x}"
+        raise InvalidMetricsError(message) from None
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
     # `str.splitlines` would also split at characters that are allowed in label values, such as U+2028.
     start, number = 0, 1
     while (end := text.find("\n", start)) >= 0:
-        yield number, text[start : end - 1 if text[start:end].endswith("\r") else end]
+        yield number, text[start:end].removesuffix("\r")
         start, number = end + 1, number + 1
     rest = text[start:]
     # OpenMetrics lets its end mark, and nothing else, go without a line end.
@@ -134,7 +134,8 @@ def _read_line(line: str, types: dict[str, str], number: int) -> Sample | None:
     if not cursor.at_end():
         timestamp = _read_timestamp(cursor.read_word())
     if not cursor.at_end():
-        raise ExpositionError("text after the timestamp")
+        message = "text after the timestamp"
+        raise ExpositionError(message)
     return Sample(name, labels, value, timestamp, type=types.get(name, "untyped"), line=number)
 
 
@@ -146,23 +147,28 @@ def _read_comment(line: str, types: dict[str, str]) -> None:
     name = cursor.read_name()
     declared = cursor.read_word()
     if declared not in _TYPES or not cursor.at_end():
-        raise ExpositionError(f"type not one of {', '.join(sorted(_TYPES))}")
+        message = f"type not one of {', '.join(sorted(_TYPES))}"
+        raise ExpositionError(message)
     if types.setdefault(name, declared) != declared:
-        raise ExpositionError(f"second type for {name}, which is a {types[name]}")
+        message = f"second type for {name}, which is a {types[name]}"
+        raise ExpositionError(message)
 
 
 def _read_value(word: str) -> float:
     if _NUMBER.fullmatch(word):
         value = float(word)
         if isinf(value):
-            raise ExpositionError(f"value {_shorten(word)!r} is too great for a number")
+            message = f"value {_shorten(word)!r} is too great for a number"
+            raise ExpositionError(message)
         return value
     if _INFINITY.fullmatch(word) or word.lower() == "nan":
         return float(word)
-    raise ExpositionError(f"value {_shorten(word)!r} is not a number" if word else "no value")
+    message = f"value {_shorten(word)!r} is not a number" if word else "no value"
+    raise ExpositionError(message)
 
 
 def _read_timestamp(word: str) -> int:
     if _TIMESTAMP.fullmatch(word) and -_TIMESTAMP_LIMIT <= int(word) < _TIMESTAMP_LIMIT:
         return int(word)
-    raise ExpositionError(f"timestamp {_shorten(word)!r} is not a whole number of milliseconds")
+    message = f"timestamp {_shorten(word)!r} is not a whole number of milliseconds"
+    raise ExpositionError(message)

@@ -29,7 +29,7 @@ class MetricSpec:
     """
 
     name: str
-    labels: Mapping[str, str] = attrs.field(factory=dict, converter=_freeze)
+    labels: Mapping[str, str] = attrs.field(factory=dict, converter=_freeze, hash=False)
 
     @classmethod
     def parse(cls, text: str) -> MetricSpec:
@@ -87,12 +87,16 @@ def _read_spec(cursor: Cursor) -> tuple[str, dict[str, str]]:
         while not cursor.accept("}"):
             key = cursor.read_name()
             if not cursor.accept("="):
-                raise ExpositionError(f"no = after label {key}")
+                message = f"no = after label {key}"
+                raise ExpositionError(message)
             if key in labels:
-                raise ExpositionError(f"label {key} is given twice")
+                message = f"label {key} is given twice"
+                raise ExpositionError(message)
             labels[key] = cursor.read_quoted() if cursor.peek() == '"' else cursor.read_until(",}")
             if not cursor.accept(",") and cursor.peek() != "}":
-                raise ExpositionError("no comma or closing brace")
+                message = "no comma or closing brace"
+                raise ExpositionError(message)
     if not cursor.at_end():
-        raise ExpositionError(f"unexpected {cursor.peek()!r}")
+        message = f"unexpected {cursor.peek()!r}"
+        raise ExpositionError(message)
     return name, labels

@@ -1,0 +1,69 @@
+"""Reading a file that a command was given, as text."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from inferencepool.errors import InvalidDocumentError, Issue
+
+__all__ = ["MAX_FILE_SIZE", "STANDARD_INPUT", "display_name", "read_text", "refuse"]
+
+#: The longest file that is read, in bytes.
+MAX_FILE_SIZE = 64 * 1024 * 1024
+#: The name that stands for standard input.
+STANDARD_INPUT = "-"
+
+_CONTROLS = tuple(chr(code) for code in range(32) if chr(code) not in "\t\n\f\r")
+
+
+def display_name(file: str) -> str:
+    """Give the name of *file* for messages."""
+    return "standard input" if file == STANDARD_INPUT else file
+
+
+def refuse(source: str, reason: str, field: str = "", value: object = None) -> InvalidDocumentError:
+    """Make the error for one thing that is wrong in *source*."""
+    return InvalidDocumentError([Issue(field, reason, value)], source=source)
+
+
+def read_text(file: str) -> str:
+    """
+    Read a file, or standard input for ``-``, as UTF-8 text; a byte order mark is left out.
+
+    Raises:
+        InvalidDocumentError: The file cannot be opened, is longer than `MAX_FILE_SIZE`, or is no text.
+    """
+    source = display_name(file)
+    content = _read_bytes(file, source)
+    if len(content) > MAX_FILE_SIZE:
+        raise refuse(source, f"longer than {MAX_FILE_SIZE // (1024 * 1024)} MiB")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        hint = ", it looks like UTF-16" if content[:2] in {b"\xff\xfe", b"\xfe\xff"} else ""
+        reason = f"not UTF-8 text{hint}: byte 0x{content[error.start]:02x} at offset {error.start}"
+        raise refuse(source, reason) from None
+    control = next((character for character in _CONTROLS if character in text), None)
+    if control is not None:
+        line = text.count("\n", 0, text.index(control)) + 1
+        raise refuse(source, f"not text: control character 0x{ord(control):02x} in line {line}")
+    return text
+
+
+def _read_bytes(file: str, source: str) -> bytes:
+    # One byte more than allowed tells a file that is too long, whatever its size claims to be.
+    try:
+        if file == STANDARD_INPUT:
+            return sys.stdin.buffer.read(MAX_FILE_SIZE + 1)
+        with Path(file).open("rb") as stream:
+            return stream.read(MAX_FILE_SIZE + 1)
+    except FileNotFoundError:
+        raise refuse(source, "no such file") from None
+    except IsADirectoryError:
+        raise refuse(source, "is a directory, not a file") from None
+    except PermissionError:
+        raise refuse(source, "no permission to read it") from None
+    except (OSError, ValueError) as error:
+        # ValueError: a name with a NUL in it.
+        raise refuse(source, f"cannot be read: {error}") from None

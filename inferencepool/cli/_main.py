@@ -1,0 +1,78 @@
+"""The command's entry: arguments in, exit status out."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from io import TextIOWrapper
+
+from inferencepool.cli import _pick, _validate
+from inferencepool.cli._output import report
+from inferencepool.errors import InferencePoolError
+
+__all__ = ["main"]
+
+_FAILED = 1
+# What shells report for programs that end by these signals: 128 and the signal's number.
+_INTERRUPTED = 130
+_BROKEN_PIPE = 141
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Run the command.
+
+    Args:
+        argv: The arguments without the program's name; None for those of this process.
+
+    Returns:
+        The exit status: 0 for success, 1 when a file is invalid or there is no endpoint to pick.
+
+    Raises:
+        SystemExit: After ``--help`` and ``--version`` (status 0), and when the arguments make no sense (status 2).
+    """
+    arguments = _parser().parse_args(argv)
+    if isinstance(sys.stdout, TextIOWrapper):
+        # A name that the terminal's encoding cannot say is shown escaped, as on standard error.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        status: int = arguments.run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes standard output once more when it ends, which must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    except (InferencePoolError, OSError) as error:
+        report(str(error))
+        return _FAILED
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="inferencepool",
+        description="Check manifests of InferencePools and try picks on files.",
+        epilog="Exit status: 0 success, 1 invalid input or no endpoint, 2 wrong usage. A file may be - for standard input.",
+    )
+    parser.add_argument("--version", action=_PrintVersion, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _validate.add_command(commands)
+    _pick.add_command(commands)
+    return parser
+
+
+class _PrintVersion(argparse.Action):
+    """Looks the version up when it is asked for: reading a distribution's metadata takes time."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        try:
+            number = version("inferencepool")
+        except PackageNotFoundError:
+            number = "of a source tree that is not installed"
+        print(f"inferencepool {number}")
+        parser.exit()

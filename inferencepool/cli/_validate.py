@@ -1,0 +1,60 @@
+"""The command ``validate``: are these manifests what the API allows?"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from inferencepool.cli._documents import Document, read_documents
+from inferencepool.cli._input_file import STANDARD_INPUT, display_name
+from inferencepool.cli._objects import judge
+from inferencepool.cli._output import one_line, report
+from inferencepool.errors import InferencePoolError
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+__all__ = ["add_command"]
+
+
+def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser."""
+    text = "check manifests of InferencePools, related objects and Pods"
+    parser = commands.add_parser(
+        "validate",
+        help=text,
+        description=f"{text.capitalize()}. Prints one line per error, FILE: DOCUMENT: FIELD: reason, to standard error.",
+    )
+    parser.add_argument("files", metavar="FILE", nargs="+", help="YAML or JSON; - for standard input")
+    parser.set_defaults(run=_run, usage_error=parser.error)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    files: list[str] = arguments.files
+    if files.count(STANDARD_INPUT) > 1:
+        arguments.usage_error("standard input (-) can be read only once")
+    # Not a generator inside any(): all files are reported, also after the first that is wrong.
+    return int(not all([_validate_file(file) for file in files]))
+
+
+def _validate_file(file: str) -> bool:
+    try:
+        documents = read_documents(file)
+    except InferencePoolError as error:
+        message = str(error)
+        lead = display_name(file)
+        report("\n".join(line if line.startswith(lead) else f"{lead}: {line}" for line in message.split("\n")), "")
+        return False
+    lines = [line for document in documents for line in _lines(document)]
+    if lines:
+        report("\n".join(lines), "")
+        return False
+    noun = "document" if len(documents) == 1 else "documents"
+    print(one_line(f"{display_name(file)}: {len(documents)} {noun} valid"))
+    return True
+
+
+def _lines(document: Document) -> Iterator[str]:
+    for issue in judge(document.value):
+        yield one_line(f"{document.label}: {issue}")

@@ -1,0 +1,86 @@
+"""What all objects of the API have: a name, labels, and who they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from inferencepool.model._schema import DNS_LABEL, DNS_SUBDOMAIN, Reader, check_labels, quoted
+
+__all__ = ["ObjectMeta"]
+
+_FIELDS = ("name", "namespace", "uid", "labels", "annotations", "creationTimestamp", "deletionTimestamp")
+
+
+@attrs.frozen(kw_only=True)
+class ObjectMeta:
+    """
+    Metadata of an object.
+
+    Attributes:
+        name: The object's name.
+        namespace: Its namespace.
+        uid: Tells the object from a later one of the same name.
+        labels: Labels.
+        annotations: Annotations.
+        creation_timestamp: When it was created, as RFC 3339 text.
+        deletion_timestamp: Since when it is being deleted; None when it is not.
+        other: All other fields, such as ``resourceVersion`` or ``managedFields``, as they were read.
+    """
+
+    name: str
+    namespace: str = "default"
+    uid: str = ""
+    labels: Mapping[str, str] = attrs.field(factory=dict, hash=False)
+    annotations: Mapping[str, str] = attrs.field(factory=dict, hash=False)
+    creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
+    other: Mapping[str, Any] = attrs.field(factory=dict, hash=False, repr=False)
+
+    @classmethod
+    def read(cls, root: Reader) -> ObjectMeta:
+        """Read the ``metadata`` of a document; what is wrong is noted in *root*."""
+        reader = root.child("metadata", required=True)
+        if reader is None:
+            return cls(name="")
+        labels = reader.strings("labels") or {}
+        annotations = reader.strings("annotations") or {}
+        reader.issues += check_labels(labels, reader.at("labels"))
+        reader.issues += check_labels(annotations, reader.at("annotations"), values=False)
+        return cls(
+            name=reader.text("name", "", required=True, least=1, most=253, pattern=DNS_SUBDOMAIN) or "",
+            namespace=reader.text("namespace", "default", least=1, most=63, pattern=DNS_LABEL) or "default",
+            uid=reader.text("uid", "") or "",
+            labels=labels,
+            annotations=annotations,
+            creation_timestamp=reader.text("creationTimestamp"),
+            deletion_timestamp=reader.text("deletionTimestamp"),
+            other={name: value for name, value in reader.document.items() if name not in _FIELDS},
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the document."""
+        document: dict[str, Any] = {"name": self.name, "namespace": self.namespace}
+        optional = {
+            "uid": self.uid,
+            "labels": dict(self.labels),
+            "annotations": dict(self.annotations),
+            "creationTimestamp": self.creation_timestamp,
+            "deletionTimestamp": self.deletion_timestamp,
+        }
+        document.update({name: value for name, value in optional.items() if value})
+        document.update(self.other)
+        return document
+
+
+def source_of(kind: str, document: Mapping[str, Any]) -> str:
+    """Name a document in errors: ``InferencePool default/llama``."""
+    metadata = document.get("metadata")
+    if not isinstance(metadata, Mapping):
+        return kind
+    name, namespace = metadata.get("name"), metadata.get("namespace") or "default"
+    if not isinstance(name, str) or not isinstance(namespace, str):
+        return kind
+    return f"{kind} {quoted(namespace)[1:-1]}/{quoted(name)[1:-1]}"

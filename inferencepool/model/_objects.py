@@ -1,0 +1,64 @@
+"""Any object that this library reads, told apart by ``apiVersion`` and ``kind``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from inferencepool.errors import InvalidDocumentError, Issue
+from inferencepool.model._import import IMPORT_VERSION, InferencePoolImport
+from inferencepool.model._meta import source_of
+from inferencepool.model._objective import OBJECTIVE_VERSIONS, InferenceObjective
+from inferencepool.model._pod import Pod
+from inferencepool.model._pool import V1, V1ALPHA2, InferencePool
+from inferencepool.model._rewrite import InferenceModelRewrite
+from inferencepool.model._schema import Reader, quoted
+
+__all__ = ["ApiObject", "parse_object", "validate"]
+
+ApiObject: TypeAlias = InferencePool | InferenceObjective | InferenceModelRewrite | InferencePoolImport | Pod
+
+_READERS: dict[tuple[str, str], Callable[..., ApiObject]] = {
+    (V1, "InferencePool"): InferencePool.from_dict,
+    (V1ALPHA2, "InferencePool"): InferencePool.from_dict,
+    **{(version, "InferenceObjective"): InferenceObjective.from_dict for version in OBJECTIVE_VERSIONS},
+    **{(version, "InferenceModelRewrite"): InferenceModelRewrite.from_dict for version in OBJECTIVE_VERSIONS},
+    (IMPORT_VERSION, "InferencePoolImport"): InferencePoolImport.from_dict,
+    ("v1", "Pod"): lambda document, unknown="ignore": Pod.from_dict(document),
+}
+
+
+def parse_object(document: Mapping[str, Any], *, unknown: str = "ignore") -> ApiObject:
+    """
+    Read an object of any kind that this library knows.
+
+    Args:
+        document: The document.
+        unknown: ``error`` to refuse fields that the API does not have (those of pods are never looked at).
+
+    Raises:
+        InvalidDocumentError: Something is wrong, or the kind is not known; it tells everything that is wrong.
+    """
+    root = Reader.of(document)
+    version, kind = root.text("apiVersion", required=True), root.text("kind", required=True)
+    if root.issues:
+        raise InvalidDocumentError(root.issues, "object")
+    read = _READERS.get((str(version), str(kind)))
+    if read is None:
+        versions = [known_version for known_version, known_kind in _READERS if known_kind == kind]
+        if versions:
+            issue = Issue("apiVersion", f"{quoted(version)} is not one of {', '.join(versions)}", version)
+        else:
+            kinds = sorted({known_kind for _, known_kind in _READERS})
+            issue = Issue("kind", f"{quoted(kind)} is not one of {', '.join(kinds)}", kind)
+        raise InvalidDocumentError([issue], source_of(str(kind), document))
+    return read(document, unknown=unknown)
+
+
+def validate(document: Mapping[str, Any]) -> tuple[Issue, ...]:
+    """Tell everything that is wrong with a document, unknown fields included; empty when nothing is."""
+    try:
+        parse_object(document, unknown="error")
+    except InvalidDocumentError as error:
+        return error.issues
+    return ()

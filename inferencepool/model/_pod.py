@@ -1,0 +1,126 @@
+"""Pods, as far as routing needs to know them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
+from typing import Any
+
+import attrs
+
+from inferencepool.model._meta import ObjectMeta, source_of
+from inferencepool.model._schema import Reader, quoted
+
+__all__ = ["Pod"]
+
+
+@attrs.frozen(kw_only=True)
+class Pod:
+    """
+    One pod.
+
+    Attributes:
+        name: The pod's name.
+        namespace: Its namespace.
+        uid: Tells the pod from a later one of the same name.
+        labels: Labels.
+        annotations: Annotations.
+        ip: Its IP address, in canonical spelling; None while it has none.
+        ips: All its IP addresses.
+        host_ip: Address of the node that it runs on.
+        ready: Whether its first condition of type ``Ready`` has the status ``True``.
+        deletion_timestamp: Since when it is being deleted; None when it is not.
+        resource_version: An opaque text; no order can be read from it.
+    """
+
+    name: str
+    namespace: str = "default"
+    uid: str = ""
+    labels: Mapping[str, str] = attrs.field(factory=dict, hash=False)
+    annotations: Mapping[str, str] = attrs.field(factory=dict, hash=False)
+    ip: str | None = None
+    ips: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    host_ip: str | None = None
+    ready: bool = False
+    deletion_timestamp: str | None = None
+    resource_version: str = attrs.field(default="", eq=False)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Namespace and name."""
+        return (self.namespace, self.name)
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Pod:
+        """
+        Read a pod in the shape of ``kubectl get pod -o yaml``. What routing does not need is not looked at.
+
+        Raises:
+            InvalidDocumentError: A part that is needed is malformed; it tells everything that is.
+        """
+        root = Reader.of(document)
+        meta = ObjectMeta.read(root)
+        status = root.child("status")
+        ip, ips, host_ip, ready = None, (), None, False
+        if status is not None:
+            ips = tuple(filter(None, (_read_ip(item, "ip") for item in status.items("podIPs") or [])))
+            ip = _read_ip(status, "podIP") or (ips[0] if ips else None)
+            host_ip = _read_ip(status, "hostIP")
+            ready = _read_ready(status.items("conditions") or [])
+        version = meta.other.get("resourceVersion", "")
+        return root.finish(
+            source_of("Pod", document),
+            "ignore",
+            lambda: cls(
+                name=meta.name,
+                namespace=meta.namespace,
+                uid=meta.uid,
+                labels=meta.labels,
+                annotations=meta.annotations,
+                ip=ip,
+                ips=ips or ((ip,) if ip else ()),
+                host_ip=host_ip,
+                ready=ready,
+                deletion_timestamp=meta.deletion_timestamp,
+                resource_version=version if isinstance(version, str) else "",
+            ),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give a document from which `from_dict` reads the same pod."""
+        metadata = ObjectMeta(
+            name=self.name,
+            namespace=self.namespace,
+            uid=self.uid,
+            labels=self.labels,
+            annotations=self.annotations,
+            deletion_timestamp=self.deletion_timestamp,
+            other={"resourceVersion": self.resource_version} if self.resource_version else {},
+        )
+        status: dict[str, Any] = {"conditions": [{"type": "Ready", "status": "True" if self.ready else "False"}]}
+        if self.ip:
+            status["podIP"] = self.ip
+        if self.ips:
+            status["podIPs"] = [{"ip": ip} for ip in self.ips]
+        if self.host_ip:
+            status["hostIP"] = self.host_ip
+        return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata.to_dict(), "status": status}
+
+
+def _read_ip(reader: Reader, name: str) -> str | None:
+    text = reader.text(name)
+    if not text:
+        return None
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        reader.wrong(name, f"{quoted(text)} is not an IP address", text)
+        return None
+
+
+def _read_ready(conditions: Sequence[Reader]) -> bool:
+    for condition in conditions:
+        kind, status = condition.text("type", "", required=True), condition.text("status", "", required=True)
+        if kind == "Ready":
+            return status == "True"
+    return False

@@ -1,0 +1,282 @@
+"""`InferencePool`: which pods serve, on which ports, and who picks among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any, Literal
+
+import attrs
+
+from inferencepool.errors import InvalidDocumentError, Issue
+from inferencepool.model._meta import ObjectMeta, source_of
+from inferencepool.model._schema import (
+    DNS_LABEL,
+    DNS_SUBDOMAIN,
+    GROUP,
+    KIND,
+    Reader,
+    check_labels,
+    check_text,
+    quoted,
+)
+from inferencepool.model._selector import LabelSelector
+from inferencepool.model._status import InferencePoolStatus
+
+__all__ = ["V1", "V1ALPHA2", "AppProtocol", "EndpointPickerRef", "FailureMode", "InferencePool", "TargetPort"]
+
+V1 = "inference.networking.k8s.io/v1"
+V1ALPHA2 = "inference.networking.x-k8s.io/v1alpha2"
+
+_PORT_NEEDED = "port is required when kind is 'Service' or unspecified (defaults to 'Service')"
+_PORT_TWICE = "port number must be unique"
+
+
+class AppProtocol(StrEnum):
+    """The protocol that all target ports speak."""
+
+    HTTP = "http"
+    H2C = "kubernetes.io/h2c"
+
+
+class FailureMode(StrEnum):
+    """What a gateway does with a request when the Endpoint Picker does not answer: forward it anyhow, or drop it."""
+
+    FAIL_OPEN = "FailOpen"
+    FAIL_CLOSE = "FailClose"
+
+
+@attrs.frozen
+class TargetPort:
+    """
+    A port that the pool's pods serve on.
+
+    Attributes:
+        number: 1 to 65535.
+    """
+
+    number: int
+
+
+@attrs.frozen(kw_only=True)
+class EndpointPickerRef:
+    """
+    The Endpoint Picker of a pool.
+
+    Attributes:
+        name: Name of the Service (or another kind) that it runs behind.
+        port: The *service* port; needed for a Service.
+        kind: Kind of the referent.
+        group: The kind's API group; empty for the core group.
+        failure_mode: What a gateway does when it does not answer.
+    """
+
+    name: str
+    port: int | None = None
+    kind: str = "Service"
+    group: str = ""
+    failure_mode: FailureMode = attrs.field(default=FailureMode.FAIL_CLOSE, converter=FailureMode)
+
+    @classmethod
+    def read(cls, reader: Reader) -> EndpointPickerRef:
+        """Read a reference of v1; what is wrong is noted in *reader*."""
+        port = reader.child("port")
+        number = None
+        if port is not None:
+            number = port.whole("number", low=1, high=65535, required=True)
+            port.done()
+        reference = cls(port=number, **read_referent(reader))
+        if reader.get("port") is None and reference.kind == "Service":
+            reader.wrong("", _PORT_NEEDED)
+        reader.done()
+        return reference
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the document of v1."""
+        document: dict[str, Any] = {"group": self.group, "kind": self.kind, "name": self.name}
+        if self.port is not None:
+            document["port"] = {"number": self.port}
+        return {**document, "failureMode": str(self.failure_mode)}
+
+
+def read_referent(reader: Reader) -> dict[str, Any]:
+    """Read what references of v1 and v1alpha2 have in common."""
+    mode = reader.text("failureMode", FailureMode.FAIL_CLOSE, one_of=[*FailureMode])
+    return {
+        "group": reader.text("group", "", most=253, pattern=GROUP) or "",
+        "kind": reader.text("kind", "Service", least=1, most=63, pattern=KIND) or "Service",
+        "name": reader.text("name", "", required=True, least=1, most=253) or "",
+        "failure_mode": FailureMode(mode or FailureMode.FAIL_CLOSE),
+    }
+
+
+def _to_selector(selector: Any) -> Any:
+    if isinstance(selector, str):
+        return LabelSelector.parse(selector)
+    return LabelSelector(selector) if isinstance(selector, Mapping) else selector
+
+
+def _to_ports(ports: Iterable[Any]) -> tuple[TargetPort, ...]:
+    return tuple(port if isinstance(port, TargetPort) else TargetPort(port) for port in ports)
+
+
+@attrs.frozen(kw_only=True)
+class InferencePool:
+    """
+    Which pods serve, on which ports, and who picks among them.
+
+    Attributes:
+        name: The pool's name.
+        namespace: Its namespace; only pods of the same one are members.
+        selector: Chooses the pods. A mapping of labels, or the text of ``kubectl -l``, is taken as well.
+        target_ports: The ports, 1 to 8 of them; every port of every pod is an endpoint. Plain numbers are taken as well.
+        app_protocol: What the ports speak.
+        endpoint_picker_ref: The Endpoint Picker; None where the pool names none.
+        status: What its parents say of it.
+        metadata: All of its metadata; made from *name* and *namespace* where it is not given.
+
+    Raises:
+        InvalidDocumentError: A field holds what the API does not allow; it tells everything that is wrong.
+    """
+
+    name: str
+    namespace: str = "default"
+    selector: LabelSelector = attrs.field(converter=_to_selector)
+    target_ports: tuple[TargetPort, ...] = attrs.field(converter=_to_ports)
+    app_protocol: AppProtocol = attrs.field(default=AppProtocol.HTTP, converter=AppProtocol)
+    endpoint_picker_ref: EndpointPickerRef | None = None
+    status: InferencePoolStatus = attrs.field(factory=InferencePoolStatus)
+    metadata: ObjectMeta = attrs.field(repr=False)
+
+    @metadata.default
+    def _metadata(self) -> ObjectMeta:
+        return ObjectMeta(name=self.name, namespace=self.namespace)
+
+    def __attrs_post_init__(self) -> None:
+        issues = [
+            Issue(f"metadata.{field}", wrong, value)
+            for field, value, most, pattern in (
+                ("name", self.name, 253, DNS_SUBDOMAIN),
+                ("namespace", self.namespace, 63, DNS_LABEL),
+            )
+            if (wrong := check_text(value, least=1, most=most, pattern=pattern))
+        ]
+        if not isinstance(self.selector, LabelSelector):
+            issues.append(Issue("spec.selector", f"{quoted(self.selector)} is no label selector", self.selector))
+        issues += _check_ports(self.target_ports)
+        if issues:
+            raise InvalidDocumentError(issues, f"InferencePool {self.namespace}/{self.name}")
+
+    @classmethod
+    def from_dict(
+        cls, document: Mapping[str, Any], *, unknown: Literal["ignore", "error"] = "ignore"
+    ) -> InferencePool:
+        """
+        Read a pool of v1 or v1alpha2 as the API server would take it, defaults filled in.
+
+        A v1alpha2 pool is converted: its one port and its flat selector are those of v1, the placeholder parent that
+        stands for no status is dropped, and a missing port of its picker stays missing.
+
+        Args:
+            document: The document.
+            unknown: ``error`` to refuse fields that the API does not have.
+
+        Raises:
+            InvalidDocumentError: Something is wrong; it tells everything that is.
+        """
+        # Imported here, because the conversion needs this class.
+        from inferencepool.model._conversion import read_v1alpha2  # noqa: PLC0415
+
+        root = Reader.of(document)
+        version = root.text("apiVersion", required=True, one_of=(V1, V1ALPHA2))
+        root.text("kind", required=True, one_of=("InferencePool",))
+        meta = ObjectMeta.read(root)
+        read = read_v1alpha2 if version == V1ALPHA2 else _read_v1
+        fields = read(root) if version is not None else {}
+        root.done()
+        return root.finish(
+            source_of("InferencePool", document),
+            unknown,
+            lambda: cls(name=meta.name, namespace=meta.namespace, metadata=meta, **fields),
+        )
+
+    def to_dict(self, version: Literal["v1", "v1alpha2"] = "v1") -> dict[str, Any]:
+        """
+        Give the document.
+
+        Raises:
+            InvalidDocumentError: v1alpha2 cannot express it: it has no picker, or a selector with expressions.
+        """
+        from inferencepool.model._conversion import to_v1alpha2  # noqa: PLC0415
+
+        if version == "v1alpha2":
+            return to_v1alpha2(self)
+        spec: dict[str, Any] = {
+            "selector": self.selector.to_dict(),
+            "targetPorts": [{"number": port.number} for port in self.target_ports],
+            "appProtocol": str(self.app_protocol),
+        }
+        if self.endpoint_picker_ref is not None:
+            spec["endpointPickerRef"] = self.endpoint_picker_ref.to_dict()
+        document = {"apiVersion": V1, "kind": "InferencePool", "metadata": self.metadata.to_dict(), "spec": spec}
+        status = self.status.to_dict()
+        return {**document, "status": status} if status else document
+
+
+def _check_ports(ports: tuple[TargetPort, ...]) -> list[Issue]:
+    """Apply the rules for target ports to ports that were given by hand."""
+    issues = []
+    if not 1 <= len(ports) <= 8:
+        issues.append(Issue("spec.targetPorts", f"has {len(ports)} items, allowed are 1 to 8", ports))
+    for index, port in enumerate(ports):
+        if type(port.number) is not int or not 1 <= port.number <= 65535:
+            at = f"spec.targetPorts[{index}].number"
+            issues.append(Issue(at, f"{quoted(port.number)} is not in 1 to 65535", port.number))
+    if len({port.number for port in ports}) < len(ports):
+        issues.append(Issue("spec.targetPorts", _PORT_TWICE, ports))
+    return issues
+
+
+def _read_v1(root: Reader) -> dict[str, Any]:
+    fields: dict[str, Any] = {"selector": LabelSelector(), "target_ports": ()}
+    spec = root.child("spec", required=True)
+    if spec is not None:
+        selector = spec.child("selector", required=True)
+        if selector is not None:
+            fields["selector"] = read_labels(selector, "matchLabels", least=1, most=64)
+            selector.done()
+        fields["target_ports"] = _read_ports(spec)
+        protocol = spec.text("appProtocol", AppProtocol.HTTP, one_of=[*AppProtocol])
+        fields["app_protocol"] = AppProtocol(protocol or AppProtocol.HTTP)
+        picker = spec.child("endpointPickerRef")
+        if picker is not None:
+            fields["endpoint_picker_ref"] = EndpointPickerRef.read(picker)
+        spec.done()
+    status = root.child("status")
+    if status is not None:
+        fields["status"] = InferencePoolStatus.read(status)
+    return fields
+
+
+def read_labels(reader: Reader, name: str, *, least: int = 0, most: int | None = None) -> LabelSelector:
+    """Read an object of labels to match."""
+    labels = reader.strings(name, required=True)
+    if labels is None:
+        return LabelSelector()
+    if len(labels) < least or (most is not None and len(labels) > most):
+        reader.wrong(name, f"has {len(labels)} labels, allowed are {least} to {most}", labels)
+    issues = check_labels(labels, reader.at(name))
+    reader.issues += issues
+    return LabelSelector() if issues else LabelSelector(labels)
+
+
+def _read_ports(spec: Reader) -> list[TargetPort]:
+    items = spec.items("targetPorts", required=True, least=1, most=8) or []
+    numbers = []
+    for item in items:
+        numbers.append(item.whole("number", low=1, high=65535, required=True))
+        item.done()
+    known = [number for number in numbers if number is not None]
+    if len(set(known)) < len(known):
+        spec.wrong("targetPorts", _PORT_TWICE, known)
+    return [TargetPort(number) for number in known]

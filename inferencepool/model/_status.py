@@ -1,0 +1,190 @@
+"""Status of the API's objects: conditions, and what each parent says of a pool."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+from inferencepool.model._schema import CONDITION_TYPE, DNS_LABEL, DOMAIN_PATH, GROUP, KIND, REASON, Reader, quoted
+
+__all__ = ["PENDING", "Condition", "InferencePoolStatus", "ParentReference", "ParentStatus"]
+
+GATEWAY_GROUP = "gateway.networking.k8s.io"
+
+
+@attrs.frozen(kw_only=True)
+class Condition:
+    """
+    One condition of a status.
+
+    Attributes:
+        type: What it is about, such as ``Accepted`` or ``ResolvedRefs``.
+        status: ``True``, ``False`` or ``Unknown``.
+        reason: Why, in one word.
+        message: Why, for people.
+        last_transition_time: Since when, as RFC 3339 text.
+        observed_generation: The generation of the object that was judged.
+    """
+
+    type: str
+    status: str
+    reason: str
+    message: str = ""
+    last_transition_time: str = "1970-01-01T00:00:00Z"
+    observed_generation: int | None = None
+
+    @classmethod
+    def read(cls, reader: Reader) -> Condition:
+        """Read one condition; what is wrong is noted in *reader*."""
+        time = reader.text("lastTransitionTime", "", required=True) or ""
+        if time and not _is_time(time):
+            reader.wrong("lastTransitionTime", f"{quoted(time)} is not a time of RFC 3339", time)
+        condition = cls(
+            type=reader.text("type", "", required=True, most=316, pattern=CONDITION_TYPE) or "",
+            status=reader.text("status", "", required=True, one_of=("True", "False", "Unknown")) or "",
+            reason=reader.text("reason", "", required=True, least=1, most=1024, pattern=REASON) or "",
+            message=reader.text("message", "", required=True, most=32768) or "",
+            last_transition_time=time,
+            observed_generation=reader.whole("observedGeneration", low=0, high=2**63 - 1),
+        )
+        reader.done()
+        return condition
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the document."""
+        document: dict[str, Any] = {
+            "type": self.type,
+            "status": self.status,
+            "reason": self.reason,
+            "message": self.message,
+            "lastTransitionTime": self.last_transition_time,
+        }
+        if self.observed_generation is not None:
+            document["observedGeneration"] = self.observed_generation
+        return document
+
+
+PENDING = Condition(type="Accepted", status="Unknown", reason="Pending", message="Waiting for controller")
+"""The condition that an object has before any controller looked at it."""
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None and "T" in text
+    except ValueError:
+        return False
+
+
+def read_conditions(reader: Reader, default: tuple[Condition, ...] = ()) -> tuple[Condition, ...]:
+    """Read the field ``conditions``: at most 8, one of each type."""
+    items = reader.items("conditions", most=8)
+    if items is None:
+        return default
+    reader.unique(items, "type")
+    return tuple(map(Condition.read, items))
+
+
+@attrs.frozen(kw_only=True)
+class ParentReference:
+    """
+    The Gateway (or another parent) that a pool is used by.
+
+    Attributes:
+        name: Its name.
+        namespace: Its namespace; None for that of the pool.
+        kind: Its kind.
+        group: The kind's API group.
+    """
+
+    name: str
+    namespace: str | None = None
+    kind: str = "Gateway"
+    group: str = GATEWAY_GROUP
+
+    @classmethod
+    def read(cls, reader: Reader) -> ParentReference:
+        """Read one reference; what is wrong is noted in *reader*."""
+        group = reader.text("group", GATEWAY_GROUP, most=253, pattern=GROUP)
+        reference = cls(
+            name=reader.text("name", "", required=True, least=1, most=253) or "",
+            namespace=reader.text("namespace", least=1, most=63, pattern=DNS_LABEL),
+            kind=reader.text("kind", "Gateway", least=1, most=63, pattern=KIND) or "Gateway",
+            group=GATEWAY_GROUP if group is None else group,
+        )
+        reader.done()
+        return reference
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the document."""
+        document = {"group": self.group, "kind": self.kind, "name": self.name}
+        return document if self.namespace is None else {**document, "namespace": self.namespace}
+
+
+@attrs.frozen(kw_only=True)
+class ParentStatus:
+    """
+    What one parent says of a pool.
+
+    Attributes:
+        parent_ref: The parent.
+        controller_name: The controller that wrote this entry, ``domain/path``; None where it does not say.
+        conditions: What it found.
+    """
+
+    parent_ref: ParentReference
+    controller_name: str | None = None
+    conditions: tuple[Condition, ...] = attrs.field(default=(), converter=tuple)
+
+    @classmethod
+    def read(cls, reader: Reader, default: tuple[Condition, ...] = (), *, named: bool = True) -> ParentStatus:
+        """Read one entry; *named* says whether it may have a ``controllerName``."""
+        reference = reader.child("parentRef", required=True)
+        controller = reader.text("controllerName", least=1, most=253, pattern=DOMAIN_PATH) if named else None
+        status = cls(
+            parent_ref=ParentReference(name="") if reference is None else ParentReference.read(reference),
+            controller_name=controller,
+            conditions=read_conditions(reader, default),
+        )
+        reader.done()
+        return status
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the document."""
+        document: dict[str, Any] = {"parentRef": self.parent_ref.to_dict()}
+        if self.controller_name is not None:
+            document["controllerName"] = self.controller_name
+        if self.conditions:
+            document["conditions"] = to_dicts(self.conditions)
+        return document
+
+
+@attrs.frozen
+class InferencePoolStatus:
+    """
+    Status of a pool.
+
+    Attributes:
+        parents: What each parent says of it; empty while none uses it.
+    """
+
+    parents: tuple[ParentStatus, ...] = attrs.field(default=(), converter=tuple)
+
+    @classmethod
+    def read(cls, reader: Reader) -> InferencePoolStatus:
+        """Read the status of a v1 pool; what is wrong is noted in *reader*."""
+        parents = reader.items("parents", most=32) or []
+        status = cls(map(ParentStatus.read, parents))
+        reader.done()
+        return status
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the document."""
+        return {"parents": to_dicts(self.parents)} if self.parents else {}
+
+
+def to_dicts(values: Iterable[Any]) -> list[Mapping[str, Any]]:
+    """Give the documents of several values."""
+    return [value.to_dict() for value in values]

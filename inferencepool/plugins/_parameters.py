@@ -1,0 +1,59 @@
+"""Rules for the parameters of strategies; a broken one becomes a `ConfigurationError` that names the strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import isfinite
+from typing import Any
+
+from inferencepool.errors import ConfigurationError
+
+__all__ = ["checked_flag", "checked_number", "checked_text", "checked_whole_number", "refusal"]
+
+# What attrs calls: the instance, the attribute and the value.
+_Validator = Callable[[Any, Any, Any], None]
+
+
+def refusal(plugin: str, parameter: str, value: object, rule: str) -> ConfigurationError:
+    """Word the error for a *value* that breaks *rule*: ``load-aware-scorer: threshold: 0 is not ...``."""
+    return ConfigurationError(f"{plugin}: {parameter}: {value!r} {rule}")
+
+
+def checked_whole_number(plugin: str, least: int) -> _Validator:
+    """Make a validator that accepts an int of *least* or more, and no bool."""
+
+    def check(_: Any, attribute: Any, value: Any) -> None:
+        if type(value) is not int or value < least:
+            raise refusal(plugin, attribute.name, value, f"is not a whole number of {least} or more")
+
+    return check
+
+
+def checked_number(plugin: str, least: float) -> _Validator:
+    """Make a validator that accepts a finite number of *least* or more, and no bool."""
+
+    def check(_: Any, attribute: Any, value: Any) -> None:
+        if type(value) not in (int, float) or not (isfinite(value) and value >= least):
+            raise refusal(plugin, attribute.name, value, f"is not a finite number of {least:g} or more")
+
+    return check
+
+
+def checked_text(plugin: str) -> _Validator:
+    """Make a validator that accepts a string that is not empty."""
+
+    def check(_: Any, attribute: Any, value: Any) -> None:
+        if not (isinstance(value, str) and value):
+            raise refusal(plugin, attribute.name, value, "is not a string of one or more characters")
+
+    return check
+
+
+def checked_flag(plugin: str) -> _Validator:
+    """Make a validator that accepts True and False only."""
+
+    def check(_: Any, attribute: Any, value: Any) -> None:
+        if not isinstance(value, bool):
+            raise refusal(plugin, attribute.name, value, "is neither true nor false")
+
+    return check
