@@ -20,7 +20,7 @@ __all__ = ["MetricsFile", "read_metrics_file"]
 # A line that only a metrics page has: its comments, or a sample as its first line. A name that ends with a colon is the
 # key of a YAML mapping.
 _PAGE_COMMENT = re.compile(r"^# (?:HELP|TYPE) [a-zA-Z_:]", re.MULTILINE)
-_SAMPLE = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*(?:(?<!:)[ \t]+[-+.0-9NIni]|[ \t]*\{[ \t]*[a-zA-Z_}])")
+_SAMPLE = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*(?<!:)(?:[ \t]+[-+.0-9NIni]|[ \t]*\{[ \t]*[a-zA-Z_}])")
 
 _FIELDS = tuple(field.name for field in attrs.fields(EndpointMetrics))
 _NAME_LISTS = frozenset({"active_models", "waiting_models"})

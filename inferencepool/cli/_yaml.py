@@ -189,7 +189,7 @@ class _Builder:
                 raise self._refusal(event, path, str(error)) from None
             if tag in _TAGGED and type(value) not in _TAGGED[tag]:
                 raise self._refusal(event, path, f"{text!r} is not of tag !!{tag}")
-            return value
+            return float(value) if tag == "float" else value
         if tag not in {"", "!", "str"}:
             raise self._refusal(event, path, f"tag {event.tag!r} is not allowed")
         if has_lone_surrogate(text):

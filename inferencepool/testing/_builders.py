@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from inferencepool.errors import ConfigurationError
-from inferencepool.model import Endpoint, EndpointMetrics, EndpointSet, Fleet, Snapshot, to_endpoint_set
+from inferencepool.model import (
+    Endpoint,
+    EndpointMetrics,
+    EndpointSet,
+    Fleet,
+    InferencePool,
+    LabelSelector,
+    Pod,
+    Snapshot,
+    TargetPort,
+    to_endpoint_set,
+)
 
-__all__ = ["make_endpoint", "make_snapshot", "snapshot_by_slot"]
+__all__ = ["make_endpoint", "make_pod", "make_pool", "make_snapshot", "snapshot_by_slot"]
+
+# A Mapping is invariant in its keys: without a variable, one by Endpoint would be none by Endpoint | str.
+_Key = TypeVar("_Key", bound=Endpoint | str)
 
 
 def make_endpoint(
@@ -27,10 +41,7 @@ def make_endpoint(
 
 
 def make_snapshot(
-    loads: Mapping[Endpoint | str, EndpointMetrics | Mapping[str, Any]]
-    | Mapping[Endpoint, EndpointMetrics | Mapping[str, Any]]
-    | Mapping[str, EndpointMetrics | Mapping[str, Any]]
-    | int,
+    loads: Mapping[_Key, EndpointMetrics | Mapping[str, Any]] | int,
     *,
     generation: int = 1,
 ) -> Snapshot:
@@ -55,7 +66,7 @@ def make_snapshot(
         if loads < 0:
             message = f"make_snapshot: loads: {loads} is not a number of endpoints, 0 or more"
             raise ConfigurationError(message)
-        loads = {f"pod-{slot}": {} for slot in range(loads)}
+        return make_snapshot({f"pod-{slot}": EndpointMetrics() for slot in range(loads)}, generation=generation)
     endpoints = [
         make_endpoint(key, address=_address(slot)) if isinstance(key, str) else key for slot, key in enumerate(loads)
     ]
@@ -101,3 +112,58 @@ def snapshot_by_slot(
         lora_waiting=holders("waiting_models"),
         lora_room=to_endpoint_set(slot for slot in slots if metrics[slot].has_room()),
     )
+
+
+def make_pod(
+    name: str,
+    *,
+    ip: str | None = "10.0.0.1",
+    labels: Mapping[str, str] | None = None,
+    ready: bool = True,
+    namespace: str = "default",
+    annotations: Mapping[str, str] | None = None,
+    deleted: bool = False,
+) -> Pod:
+    """Make a pod with one address, or none; *deleted* says that it is being deleted."""
+    return Pod(
+        name=name,
+        namespace=namespace,
+        labels=dict(labels or {}),
+        annotations=dict(annotations or {}),
+        ip=ip,
+        ips=() if ip is None else (ip,),
+        ready=ready,
+        deletion_timestamp="2026-01-01T00:00:00Z" if deleted else None,
+    )
+
+
+def make_pool(
+    name: str = "pool",
+    *,
+    selector: LabelSelector | Mapping[str, str] | str | None = None,
+    ports: Iterable[int] = (8000,),
+    namespace: str = "default",
+) -> InferencePool:
+    """
+    Make a pool.
+
+    Args:
+        name: The pool's name.
+        selector: Chooses the pods: a selector, labels, or the text of ``kubectl -l``. By default all of the namespace.
+        ports: Numbers of the target ports.
+        namespace: The pool's namespace.
+
+    Raises:
+        InvalidDocumentError: The API does not allow such a pool.
+        InvalidSelectorError: The text of *selector* cannot be read.
+    """
+    match selector:
+        case None:
+            chosen = LabelSelector()
+        case str():
+            chosen = LabelSelector.parse(selector)
+        case LabelSelector():
+            chosen = selector
+        case _:
+            chosen = LabelSelector(selector)
+    return InferencePool(name=name, namespace=namespace, selector=chosen, target_ports=tuple(map(TargetPort, ports)))

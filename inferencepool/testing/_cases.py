@@ -141,7 +141,9 @@ def _picture(item: object) -> object:
         case Candidates():
             return (list(item.slots), list(item.all_pending), _picture(item.snapshot))
         case Snapshot():
-            fields = {field.name: getattr(item, field.name) for field in attrs.fields(Snapshot) if field.name != "fleet"}
+            fields = {
+                field.name: getattr(item, field.name) for field in attrs.fields(Snapshot) if field.name != "fleet"
+            }
             copies = {
                 name: dict(value) if hasattr(value, "keys") else list(value) if hasattr(value, "__len__") else value
                 for name, value in fields.items()

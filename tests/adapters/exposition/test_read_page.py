@@ -96,7 +96,10 @@ class TestPartialPages:
 
     def test_labels_that_are_missing_or_unknown(self) -> None:
         """A label that is absent, or that the engine does not know yet, is listed."""
-        page = f'vllm:cache_config_info{{block_size="16",num_gpu_blocks="None"}} 1\n{LORA}{{running_lora_adapters="a"}} 5\n'
+        page = (
+            'vllm:cache_config_info{block_size="16",num_gpu_blocks="None"} 1\n'
+            f'{LORA}{{running_lora_adapters="a"}} 5\n'
+        )
         reading = read_page(page)
 
         assert EndpointMetrics(cache_block_size=16, active_models=["a"]) == reading.metrics
@@ -133,7 +136,8 @@ class TestPartialPages:
 class TestSeries:
     def test_latest_timestamp_counts(self) -> None:
         """Of several series the one with the greatest timestamp is read."""
-        page = 'vllm:num_requests_waiting{e="0"} 1 10\nvllm:num_requests_waiting{e="1"} 2 30\nvllm:num_requests_waiting 3 20\n'
+        values = ('{e="0"} 1 10', '{e="1"} 2 30', " 3 20")
+        page = "".join(f"vllm:num_requests_waiting{value}\n" for value in values)
 
         assert 2 == read_metrics(page).waiting_queue_size
 
@@ -149,10 +153,7 @@ class TestSeries:
 
     def test_counter(self) -> None:
         """A counter is as good as a gauge."""
-        assert (
-            4
-            == read_metrics(f"# TYPE nv_inference_exec_count counter\n{'nv_inference_exec_count 4'}\n").running_requests
-        )
+        assert 4 == read_metrics("# TYPE nv_inference_exec_count counter\nnv_inference_exec_count 4\n").running_requests
 
     def test_negative_zero(self) -> None:
         """A share of -0 is 0."""

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,10 +20,8 @@ def test_text_of_a_specification_is_read_again(spec: MetricSpec) -> None:
 @given(st.text(max_size=30))
 def test_any_text_is_read_or_refused(text: str) -> None:
     """Whatever the text, it is a specification or an error of configuration."""
-    try:
-        MetricSpec.parse(text)
-    except ConfigurationError as error:
-        assert repr(text) in str(error)
+    with contextlib.suppress(ConfigurationError):
+        assert str(MetricSpec.parse(text))
 
 
 @pytest.mark.parametrize(

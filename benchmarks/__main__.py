@@ -1,0 +1,37 @@
+"""Run all benchmarks, or those named on the command line, and print one table: ``python -m benchmarks [NAME...]``."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Callable, Iterator
+
+from benchmarks.measure import Row, rows_to_text
+from benchmarks.picks import measure_picks, measure_scan
+from benchmarks.threads import measure_threads
+from benchmarks.updates import measure_import, measure_publishing, measure_updates
+
+BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
+    "picks": measure_picks,
+    "scan": measure_scan,
+    "updates": measure_updates,
+    "publishing": measure_publishing,
+    "threads": measure_threads,
+    "import": measure_import,
+}
+
+
+def main(names: list[str]) -> int:
+    """Run and print; 1 if a target was missed, 2 if a name is not known."""
+    unknown = [name for name in names if name not in BENCHMARKS]
+    if unknown:
+        print(f"unknown: {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}", file=sys.stderr)
+        return 2
+    rows = [row for name, measure in BENCHMARKS.items() if not names or name in names for row in measure()]
+    print(f"Python {platform.python_version()}, {platform.machine()}; rc = random.choice on a list of 1,000\n")
+    print(rows_to_text(rows))
+    return 0 if all(row.met is not False for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

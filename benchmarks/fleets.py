@@ -1,0 +1,71 @@
+"""Fleets to measure on."""
+
+from __future__ import annotations
+
+from random import Random
+
+from inferencepool import EndpointMetrics, EndpointRegistry, InferencePool, Pod
+from inferencepool.plugins import KvCacheUtilizationScorer, LoraAffinityScorer, QueueScorer, default_profile
+from inferencepool.scheduling import SchedulingProfile, WeightedScorer
+
+__all__ = ["ADAPTERS", "endpoint_ids", "make_registry", "profile_with_lora", "profile_without_ranking", "random_metrics"]
+
+ADAPTERS = ("chat", "sql", "law", "unknown")
+
+
+def random_metrics(rng: Random) -> EndpointMetrics:
+    """Random load; a third of the fleet knows LoRA adapters."""
+    if rng.random() >= 1 / 3:
+        return EndpointMetrics(
+            waiting_queue_size=rng.randrange(40), running_requests=rng.randrange(40), kv_cache_usage=rng.random()
+        )
+    return EndpointMetrics(
+        waiting_queue_size=rng.randrange(40),
+        running_requests=rng.randrange(40),
+        kv_cache_usage=rng.random(),
+        active_models=frozenset(rng.sample(ADAPTERS[:3], rng.randrange(3))),
+        waiting_models=frozenset(rng.sample(ADAPTERS[:3], rng.randrange(2))),
+        max_active_models=4,
+    )
+
+
+def make_registry(size: int, *, publish_interval: float = 0.05) -> EndpointRegistry:
+    """Fill a registry with *size* endpoints, one to a pod, and their load."""
+    rng = Random(size)
+    pool = InferencePool(name="pool", selector={"app": "llama"}, target_ports=[8000])
+    registry = EndpointRegistry(pool, publish_interval=publish_interval)
+    registry.resync(
+        Pod(name=f"pod-{i}", ip=f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}", labels={"app": "llama"}, ready=True)
+        for i in range(size)
+    )
+    for endpoint_id in endpoint_ids(size):
+        registry.observe_metrics(endpoint_id, random_metrics(rng))
+    return registry
+
+
+def endpoint_ids(size: int) -> list[str]:
+    """Give the ids of the endpoints that `make_registry` makes."""
+    return [f"default/pod-{i}-rank-0" for i in range(size)]
+
+
+def profile_with_lora() -> SchedulingProfile:
+    """Give the default profile with LoRA affinity beside it."""
+    return SchedulingProfile(
+        scorers=[
+            WeightedScorer(QueueScorer(), 2),
+            WeightedScorer(KvCacheUtilizationScorer(), 2),
+            WeightedScorer(LoraAffinityScorer(), 1),
+        ]
+    )
+
+
+class _NoOpinion:
+    """A plain scorer that gives everybody 0: it changes no score, and makes every pick a full scan."""
+
+    def score(self, _request: object, candidates: object) -> list[float]:
+        return [0.0] * len(candidates)  # type: ignore[arg-type]  # always Candidates
+
+
+def profile_without_ranking() -> SchedulingProfile:
+    """Give the default profile in a form that cannot be ranked, so that every pick scans all endpoints."""
+    return SchedulingProfile(scorers=[*default_profile().scorers, WeightedScorer(_NoOpinion(), 1)])

@@ -1,0 +1,77 @@
+"""Picks through the public API: ``picker.pick(request)`` and ``release()`` together."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import cycle
+from statistics import median
+
+from benchmarks.fleets import ADAPTERS, make_registry, profile_with_lora, profile_without_ranking
+from benchmarks.measure import Row, ratio_to_choice, time_of
+from inferencepool import EndpointPicker, InferenceRequest, PickResult
+from inferencepool.plugins import default_profile
+from inferencepool.scheduling import SchedulingProfile
+
+__all__ = ["measure_picks", "measure_scan"]
+
+SIZES = (10, 100, 1_000, 10_000)
+
+
+def _requests() -> Callable[[], InferenceRequest]:
+    return cycle([InferenceRequest(model=name) for name in ADAPTERS]).__next__
+
+
+def measure_picks() -> Iterator[Row]:
+    """Measure the default profile, and one with LoRA affinity."""
+    for name, profile in (("default", default_profile), ("with lora-affinity-scorer", profile_with_lora)):
+        for size in SIZES:
+            yield from _measure(name, profile(), size)
+
+
+def _measure(name: str, profile: SchedulingProfile, size: int) -> Iterator[Row]:
+    picker, request = EndpointPicker(make_registry(size), profile=profile), _requests()
+    large = size > 1_000
+    yield ratio_to_choice(
+        f"pick, {name}, n={size}, released at once", lambda: picker.pick(request()).release(), 120 if large else 40
+    )
+    yield _measure_held(f"pick, {name}, n={size}, 200 held", picker, 200, 180 if large else 90)
+    if size == 1_000:
+        yield _measure_held(f"pick, {name}, n={size}, {size} held", picker, size, 150)
+
+
+def _measure_held(name: str, picker: EndpointPicker, held: int, limit: float) -> Row:
+    """Measure with *held* picks in flight: each new one releases the oldest."""
+    request = _requests()
+    flight: deque[PickResult] = deque(picker.pick(request()) for _ in range(held))
+
+    def step() -> None:
+        flight.append(picker.pick(request()))
+        flight.popleft().release()
+
+    for _ in range(held):
+        step()
+    row = ratio_to_choice(name, step, limit)
+    for result in flight:
+        result.release()
+    return row
+
+
+def measure_scan(size: int = 1_000) -> Iterator[Row]:
+    """Measure the ranking against the scan, in turns."""
+    registry, request = make_registry(size), _requests()
+    ranked = EndpointPicker(registry)
+    scanned = EndpointPicker(registry, profile=profile_without_ranking())
+    ours, theirs = [], []
+    for _ in range(11):
+        ours.append(time_of(lambda: ranked.pick(request()).release(), 500))
+        theirs.append(time_of(lambda: scanned.pick(request()).release(), 10))
+    ratio = median(scan / rank for scan, rank in zip(theirs, ours, strict=True))
+    yield Row(
+        f"pick, n={size}, ranking against scan",
+        f"{median(ours) / 1000:.2f} µs",
+        f"scan {median(theirs) / 1000:.0f} µs",
+        f"{ratio:.0f} times faster",
+        ">= 60 times",
+        ratio >= 60,
+    )

@@ -1,0 +1,103 @@
+"""The files of ``pick --pool`` and ``pick --pods``: one pool, and pods."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import attrs
+
+from inferencepool.cli._documents import Document, read_documents
+from inferencepool.cli._input_file import display_name
+from inferencepool.errors import InvalidDocumentError, Issue
+from inferencepool.model import InferencePool, Pod, parse_object
+
+__all__ = ["PodDocument", "read_pods_file", "read_pool_file"]
+
+_T = TypeVar("_T", InferencePool, Pod)
+
+
+
+@attrs.frozen
+class PodDocument:
+    """
+    A pod, and where it was read.
+
+    Attributes:
+        pod: The pod.
+        label: File and place in it, such as ``pods.yaml: document 1, items[3]``.
+    """
+
+    pod: Pod
+    label: str
+
+
+def read_pool_file(file: str) -> InferencePool:
+    """
+    Read the one pool that a file holds; documents of other kinds are left aside.
+
+    Args:
+        file: The name of the file; ``-`` for standard input.
+
+    Raises:
+        InvalidDocumentError: The file cannot be read, holds no pool or several, or its pool is not valid.
+        MissingExtraError: The file is YAML and PyYAML is not installed.
+    """
+    documents = read_documents(file)
+    pools = [document for document in documents if document.value.get("kind") == InferencePool.__name__]
+    if len(pools) == 1:
+        return _parse(pools[0], InferencePool)
+    if pools:
+        places = "; ".join(document.position for document in pools)
+        reason = f"holds {len(pools)} InferencePools ({places}), allowed is exactly one"
+    else:
+        kinds = sorted({repr(document.value.get("kind")) for document in documents})
+        reason = f"holds no InferencePool, but {', '.join(kinds) or 'an empty list'}"
+    raise InvalidDocumentError([Issue("", reason)], source=display_name(file))
+
+
+def read_pods_file(file: str) -> tuple[PodDocument, ...]:
+    """
+    Read the pods of a file.
+
+    Args:
+        file: The name of the file; ``-`` for standard input.
+
+    Raises:
+        InvalidDocumentError: The file cannot be read, holds something else than pods, a pod that is not valid, or a pod
+            twice; all errors are in it.
+        MissingExtraError: The file is YAML and PyYAML is not installed.
+    """
+    found: dict[tuple[str, str], PodDocument] = {}
+    issues: list[Issue] = []
+    for document in read_documents(file):
+        try:
+            pod = _parse(document, Pod)
+        except InvalidDocumentError as error:
+            issues += [_at(document, issue) for issue in error.issues]
+            continue
+        if pod.key in found:
+            first = found[pod.key].label
+            issue = Issue("metadata.name", f"pod {pod.namespace}/{pod.name} was read before ({first})", pod.name)
+            issues.append(_at(document, issue))
+        else:
+            found[pod.key] = PodDocument(pod, document.label)
+    if issues:
+        raise InvalidDocumentError(issues, source=display_name(file))
+    return tuple(found.values())
+
+
+def _parse(document: Document, kind: type[_T]) -> _T:
+    given = document.value.get("kind")
+    if given != kind.__name__:
+        raise InvalidDocumentError([Issue("kind", f"{given!r} is not {kind.__name__}", given)], source=document.label)
+    try:
+        parsed = parse_object(document.value)
+    except InvalidDocumentError as error:
+        raise InvalidDocumentError(error.issues, source=document.label) from None
+    assert isinstance(parsed, kind)  # noqa: S101 - the kind was compared above; this tells the type checker
+    return parsed
+
+
+def _at(document: Document, issue: Issue) -> Issue:
+    field = f"{document.position}: {issue.field}" if issue.field else document.position
+    return Issue(field, issue.reason, issue.value)
