@@ -1,3 +1,3 @@
 """Shapes of the world outside, read and written without any I/O; each package here stands alone."""
 
-__all__: list[str] = []
+__all__ = []

@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="inferencepool",
         description="Check manifests of InferencePools and try picks on files.",
-        epilog="Exit status: 0 success, 1 invalid input or no endpoint, 2 wrong usage. A file may be - for standard input.",
+        epilog="Exit status: 0 success, 1 invalid input or no endpoint, 2 wrong usage. A file - is standard input.",
     )
     parser.add_argument("--version", action=_PrintVersion, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -73,6 +73,6 @@ class _PrintVersion(argparse.Action):
         try:
             number = version("inferencepool")
         except PackageNotFoundError:
-            number = "of a source tree that is not installed"
+            number = "(version unknown: the package is not installed)"
         print(f"inferencepool {number}")
         parser.exit()

@@ -16,7 +16,6 @@ __all__ = ["PodDocument", "read_pods_file", "read_pool_file"]
 _T = TypeVar("_T", InferencePool, Pod)
 
 
-
 @attrs.frozen
 class PodDocument:
     """

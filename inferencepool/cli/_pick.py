@@ -134,11 +134,15 @@ def _write_json(
 ) -> None:
     del first
     explanation = result.explain()
+    scores: dict[str, float] = {}
+    for candidate in explanation.candidates:
+        # Where pods share an address, the one that is picked comes first.
+        scores.setdefault(candidate.endpoint.destination, candidate.total)
     line: dict[str, Any] = {
         "destination": result.destination,
         "endpoint": result.endpoint.id,
         "fallbacks": [endpoint.destination for endpoint in result.fallbacks],
-        "scores": {candidate.endpoint.destination: candidate.total for candidate in explanation.candidates},
+        "scores": scores,
     }
     if explain:
         pods = [{"pod": f"{item.pod.namespace}/{item.pod.name}", "reason": reason} for item, reason in outsiders]

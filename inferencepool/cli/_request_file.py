@@ -18,8 +18,8 @@ def read_request_file(file: str) -> InferenceRequest:
     Read a request from a file.
 
     The file holds the body of an OpenAI request, with `prompt` or `messages`; beside them `headers` and `id` may stand.
-    Other fields of a body, such as ``max_tokens``, do not matter for routing and are not looked at. The texts of several
-    prompts or messages are joined with line breaks. Without an `id`, the header ``x-request-id`` gives it.
+    Other fields of a body, such as ``max_tokens``, do not matter for routing and are not looked at. The texts of
+    several prompts or messages are joined with line breaks. Without an `id`, the header ``x-request-id`` gives it.
 
     Args:
         file: The name of the file; ``-`` for standard input.
@@ -117,6 +117,7 @@ def _content(content: Any, field: str, issues: list[Issue]) -> list[str]:
         if not isinstance(part, dict):
             issues.append(Issue(f"{field}[{at}]", f"{part!r} is not a mapping with a type", part))
         elif part.get("type") == "text":
-            texts.append(_text(part, "text", found := []))
+            found: list[Issue] = []
+            texts.append(_text(part, "text", found))
             issues += [Issue(f"{field}[{at}].{issue.field}", issue.reason, issue.value) for issue in found]
     return texts

@@ -24,7 +24,7 @@ def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "validate",
         help=text,
-        description=f"{text.capitalize()}. Prints one line per error, FILE: DOCUMENT: FIELD: reason, to standard error.",
+        description=f"{text.capitalize()}. Prints FILE: DOCUMENT: FIELD: reason for each error, to standard error.",
     )
     parser.add_argument("files", metavar="FILE", nargs="+", help="YAML or JSON; - for standard input")
     parser.set_defaults(run=_run, usage_error=parser.error)
@@ -34,8 +34,9 @@ def _run(arguments: argparse.Namespace) -> int:
     files: list[str] = arguments.files
     if files.count(STANDARD_INPUT) > 1:
         arguments.usage_error("standard input (-) can be read only once")
-    # Not a generator inside any(): all files are reported, also after the first that is wrong.
-    return int(not all([_validate_file(file) for file in files]))
+    # All files are reported, also those after the first that is wrong.
+    verdicts = [_validate_file(file) for file in files]
+    return int(not all(verdicts))
 
 
 def _validate_file(file: str) -> bool:

@@ -81,12 +81,10 @@ def _load_aware_scorer(threshold: Any = 128) -> LoadAwareScorer:
 
 
 def _label_selector_filter(**selector: Any) -> LabelSelectorFilter:
-    return LabelSelectorFilter(LabelSelector.from_dict(selector))
+    return LabelSelectorFilter(LabelSelector.from_dict(selector, unknown="error"))
 
 
-_SELECTOR = StrategyType(
-    _label_selector_filter, {"matchExpressions": "matchExpressions", "matchLabels": "matchLabels"}
-)
+_SELECTOR = StrategyType(_label_selector_filter, {"matchExpressions": "matchExpressions", "matchLabels": "matchLabels"})
 _BY_LABEL = {"allowsNoLabel": "allows_no_label", "label": "label", "validValues": "valid_values"}
 
 CATALOG: Mapping[str, StrategyType] = MappingProxyType(
@@ -127,7 +125,8 @@ def build_strategy(type_name: str, parameters: Mapping[str, Any] | None = None) 
     Raises:
         ConfigurationError: There is no such type, a parameter is unknown or missing, or a value is not allowed.
     """
-    kind = CATALOG.get(type_name) if isinstance(type_name, str) else None
+    wanted: Any = type_name
+    kind = CATALOG.get(wanted) if isinstance(wanted, str) else None
     if kind is None:
         message = f"type: {type_name!r} is no known strategy, allowed are {', '.join(CATALOG)}"
         raise ConfigurationError(message)

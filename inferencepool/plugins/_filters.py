@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
 import attrs
 
-from inferencepool.model import Endpoint
+from inferencepool.model import Endpoint, LabelSelector
 from inferencepool.plugins._parameters import checked_flag, checked_text, refusal
 
-if TYPE_CHECKING:
-    from inferencepool.model import LabelSelector
-
 __all__ = ["ROLE_LABEL", "ByLabel", "DecodeFilter", "EncodeFilter", "LabelSelectorFilter", "PrefillFilter"]
+
+_BY_LABEL = "by-label"
+_LABEL_SELECTOR = "label-selector-filter"
 
 ROLE_LABEL = "llm-d.ai/role"
 """The pod label that tells which phases of inference a model server takes part in."""
@@ -83,9 +83,10 @@ class EncodeFilter:
 
 
 def _to_values(values: Any) -> frozenset[str]:
-    found = None if isinstance(values, str) or not isinstance(values, Iterable) else list(values)
+    is_list = isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping)
+    found = list(values) if is_list else None
     if found is None or not all(isinstance(value, str) for value in found):
-        raise refusal("by-label", "valid_values", values, "is not a list of strings")
+        raise refusal(_BY_LABEL, "valid_values", values, "is not a list of strings")
     return frozenset(found)
 
 
@@ -110,18 +111,23 @@ class ByLabel:
         ConfigurationError: *label* is empty, or nothing could ever be kept, or a parameter has the wrong type.
     """
 
-    label: str = attrs.field(validator=checked_text("by-label"))
+    label: str = attrs.field(validator=checked_text(_BY_LABEL))
     valid_values: frozenset[str] = attrs.field(default=frozenset(), converter=_to_values)
-    allows_no_label: bool = attrs.field(default=False, validator=checked_flag("by-label"))
+    allows_no_label: bool = attrs.field(default=False, validator=checked_flag(_BY_LABEL))
 
     def __attrs_post_init__(self) -> None:
         if not (self.valid_values or self.allows_no_label):
-            raise refusal("by-label", "valid_values", [], "keeps nothing: give a value, or set allows_no_label")
+            raise refusal(_BY_LABEL, "valid_values", [], "keeps nothing: give a value, or allow no label")
 
     def keep(self, endpoint: Endpoint, /) -> bool:
         """Tell whether the label of *endpoint* has one of the values."""
         value = endpoint.labels.get(self.label)
         return self.allows_no_label if value is None else value in self.valid_values
+
+
+def _check_selector(_: Any, __: Any, value: Any) -> None:
+    if not isinstance(value, LabelSelector):
+        raise refusal(_LABEL_SELECTOR, "selector", value, "is no LabelSelector")
 
 
 @attrs.frozen
@@ -138,9 +144,12 @@ class LabelSelectorFilter:
 
     Attributes:
         selector: The selector.
+
+    Raises:
+        ConfigurationError: *selector* is no `LabelSelector`.
     """
 
-    selector: LabelSelector
+    selector: LabelSelector = attrs.field(validator=_check_selector)
 
     def keep(self, endpoint: Endpoint, /) -> bool:
         """Tell whether the selector matches *endpoint*."""

@@ -50,7 +50,7 @@ def check_picker(picker: Picker) -> None:
 
 
 def _pick_from(case: Case, picker: Picker, kind: str, scorers: Sequence[Any], count: int) -> None:
-    subject = Subject(f"picker {strategy_name(picker)}", f"{case.label} and a count of {count}")
+    subject = Subject(f"picker {strategy_name(picker)}", case.label)
     watched: Any = _WatchedChoice(picker, subject) if kind == "choose" else _WatchedPick(picker, subject)
     profile = SchedulingProfile(picker=watched, scorers=scorers, max_num_of_endpoints=count)
     scheduler = Scheduler(profile, rng=Random(count), clock=ManualClock())
@@ -79,7 +79,8 @@ class _WatchedChoice:
 
     def choose(self, request: InferenceRequest, standing: Standing, count: int) -> Sequence[int]:
         """Ask and check."""
-        subject, members = self._subject, standing.members
+        members = standing.members
+        subject = _with(self._subject, members.bit_count(), count)
         chosen = subject.ask(self._picker.choose, request, standing, count)
         subject.require(standing.members == members, "changed the members of its standing")
         _check_count(subject, chosen, count)
@@ -103,7 +104,7 @@ class _WatchedPick:
         self, request: InferenceRequest, scored: Sequence[ScoredCandidate], count: int
     ) -> Sequence[ScoredCandidate]:
         """Ask and check."""
-        subject = self._subject
+        subject = _with(self._subject, len(scored), count)
         known = {id(item) for item in scored}
         chosen = subject.ask(self._picker.pick, request, scored, count)
         _check_count(subject, chosen, count)
@@ -112,6 +113,10 @@ class _WatchedPick:
         ids = {id(item) for item in chosen}
         subject.require(len(ids) == len(chosen), f"picked a candidate twice: {list(chosen)}")
         return list(chosen)
+
+
+def _with(subject: Subject, candidates: int, count: int) -> Subject:
+    return attrs.evolve(subject, asked=f"{subject.asked}, candidates: {candidates}, count: {count}")
 
 
 def _check_count(subject: Subject, chosen: Any, count: int) -> None:
