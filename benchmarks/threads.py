@@ -19,7 +19,7 @@ from inferencepool.scheduling import MaxScorePicker, SchedulingProfile, Standing
 
 __all__ = ["measure_threads"]
 
-PICKS = 20_000
+PICKS = 80_000
 
 
 @attrs.define

@@ -34,12 +34,6 @@ def _check_fraction(_: object, attribute: attrs.Attribute[Any], value: object) -
         _refuse(attribute.name, value, "a number from 0 to 1")
 
 
-def _check_names(_: object, attribute: attrs.Attribute[Any], value: frozenset[Any]) -> None:
-    for name in value:
-        if not isinstance(name, str):
-            _refuse(attribute.name, name, "a string")
-
-
 def _check_time(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value is None:
         return
@@ -47,11 +41,15 @@ def _check_time(_: object, attribute: attrs.Attribute[Any], value: object) -> No
         _refuse(attribute.name, value, "a finite number of seconds")
 
 
-def _to_names(value: object) -> object:
-    if isinstance(value, str) or not isinstance(value, Iterable):
+def _to_names(value: object) -> frozenset[str]:
+    if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
         message = f"metrics field active_models or waiting_models: {value!r} is not a list of names"
         raise InvalidMetricsError(message)
-    return frozenset(value)
+    names = list(value)
+    for name in names:
+        if not isinstance(name, str):
+            _refuse("active_models or waiting_models", name, "a string")
+    return frozenset(names)
 
 
 @attrs.frozen(kw_only=True)
@@ -70,6 +68,7 @@ class EndpointMetrics:
         cache_num_blocks: Blocks in the KV cache.
         observed_at: When the observation *began*, in seconds of the registry's clock; a pick made before that moment
             is taken to be part of what was observed. None stands for the moment at which the registry is told.
+        knows_loras: Whether the server reported anything about LoRA adapters.
 
     Raises:
         InvalidMetricsError: A field holds a value that cannot be; the message names the field and what is allowed.
@@ -78,12 +77,17 @@ class EndpointMetrics:
     waiting_queue_size: int = attrs.field(default=0, validator=_check_count)
     running_requests: int = attrs.field(default=0, validator=_check_count)
     kv_cache_usage: float = attrs.field(default=0.0, validator=_check_fraction)
-    active_models: frozenset[str] = attrs.field(default=frozenset(), converter=_to_names, validator=_check_names)
-    waiting_models: frozenset[str] = attrs.field(default=frozenset(), converter=_to_names, validator=_check_names)
+    active_models: frozenset[str] = attrs.field(default=frozenset(), converter=_to_names)
+    waiting_models: frozenset[str] = attrs.field(default=frozenset(), converter=_to_names)
     max_active_models: int = attrs.field(default=0, validator=_check_count)
     cache_block_size: int | None = attrs.field(default=None, validator=_check_optional_count)
     cache_num_blocks: int | None = attrs.field(default=None, validator=_check_optional_count)
     observed_at: float | None = attrs.field(default=None, validator=_check_time)
+    knows_loras: bool = attrs.field(init=False, eq=False, repr=False)
+
+    @knows_loras.default
+    def _knows_loras(self) -> bool:
+        return bool(self.active_models or self.waiting_models or self.max_active_models)
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> EndpointMetrics:
@@ -93,7 +97,7 @@ class EndpointMetrics:
         Raises:
             InvalidMetricsError: A name is no field of metrics, or a value cannot be.
         """
-        allowed = [field.name for field in attrs.fields(cls)]
+        allowed = [field.name for field in attrs.fields(cls) if field.init]
         for name in document:
             if name not in allowed:
                 message = f"unknown metrics field {name!r}; allowed: {', '.join(allowed)}"

@@ -93,11 +93,7 @@ class Columns:
             self._waiting[slot] = metrics.waiting_queue_size
             self._running[slot] = metrics.running_requests
             self._usage[slot] = metrics.kv_cache_usage
-            if (
-                metrics.active_models != before.active_models
-                or metrics.waiting_models != before.waiting_models
-                or metrics.max_active_models != before.max_active_models
-            ):
+            if metrics.knows_loras or before.knows_loras:
                 self._set_loras(slot, before, metrics)
         self.dirty = True
         return True
@@ -127,10 +123,15 @@ class Columns:
 
     def _set_loras(self, slot: int, before: EndpointMetrics, after: EndpointMetrics) -> None:
         """Move the slot's bits between the sets of LoRA adapters; only what differs is touched."""
-        bit = 1 << slot
-        _flip(self._active, bit, before.active_models ^ after.active_models)
-        _flip(self._queued, bit, before.waiting_models ^ after.waiting_models)
-        self._room = self._room | bit if after.has_room() else self._room & ~bit
+        bit = 0
+        if after.active_models != before.active_models:
+            bit = 1 << slot
+            _flip(self._active, bit, before.active_models ^ after.active_models)
+        if after.waiting_models != before.waiting_models:
+            bit = bit or 1 << slot
+            _flip(self._queued, bit, before.waiting_models ^ after.waiting_models)
+        if after.has_room() != before.has_room():
+            self._room ^= bit or 1 << slot
 
 
 def _flip(sets: dict[str, EndpointSet], bit: EndpointSet, names: frozenset[str]) -> None:

@@ -125,13 +125,14 @@ def make_pod(
     deleted: bool = False,
 ) -> Pod:
     """Make a pod with one address, or none; *deleted* says that it is being deleted."""
+    addresses: Any = () if ip is None else (ip,)
     return Pod(
         name=name,
         namespace=namespace,
         labels=dict(labels or {}),
         annotations=dict(annotations or {}),
         ip=ip,
-        ips=() if ip is None else (ip,),
+        ips=addresses,
         ready=ready,
         deletion_timestamp="2026-01-01T00:00:00Z" if deleted else None,
     )
