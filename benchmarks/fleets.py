@@ -8,7 +8,14 @@ from inferencepool import EndpointMetrics, EndpointRegistry, InferencePool, Pod
 from inferencepool.plugins import KvCacheUtilizationScorer, LoraAffinityScorer, QueueScorer, default_profile
 from inferencepool.scheduling import SchedulingProfile, WeightedScorer
 
-__all__ = ["ADAPTERS", "endpoint_ids", "make_registry", "profile_with_lora", "profile_without_ranking", "random_metrics"]
+__all__ = [
+    "ADAPTERS",
+    "endpoint_ids",
+    "make_registry",
+    "profile_with_lora",
+    "profile_without_ranking",
+    "random_metrics",
+]
 
 ADAPTERS = ("chat", "sql", "law", "unknown")
 

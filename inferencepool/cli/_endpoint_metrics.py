@@ -9,7 +9,7 @@ from inferencepool.adapters.exposition import MetricsReading
 from inferencepool.cli._input_file import display_name
 from inferencepool.cli._metrics_file import MetricsFile
 from inferencepool.errors import InvalidDocumentError, Issue
-from inferencepool.model import Endpoint, Fleet, Pod, to_slots
+from inferencepool.model import Endpoint, Fleet, InferencePool, Pod, join_host_port, to_slots
 from inferencepool.registry import EndpointRegistry
 from inferencepool.selection import narrow
 
@@ -42,7 +42,7 @@ def apply_metrics(registry: EndpointRegistry, pods: Sequence[Pod], file: Metrics
         for slot in fleet.slots:
             registry.observe_metrics(fleet.at(slot).id, file.for_all.metrics)
         return list(_missing(source, file.for_all))
-    index = _Index(fleet, pods)
+    index = _Index(registry.pool, fleet, pods)
     issues: list[Issue] = []
     notes: list[str] = []
     named: dict[str, tuple[str, MetricsReading]] = {}
@@ -74,25 +74,25 @@ def _missing(source: str, reading: MetricsReading) -> Iterator[str]:
 class _Index:
     """Finds endpoints by what people call them."""
 
-    def __init__(self, fleet: Fleet, pods: Sequence[Pod]) -> None:
+    def __init__(self, pool: InferencePool | None, fleet: Fleet, pods: Sequence[Pod]) -> None:
         self._fleet = fleet
         self._by_name: dict[str, list[Endpoint]] = {}
         for slot in fleet.slots:
             endpoint = fleet.at(slot)
             for name in (endpoint.id, f"{endpoint.namespace}/{endpoint.pod_name}", endpoint.pod_name):
                 self._by_name.setdefault(name, []).append(endpoint)
-        self._pods = pods
+        self._possible = frozenset(name for pod in pods for name in _possible_names(pool, pod))
 
     def find(self, key: str) -> list[Endpoint]:
         found = self._by_name.get(str(key))
         return found if found is not None else [self._fleet.at(slot) for slot in to_slots(narrow(self._fleet, [key]))]
 
     def refusal(self, key: str, found: Sequence[Endpoint]) -> str:
-        """Say why the endpoints *found* for *key* cannot be what it names; empty if they can."""
+        """Say why the endpoints *found* for *key* cannot be what it names; empty if they can, or if it is no member."""
         owners = sorted({f"{endpoint.namespace}/{endpoint.pod_name}" for endpoint in found})
         if len(owners) > 1:
-            return f"is ambiguous: the address of pods {', '.join(owners)}"
-        if found or any(_names(str(key), pod) for pod in self._pods):
+            return f"is ambiguous: names endpoints of pods {', '.join(owners)}"
+        if found or str(key) in self._possible:
             return ""
         known = sorted(self._by_name)
         shown = get_close_matches(str(key), known, n=_SHOWN) or known[:_SHOWN]
@@ -100,11 +100,12 @@ class _Index:
         return f"names no endpoint and no pod; {hint}"
 
 
-def _names(key: str, pod: Pod) -> bool:
-    """Tell whether *key* is about *pod*, which is no member and so has no endpoints."""
+def _possible_names(pool: InferencePool | None, pod: Pod) -> Iterator[str]:
+    """Give all that *pod* and its endpoints are called, as if all were endpoints of *pool*."""
     name = f"{pod.namespace}/{pod.name}"
-    host = key.rpartition(":")[0].strip("[]")
-    if key in {pod.name, name} or (pod.ip and pod.ip in {key, host}):
-        return True
-    prefix, dash, rank = key.rpartition("-rank-")
-    return bool(dash) and prefix == name and rank.isdecimal()
+    yield from (pod.name, name)
+    ports = pool.target_ports if pool is not None else ()
+    yield from (f"{name}-rank-{rank}" for rank in range(len(ports)))
+    if pod.ip:
+        yield pod.ip
+        yield from (join_host_port(pod.ip, port.number) for port in ports)

@@ -42,9 +42,7 @@ class ImportController:
             clusters.append(item.text("name", "", required=True, least=1, most=253) or "")
             item.done()
         parents = list(map(ParentStatus.read, reader.items("parents") or []))
-        controller = cls(
-            name=name, exporting_clusters=clusters, parents=parents, conditions=read_conditions(reader)
-        )
+        controller = cls(name=name, exporting_clusters=clusters, parents=parents, conditions=read_conditions(reader))
         reader.done()
         return controller
 

@@ -168,9 +168,7 @@ class InferencePool:
             raise InvalidDocumentError(issues, f"InferencePool {self.namespace}/{self.name}")
 
     @classmethod
-    def from_dict(
-        cls, document: Mapping[str, Any], *, unknown: Literal["ignore", "error"] = "ignore"
-    ) -> InferencePool:
+    def from_dict(cls, document: Mapping[str, Any], *, unknown: Literal["ignore", "error"] = "ignore") -> InferencePool:
         """
         Read a pool of v1 or v1alpha2 as the API server would take it, defaults filled in.
 

@@ -288,4 +288,6 @@ class _Parser:
     def _error(self, wanted: str) -> InvalidSelectorError:
         found = quoted(self._token) if self._token else "the end"
         text = quoted(self._text)
-        return InvalidSelectorError(f"label selector {text}: at character {self._start}: found {found}, expected {wanted}")
+        return InvalidSelectorError(
+            f"label selector {text}: at character {self._start}: found {found}, expected {wanted}"
+        )

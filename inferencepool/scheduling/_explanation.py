@@ -167,7 +167,9 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     right = [all(_is_number(cell) for cell in column[1:]) for column in columns]
     for row in (head, *rows):
         cells = zip(row, widths, right, strict=True)
-        yield "  ".join(cell.rjust(width) if to_right else cell.ljust(width) for cell, width, to_right in cells).rstrip()
+        yield "  ".join(
+            cell.rjust(width) if to_right else cell.ljust(width) for cell, width, to_right in cells
+        ).rstrip()
 
 
 def _is_number(text: str) -> bool:

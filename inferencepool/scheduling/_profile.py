@@ -39,7 +39,9 @@ def kind_of(strategy: object, methods: tuple[str, ...], role: str) -> str:
     offered = [name for name in methods if callable(getattr(strategy, name, None))]
     if len(offered) != 1:
         found = f"has {' and '.join(offered)}" if offered else "has none of them"
-        message = f"{role} {strategy_name(strategy)}: a {role} has exactly one of {', '.join(methods)}; this one {found}"
+        message = (
+            f"{role} {strategy_name(strategy)}: a {role} has exactly one of {', '.join(methods)}; this one {found}"
+        )
         raise ConfigurationError(message)
     return offered[0]
 

@@ -62,9 +62,7 @@ class Ranking:
     group: int
 
     @classmethod
-    def compile(
-        cls, terms: FleetTerms, slots: Sequence[int], members: EndpointSet, assumed: Sequence[int]
-    ) -> Ranking:
+    def compile(cls, terms: FleetTerms, slots: Sequence[int], members: EndpointSet, assumed: Sequence[int]) -> Ranking:
         """
         Rank the endpoints in *slots*, which are *members*, in O(n log n).
 

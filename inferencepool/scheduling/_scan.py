@@ -54,5 +54,3 @@ def scan_costs(
         for slot, cost in zip(candidates.slots, plain, strict=True):
             costs[slot] += cost
     return costs
-
-

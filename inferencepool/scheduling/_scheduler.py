@@ -237,7 +237,12 @@ class Scheduler:
         return part
 
     def _decide(
-        self, request: InferenceRequest, part: EndpointSet, extra: Bonuses, plain: Sequence[float], subset: SubsetHint | None
+        self,
+        request: InferenceRequest,
+        part: EndpointSet,
+        extra: Bonuses,
+        plain: Sequence[float],
+        subset: SubsetHint | None,
     ) -> PickResult:
         """Pick from *part*, of which at least one is shown. The lock is held."""
         standing = self._standing(part, extra, plain)
@@ -253,7 +258,9 @@ class Scheduler:
 
     def _check_choice(self, slots: Sequence[int], members: EndpointSet, count: int) -> None:
         if not 0 < len(slots) <= count or len(set(slots)) != len(slots) or not all(members >> s & 1 for s in slots):
-            message = f"profile {self._profile.name}: picker: chose slots {slots!r}, not 1 to {count} different candidates"
+            message = (
+                f"profile {self._profile.name}: picker: chose slots {slots!r}, not 1 to {count} different candidates"
+            )
             raise StrategyError(message)
 
     def _standing(self, part: EndpointSet, extra: Bonuses, plain: Sequence[float]) -> Standing:

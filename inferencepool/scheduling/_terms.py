@@ -52,7 +52,9 @@ def scores_of(scorer: WeightedScorer, scores: Sequence[float], count: int) -> Se
     if isnan(total):
         for index, score in enumerate(scores):
             if isnan(score):
-                message = f"scorer {scorer.name}: gave NaN for candidate {index} of {count}; scores are numbers from 0 to 1"
+                message = (
+                    f"scorer {scorer.name}: gave NaN for candidate {index} of {count}; scores are numbers from 0 to 1"
+                )
                 raise StrategyError(message)
     if count and (min(scores) < 0 or max(scores) > 1):
         return [0.0 if score < 0 else min(score, 1.0) for score in scores]

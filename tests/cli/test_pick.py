@@ -352,6 +352,8 @@ class TestMetrics:
             ({"?": {}}, "?: names no endpoint and no pod; known are, for instance, default/llama-0,"),
             ({"10.9.9.9:8000": {}}, "10.9.9.9:8000: names no endpoint and no pod; "),
             ({"llama-0-rank-0": {}}, "llama-0-rank-0: names no endpoint and no pod; "),
+            ({"default/llama-0-rank-1": {}}, "default/llama-0-rank-1: names no endpoint and no pod; "),
+            ({"10.0.0.1:8001": {}}, "10.0.0.1:8001: names no endpoint and no pod; "),
             (
                 {"llama-0": {}, "10.0.0.1": {}},
                 "10.0.0.1: names endpoint default/llama-0-rank-0, as key llama-0 does",
@@ -390,7 +392,7 @@ class TestMetrics:
 
         assert 1 == files.pick("--metrics", files.write("metrics.json", {"10.0.0.9:8000": {}}))
         error = capsys.readouterr().err
-        assert "10.0.0.9:8000: is ambiguous: the address of pods default/llama-0, default/llama-1" in error
+        assert "10.0.0.9:8000: is ambiguous: names endpoints of pods default/llama-0, default/llama-1" in error
 
     @pytest.mark.parametrize("key", ["llama-1", "default/llama-1", "default/llama-1-rank-0", "10.0.0.2:8000"])
     def test_metrics_of_a_pod_that_is_no_member(

@@ -20,7 +20,17 @@ from inferencepool.scheduling import (
     SchedulingProfile,
     WeightedScorer,
 )
-from tests.strategies.fleets import ADAPTERS, PrefixLike, Spy, endpoint, metrics, nested_sets, scorers, snapshot_of, totals
+from tests.strategies.fleets import (
+    ADAPTERS,
+    PrefixLike,
+    Spy,
+    endpoint,
+    metrics,
+    nested_sets,
+    scorers,
+    snapshot_of,
+    totals,
+)
 
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 SIZES = [1, 2, 3, 7, 20, 64, 300]
@@ -76,7 +86,9 @@ class Life:
         self.fleet = Fleet(tuple(self.endpoints), tuple(range(self.size)), members)
         self.pending = [0] * self.size
         self.generation = 0
-        self.subsets = [self._addresses(rng.sample(range(self.size), rng.randrange(1, self.size + 1))) for _ in range(3)]
+        self.subsets = [
+            self._addresses(rng.sample(range(self.size), rng.randrange(1, self.size + 1))) for _ in range(3)
+        ]
         self.publish(observe=False)
 
     def _addresses(self, slots: list[int]) -> list[str]:
@@ -115,7 +127,11 @@ class Life:
         rng = self.rng
         self.prefix.sets = nested_sets(rng, self.size)
         request = InferenceRequest(model=rng.choice(ADAPTERS))
-        subset = None if rng.random() < 0.5 else rng.choice([*self.subsets, self._addresses(rng.sample(range(self.size), 1)), []])
+        subset = (
+            None
+            if rng.random() < 0.5
+            else rng.choice([*self.subsets, self._addresses(rng.sample(range(self.size), 1)), []])
+        )
         members = self.members(subset)
         alive = [slot for slot in members if slot not in self.departed]
         departed = to_endpoint_set(self.departed)
@@ -181,6 +197,7 @@ def test_large_fleets_have_the_winners_of_the_definition(size: int) -> None:
 
 def test_a_snapshot_that_is_older_than_the_last_is_answered_from_the_last() -> None:
     """A thread that was slow between reading the snapshot and picking picks from what is there now."""
+
     def lone(slot: int, generation: int) -> Snapshot:
         return snapshot_of([endpoint(slot)], [EndpointMetrics()], generation=generation)
 
