@@ -52,7 +52,7 @@ def time_of(call: Callable[[], object], times: int) -> float:
 
 
 def _choose() -> None:
-    random.choice(_POPULATION)  # noqa: S311  # the baseline
+    random.choice(_POPULATION)  # the baseline
 
 
 def ratio_to_choice(name: str, call: Callable[[], object], limit: float | None = None) -> Row:

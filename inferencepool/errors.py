@@ -93,7 +93,7 @@ class InvalidMetricsError(InferencePoolError, ValueError):
 
 
 class ConfigurationError(InferencePoolError, ValueError):
-    """Raised when a strategy, weight, profile or option is wrong; the message names it, its value and what is allowed."""
+    """Raised when a strategy, weight, profile or option is wrong; names it, its value and what is allowed."""
 
 
 class StrategyError(InferencePoolError):

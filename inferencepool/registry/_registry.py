@@ -221,7 +221,7 @@ class EndpointRegistry:
                     for listener in self._listeners:
                         try:
                             listener(change)
-                        except Exception:
+                        except Exception:  # noqa: BLE001  # whatever it is, it is the listener's, not the writer's
                             _log.exception("listener %r failed on %r", listener, change)
             finally:
                 self._delivering.release()

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from inferencepool.model import Candidates, EndpointSet, InferenceRequest, Snapshot, to_slots
-from inferencepool.scheduling._profile import SchedulingProfile
-from inferencepool.scheduling._terms import Bonuses, FleetTerms, fleet_terms
+from inferencepool.model import Candidates, EndpointSet, Snapshot, to_slots
+from inferencepool.scheduling._terms import Bonuses, FleetTerms
 
 __all__ = ["candidates_of", "scan_costs"]
 

@@ -72,7 +72,7 @@ class Scheduler:
         """
         picker: Any = profile.picker
         self._profile = profile
-        self._rng = rng if rng is not None else Random()  # noqa: S311  # spreading load needs no secrecy
+        self._rng = rng if rng is not None else Random()  # spreading load needs no secrecy
         self._clock = clock
         self._reserve = reserve
         self._sparse = profile.scorers_of("affinities")

@@ -81,10 +81,7 @@ class RankedStanding(_Standing):
         total = upto[-1]
         for _ in range(_DRAWS):
             drawn = random() * (total + most * len(order))
-            if drawn < total:
-                rank = bisect_right(upto, drawn)
-            else:
-                rank = int(random() * len(order))
+            rank = bisect_right(upto, drawn) if drawn < total else int(random() * len(order))
             slot = order[min(rank, len(order) - 1)]
             if among >> slot & 1:
                 proposed = max(0.0, -ranking.costs[slot]) + most

@@ -23,7 +23,7 @@ from inferencepool.plugins import (
     QueueScorer,
     RunningRequestsSizeScorer,
 )
-from inferencepool.scheduling import ONE, MaxScorePicker, Standing, WeightedScorer
+from inferencepool.scheduling import ONE, MaxScorePicker, Scorer, Standing, WeightedScorer
 
 ADAPTERS = ("chat", "sql", "law", "math")
 
@@ -107,7 +107,7 @@ def nested_sets(rng: Random, size: int) -> list[tuple[float, EndpointSet]]:
 
 def scorers(rng: Random, prefix: PrefixLike) -> list[WeightedScorer]:
     """A random mix of scorers that ignore the request and sparse ones."""
-    pool = [
+    pool: list[Scorer] = [
         QueueScorer(),
         RunningRequestsSizeScorer(),
         KvCacheUtilizationScorer(),
@@ -144,31 +144,40 @@ def totals(
 ) -> dict[int, int]:
     """Score every member with every scorer, by the formulas, in whole units; the loads' extremes are the members'."""
     scores = dict.fromkeys(members, 0)
-    one = int(ONE)
     for item in profile_scorers:
-        scale = item.weight * one
-        match item.scorer:
-            case QueueScorer() | RunningRequestsSizeScorer():
-                waiting = isinstance(item.scorer, QueueScorer)
-                column = snapshot.waiting_queue_size if waiting else snapshot.running_requests
-                low, high = min(column[s] for s in members), max(column[s] for s in members)
-                zero, step = (high, 1 / (high - low)) if high > low else (high + 1, 1.0)
-                for slot in members:
-                    scores[slot] += (zero - column[slot] - pending[slot]) * round(step * scale)
-            case LoadAwareScorer(threshold=threshold):
-                for slot in members:
-                    load = min(snapshot.waiting_queue_size[slot], threshold) + pending[slot]
-                    scores[slot] += (threshold - load) * round(0.5 / threshold * scale)
-            case KvCacheUtilizationScorer():
-                for slot in members:
-                    scores[slot] += round((1 - snapshot.kv_cache_usage[slot]) * scale)
-            case LoraAffinityScorer():
-                for slot in members:
-                    scores[slot] += round(_lora_score(request.model, snapshot.metrics[slot]) * scale)
-            case PrefixLike(sets=sets):
-                for slot in members:
-                    scores[slot] += round(max((v for v, s in sets if s >> slot & 1), default=0.0) * scale)
+        for slot, score in _whole_scores(item, request, snapshot, members, pending).items():
+            scores[slot] += score
     return scores
+
+
+def _whole_scores(
+    item: WeightedScorer, request: InferenceRequest, snapshot: Snapshot, members: Sequence[int], pending: Sequence[int]
+) -> dict[int, int]:
+    """Score every member with one scorer."""
+    scale = item.weight * int(ONE)
+    match item.scorer:
+        case QueueScorer():
+            return _relative(snapshot.waiting_queue_size, members, pending, scale)
+        case RunningRequestsSizeScorer():
+            return _relative(snapshot.running_requests, members, pending, scale)
+        case LoadAwareScorer(threshold=limit):
+            step = round(0.5 / limit * scale)
+            return {s: (limit - min(snapshot.waiting_queue_size[s], limit) - pending[s]) * step for s in members}
+        case KvCacheUtilizationScorer():
+            return {s: round((1 - snapshot.kv_cache_usage[s]) * scale) for s in members}
+        case LoraAffinityScorer():
+            return {s: round(_lora_score(request.model, snapshot.metrics[s]) * scale) for s in members}
+        case PrefixLike(sets=sets):
+            return {s: round(max((v for v, within in sets if within >> s & 1), default=0.0) * scale) for s in members}
+        case _:
+            message = f"no formula for {item.name}"
+            raise AssertionError(message)
+
+
+def _relative(column: Sequence[int], members: Sequence[int], pending: Sequence[int], scale: float) -> dict[int, int]:
+    low, high = min(column[s] for s in members), max(column[s] for s in members)
+    zero, step = (high, 1 / (high - low)) if high > low else (high + 1, 1.0)
+    return {slot: (zero - column[slot] - pending[slot]) * round(step * scale) for slot in members}
 
 
 def _lora_score(model: str, load: EndpointMetrics) -> float:
