@@ -1,8 +1,6 @@
 """
 Every error this library raises, as one tree.
 
-::
-
     InferencePoolError
     ├── InvalidDocumentError      a manifest or file is not what the API allows      (also ValueError)
     ├── InvalidSelectorError      a label selector cannot be read                    (also ValueError)

@@ -137,7 +137,7 @@ def _write_json(
     scores: dict[str, float] = {}
     for candidate in explanation.candidates:
         # Where pods share an address, the one that is picked comes first.
-        scores.setdefault(candidate.endpoint.destination, candidate.total)
+        scores.setdefault(candidate.endpoint.destination, round(candidate.total, 6))
     line: dict[str, Any] = {
         "destination": result.destination,
         "endpoint": result.endpoint.id,

@@ -28,7 +28,7 @@ class Columns:
 
     members: EndpointSet = 0
     departed: EndpointSet = 0
-    dirty: bool = True
+    dirty: bool = False
     _fleet: Fleet | None = None
     _born: int = 0
     _endpoints: list[Endpoint | None] = attrs.field(factory=list)
@@ -77,6 +77,7 @@ class Columns:
         self._waiting[slot] = self._running[slot] = 0
         self._usage[slot] = 0.0
         self._observed_at[slot] = _NEVER
+        self._births[slot] = 0
         self.members ^= 1 << slot
         self.departed |= 1 << slot
         self._leaving.append(slot)

@@ -13,7 +13,7 @@ from typing import TypeAlias, assert_never, final
 import attrs
 
 from inferencepool.errors import ConfigurationError
-from inferencepool.model import Endpoint, EndpointMetrics, EndpointSet, InferencePool, Pod, Snapshot
+from inferencepool.model import Endpoint, EndpointMetrics, EndpointSet, InferencePool, Pod, Snapshot, to_slots
 from inferencepool.registry._changes import (
     Change,
     MembershipChange,
@@ -107,6 +107,11 @@ class EndpointRegistry:
     def snapshot(self) -> Snapshot:
         """Give the latest snapshot; publish one first if that is due. O(1), or O(endpoints) when it publishes."""
         return self.current()[0]
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """List the endpoints that may be picked, in O(endpoints)."""
+        snapshot, departed = self.current()
+        return tuple(map(snapshot.fleet.at, to_slots(snapshot.fleet.members & ~departed)))
 
     def current(self) -> tuple[Snapshot, EndpointSet]:
         """Give the latest snapshot together with those of its endpoints that are gone already."""

@@ -48,8 +48,6 @@ def make_snapshot(
     """
     Make a snapshot whose fleet, columns and LoRA sets agree with each other.
 
-    ::
-
         make_snapshot({"pod-a": {"waiting_queue_size": 3}, "pod-b": {}})
 
     Args:
