@@ -78,7 +78,9 @@ def _run(arguments: argparse.Namespace) -> int:
         for number in range(arguments.count):
             # Not released, so that the picks of one call spread as those of requests that run together.
             result = picker.pick(request, arguments.subset)
-            write(result, outsiders, first=number == 0, explain=arguments.explain)
+            if number and arguments.explain and write is _write_text:
+                print()
+            write(result, outsiders, explain=arguments.explain)
     except NoEndpointsError as error:
         report("\n".join([str(error), *_reasons(documents, outsiders)]))
         return 1
@@ -111,14 +113,10 @@ def _reasons(documents: Sequence[PodDocument], outsiders: Sequence[tuple[PodDocu
             yield f"{document.label}: pod {document.pod.namespace}/{document.pod.name}: {reason}"
 
 
-def _write_text(
-    result: PickResult, outsiders: Sequence[tuple[PodDocument, str]], *, first: bool, explain: bool
-) -> None:
+def _write_text(result: PickResult, outsiders: Sequence[tuple[PodDocument, str]], *, explain: bool) -> None:
     if not explain:
         print(f"{result.destination} {result.endpoint.id}")
         return
-    if not first:
-        print()
     for line in str(result.explain()).split("\n"):
         print(one_line(line))
     if outsiders:
@@ -129,10 +127,7 @@ def _write_text(
             print(one_line(f"  {name:<{width}}  {reason}"))
 
 
-def _write_json(
-    result: PickResult, outsiders: Sequence[tuple[PodDocument, str]], *, first: bool, explain: bool
-) -> None:
-    del first
+def _write_json(result: PickResult, outsiders: Sequence[tuple[PodDocument, str]], *, explain: bool) -> None:
     explanation = result.explain()
     scores: dict[str, float] = {}
     for candidate in explanation.candidates:
