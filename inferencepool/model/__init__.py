@@ -8,10 +8,12 @@ from inferencepool.model._metrics import EndpointMetrics
 from inferencepool.model._objective import InferenceObjective, PoolReference
 from inferencepool.model._objects import ApiObject, parse_object, validate
 from inferencepool.model._pod import Pod
-from inferencepool.model._pool import AppProtocol, EndpointPickerRef, FailureMode, InferencePool, TargetPort
+from inferencepool.model._picker_ref import EndpointPickerRef, FailureMode
+from inferencepool.model._pool import AppProtocol, InferencePool, TargetPort
 from inferencepool.model._request import InferenceRequest
+from inferencepool.model._requirement import Operator, Requirement
 from inferencepool.model._rewrite import InferenceModelRewrite, RewriteRule, TargetModel
-from inferencepool.model._selector import LabelSelector, Operator, Requirement
+from inferencepool.model._selector import LabelSelector
 from inferencepool.model._snapshot import Candidate, Candidates, Fleet, Snapshot
 from inferencepool.model._status import Condition, InferencePoolStatus, ParentReference, ParentStatus
 

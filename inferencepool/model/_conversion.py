@@ -7,8 +7,9 @@ from typing import Any
 import attrs
 
 from inferencepool.errors import InvalidDocumentError, Issue
-from inferencepool.model._pool import V1ALPHA2, EndpointPickerRef, InferencePool, TargetPort, read_labels, read_referent
-from inferencepool.model._schema import Reader
+from inferencepool.model._picker_ref import EndpointPickerRef, read_referent
+from inferencepool.model._pool import V1ALPHA2, InferencePool, TargetPort, read_labels
+from inferencepool.model._schema import MAX_PORT, Reader
 from inferencepool.model._selector import LabelSelector
 from inferencepool.model._status import PENDING, Condition, InferencePoolStatus, ParentStatus
 
@@ -25,11 +26,11 @@ def read_v1alpha2(root: Reader) -> dict[str, Any]:
     spec = root.child("spec", required=True)
     if spec is not None:
         fields["selector"] = read_labels(spec, "selector")
-        number = spec.whole("targetPortNumber", low=1, high=65535, required=True)
+        number = spec.whole("targetPortNumber", low=1, high=MAX_PORT, required=True)
         fields["target_ports"] = [] if number is None else [TargetPort(number)]
         extension = spec.child("extensionRef", required=True)
         if extension is not None:
-            port = extension.whole("portNumber", low=1, high=65535)
+            port = extension.whole("portNumber", low=1, high=MAX_PORT)
             fields["endpoint_picker_ref"] = EndpointPickerRef(port=port, **read_referent(extension))
             extension.done()
         spec.done()

@@ -92,8 +92,14 @@ def next_slot(endpoints: EndpointSet, after: int) -> int:
     Args:
         endpoints: A set with at least one member.
         after: Any slot, or -1 for the lowest member.
+
+    Raises:
+        IndexError: *endpoints* is empty.
     """
     above = endpoints >> (after + 1)
     if above:
         return after + (above & -above).bit_length()
+    if not endpoints:
+        message = "no member in an empty set"
+        raise IndexError(message)
     return (endpoints & -endpoints).bit_length() - 1

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import attrs
 
 from inferencepool.model._meta import ObjectMeta, source_of
-from inferencepool.model._schema import DOMAIN_PATH, Reader
-from inferencepool.model._status import Condition, ParentStatus, read_conditions, to_dicts
+from inferencepool.model._schema import DOMAIN_PATH, Reader, to_texts
+from inferencepool.model._status import Condition, ParentStatus, read_conditions, to_conditions, to_dicts, to_parents
 
 __all__ = ["IMPORT_VERSION", "ImportController", "InferencePoolImport"]
 
@@ -29,9 +29,9 @@ class ImportController:
     """
 
     name: str
-    exporting_clusters: tuple[str, ...] = attrs.field(default=(), converter=tuple)
-    parents: tuple[ParentStatus, ...] = attrs.field(default=(), converter=tuple)
-    conditions: tuple[Condition, ...] = attrs.field(default=(), converter=tuple)
+    exporting_clusters: tuple[str, ...] = attrs.field(default=(), converter=to_texts)
+    parents: tuple[ParentStatus, ...] = attrs.field(default=(), converter=to_parents)
+    conditions: tuple[Condition, ...] = attrs.field(default=(), converter=to_conditions)
 
     @classmethod
     def read(cls, reader: Reader) -> ImportController:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from math import isfinite
+from math import inf
 from typing import Any
 
 import attrs
@@ -37,7 +37,7 @@ def _check_fraction(_: object, attribute: attrs.Attribute[Any], value: object) -
 def _check_time(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -inf < value < inf:
         _refuse(attribute.name, value, "a finite number of seconds")
 
 

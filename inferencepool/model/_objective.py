@@ -9,7 +9,7 @@ import attrs
 
 from inferencepool.model._meta import ObjectMeta, source_of
 from inferencepool.model._schema import GROUP, KIND, Reader
-from inferencepool.model._status import PENDING, Condition, read_conditions, to_dicts
+from inferencepool.model._status import PENDING, Condition, read_conditions, to_conditions, to_dicts
 
 __all__ = ["OBJECTIVE_VERSIONS", "InferenceObjective", "PoolReference"]
 
@@ -79,7 +79,7 @@ class InferenceObjective:
     metadata: ObjectMeta
     pool_ref: PoolReference
     priority: int | None = None
-    conditions: tuple[Condition, ...] = attrs.field(default=(), converter=tuple)
+    conditions: tuple[Condition, ...] = attrs.field(default=(), converter=to_conditions)
     api_version: str = OBJECTIVE_VERSIONS[0]
 
     @classmethod

@@ -18,13 +18,18 @@ __all__ = ["ApiObject", "parse_object", "validate"]
 
 ApiObject: TypeAlias = InferencePool | InferenceObjective | InferenceModelRewrite | InferencePoolImport | Pod
 
+
+def _read_pod(document: Mapping[str, Any], *, unknown: str) -> Pod:  # noqa: ARG001 - that of all readers
+    return Pod.from_dict(document)
+
+
 _READERS: dict[tuple[str, str], Callable[..., ApiObject]] = {
     (V1, "InferencePool"): InferencePool.from_dict,
     (V1ALPHA2, "InferencePool"): InferencePool.from_dict,
     **{(version, "InferenceObjective"): InferenceObjective.from_dict for version in OBJECTIVE_VERSIONS},
     **{(version, "InferenceModelRewrite"): InferenceModelRewrite.from_dict for version in OBJECTIVE_VERSIONS},
     (IMPORT_VERSION, "InferencePoolImport"): InferencePoolImport.from_dict,
-    ("v1", "Pod"): lambda document, unknown="ignore": Pod.from_dict(document),
+    ("v1", "Pod"): _read_pod,
 }
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from ipaddress import ip_address
 from typing import Any
 
 import attrs
 
+from inferencepool.model._address import canonical_address
 from inferencepool.model._meta import ObjectMeta, source_of
-from inferencepool.model._schema import Reader, quoted
+from inferencepool.model._schema import Reader, quoted, to_texts
 
 __all__ = ["Pod"]
 
@@ -39,7 +39,7 @@ class Pod:
     labels: Mapping[str, str] = attrs.field(factory=dict, hash=False)
     annotations: Mapping[str, str] = attrs.field(factory=dict, hash=False)
     ip: str | None = None
-    ips: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    ips: tuple[str, ...] = attrs.field(default=(), converter=to_texts)
     host_ip: str | None = None
     ready: bool = False
     deletion_timestamp: str | None = None
@@ -61,7 +61,10 @@ class Pod:
         root = Reader.of(document)
         meta = ObjectMeta.read(root)
         status = root.child("status")
-        ip, ips, host_ip, ready = None, (), None, False
+        ip: str | None = None
+        ips: tuple[str, ...] = ()
+        host_ip: str | None = None
+        ready = False
         if status is not None:
             ips = tuple(filter(None, (_read_ip(item, "ip") for item in status.items("podIPs") or [])))
             ip = _read_ip(status, "podIP") or (ips[0] if ips else None)
@@ -111,11 +114,10 @@ def _read_ip(reader: Reader, name: str) -> str | None:
     text = reader.text(name)
     if not text:
         return None
-    try:
-        return str(ip_address(text))
-    except ValueError:
+    address = canonical_address(text)
+    if address is None:
         reader.wrong(name, f"{quoted(text)} is not an IP address", text)
-        return None
+    return address
 
 
 def _read_ready(conditions: Sequence[Reader]) -> bool:

@@ -10,11 +10,11 @@ import attrs
 
 from inferencepool.errors import InvalidDocumentError, Issue
 from inferencepool.model._meta import ObjectMeta, source_of
+from inferencepool.model._picker_ref import EndpointPickerRef, check_picker
 from inferencepool.model._schema import (
     DNS_LABEL,
     DNS_SUBDOMAIN,
-    GROUP,
-    KIND,
+    MAX_PORT,
     Reader,
     check_labels,
     check_text,
@@ -23,12 +23,12 @@ from inferencepool.model._schema import (
 from inferencepool.model._selector import LabelSelector
 from inferencepool.model._status import InferencePoolStatus
 
-__all__ = ["V1", "V1ALPHA2", "AppProtocol", "EndpointPickerRef", "FailureMode", "InferencePool", "TargetPort"]
+__all__ = ["V1", "V1ALPHA2", "AppProtocol", "InferencePool", "TargetPort"]
 
 V1 = "inference.networking.k8s.io/v1"
 V1ALPHA2 = "inference.networking.x-k8s.io/v1alpha2"
 
-_PORT_NEEDED = "port is required when kind is 'Service' or unspecified (defaults to 'Service')"
+_MAX_PORTS = 8
 _PORT_TWICE = "port number must be unique"
 
 
@@ -37,13 +37,6 @@ class AppProtocol(StrEnum):
 
     HTTP = "http"
     H2C = "kubernetes.io/h2c"
-
-
-class FailureMode(StrEnum):
-    """What a gateway does with a request when the Endpoint Picker does not answer: forward it anyhow, or drop it."""
-
-    FAIL_OPEN = "FailOpen"
-    FAIL_CLOSE = "FailClose"
 
 
 @attrs.frozen
@@ -58,62 +51,23 @@ class TargetPort:
     number: int
 
 
-@attrs.frozen(kw_only=True)
-class EndpointPickerRef:
-    """
-    The Endpoint Picker of a pool.
-
-    Attributes:
-        name: Name of the Service (or another kind) that it runs behind.
-        port: The *service* port; needed for a Service.
-        kind: Kind of the referent.
-        group: The kind's API group; empty for the core group.
-        failure_mode: What a gateway does when it does not answer.
-    """
-
-    name: str
-    port: int | None = None
-    kind: str = "Service"
-    group: str = ""
-    failure_mode: FailureMode = attrs.field(default=FailureMode.FAIL_CLOSE, converter=FailureMode)
-
-    @classmethod
-    def read(cls, reader: Reader) -> EndpointPickerRef:
-        """Read a reference of v1; what is wrong is noted in *reader*."""
-        port = reader.child("port")
-        number = None
-        if port is not None:
-            number = port.whole("number", low=1, high=65535, required=True)
-            port.done()
-        reference = cls(port=number, **read_referent(reader))
-        if reader.get("port") is None and reference.kind == "Service":
-            reader.wrong("", _PORT_NEEDED)
-        reader.done()
-        return reference
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the document of v1."""
-        document: dict[str, Any] = {"group": self.group, "kind": self.kind, "name": self.name}
-        if self.port is not None:
-            document["port"] = {"number": self.port}
-        return {**document, "failureMode": str(self.failure_mode)}
-
-
-def read_referent(reader: Reader) -> dict[str, Any]:
-    """Read what references of v1 and v1alpha2 have in common."""
-    mode = reader.text("failureMode", FailureMode.FAIL_CLOSE, one_of=[*FailureMode])
-    return {
-        "group": reader.text("group", "", most=253, pattern=GROUP) or "",
-        "kind": reader.text("kind", "Service", least=1, most=63, pattern=KIND) or "Service",
-        "name": reader.text("name", "", required=True, least=1, most=253) or "",
-        "failure_mode": FailureMode(mode or FailureMode.FAIL_CLOSE),
-    }
-
-
-def _to_selector(selector: Any) -> Any:
+def _to_selector(selector: Any) -> LabelSelector:
+    if isinstance(selector, LabelSelector):
+        return selector
     if isinstance(selector, str):
         return LabelSelector.parse(selector)
-    return LabelSelector(selector) if isinstance(selector, Mapping) else selector
+    if isinstance(selector, Mapping):
+        return LabelSelector(selector)
+    issue = Issue("spec.selector", f"{quoted(selector)} is no label selector", selector)
+    raise InvalidDocumentError([issue], "InferencePool")
+
+
+def _to_protocol(protocol: str) -> AppProtocol:
+    try:
+        return AppProtocol(protocol)
+    except ValueError:
+        issue = Issue("spec.appProtocol", f"{quoted(protocol)} is not one of {', '.join(AppProtocol)}", protocol)
+        raise InvalidDocumentError([issue], "InferencePool") from None
 
 
 def _to_ports(ports: Iterable[Any]) -> tuple[TargetPort, ...]:
@@ -129,7 +83,8 @@ class InferencePool:
         name: The pool's name.
         namespace: Its namespace; only pods of the same one are members.
         selector: Chooses the pods. A mapping of labels, or the text of ``kubectl -l``, is taken as well.
-        target_ports: The ports, 1 to 8 of them; every port of every pod is an endpoint. Plain numbers are taken as well.
+        target_ports: The ports, 1 to 8 of them; every port of every pod is an endpoint. Plain numbers are
+            taken as well.
         app_protocol: What the ports speak.
         endpoint_picker_ref: The Endpoint Picker; None where the pool names none.
         status: What its parents say of it.
@@ -143,7 +98,7 @@ class InferencePool:
     namespace: str = "default"
     selector: LabelSelector = attrs.field(converter=_to_selector)
     target_ports: tuple[TargetPort, ...] = attrs.field(converter=_to_ports)
-    app_protocol: AppProtocol = attrs.field(default=AppProtocol.HTTP, converter=AppProtocol)
+    app_protocol: AppProtocol = attrs.field(default=AppProtocol.HTTP, converter=_to_protocol)
     endpoint_picker_ref: EndpointPickerRef | None = None
     status: InferencePoolStatus = attrs.field(factory=InferencePoolStatus)
     metadata: ObjectMeta = attrs.field(repr=False)
@@ -161,9 +116,11 @@ class InferencePool:
             )
             if (wrong := check_text(value, least=1, most=most, pattern=pattern))
         ]
-        if not isinstance(self.selector, LabelSelector):
-            issues.append(Issue("spec.selector", f"{quoted(self.selector)} is no label selector", self.selector))
+        if (self.metadata.namespace, self.metadata.name) != (self.namespace, self.name):
+            other = f"{self.metadata.namespace}/{self.metadata.name}"
+            issues.append(Issue("metadata", f"names {quoted(other)}, not this pool", self.metadata))
         issues += _check_ports(self.target_ports)
+        issues += check_picker(self.endpoint_picker_ref)
         if issues:
             raise InvalidDocumentError(issues, f"InferencePool {self.namespace}/{self.name}")
 
@@ -224,13 +181,14 @@ class InferencePool:
 def _check_ports(ports: tuple[TargetPort, ...]) -> list[Issue]:
     """Apply the rules for target ports to ports that were given by hand."""
     issues = []
-    if not 1 <= len(ports) <= 8:
-        issues.append(Issue("spec.targetPorts", f"has {len(ports)} items, allowed are 1 to 8", ports))
+    if not 1 <= len(ports) <= _MAX_PORTS:
+        issues.append(Issue("spec.targetPorts", f"has {len(ports)} items, allowed are 1 to {_MAX_PORTS}", ports))
     for index, port in enumerate(ports):
-        if type(port.number) is not int or not 1 <= port.number <= 65535:
+        if type(port.number) is not int or not 1 <= port.number <= MAX_PORT:
             at = f"spec.targetPorts[{index}].number"
-            issues.append(Issue(at, f"{quoted(port.number)} is not in 1 to 65535", port.number))
-    if len({port.number for port in ports}) < len(ports):
+            issues.append(Issue(at, f"{quoted(port.number)} is not in 1 to {MAX_PORT}", port.number))
+    numbers = [port.number for port in ports if type(port.number) is int]
+    if len(set(numbers)) < len(numbers):
         issues.append(Issue("spec.targetPorts", _PORT_TWICE, ports))
     return issues
 
@@ -269,10 +227,10 @@ def read_labels(reader: Reader, name: str, *, least: int = 0, most: int | None =
 
 
 def _read_ports(spec: Reader) -> list[TargetPort]:
-    items = spec.items("targetPorts", required=True, least=1, most=8) or []
+    items = spec.items("targetPorts", required=True, least=1, most=_MAX_PORTS) or []
     numbers = []
     for item in items:
-        numbers.append(item.whole("number", low=1, high=65535, required=True))
+        numbers.append(item.whole("number", low=1, high=MAX_PORT, required=True))
         item.done()
     known = [number for number in numbers if number is not None]
     if len(set(known)) < len(known):

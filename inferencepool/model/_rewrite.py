@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import attrs
 
 from inferencepool.model._meta import ObjectMeta, source_of
 from inferencepool.model._objective import OBJECTIVE_VERSIONS, PoolReference, read_status, with_status
-from inferencepool.model._schema import Reader
-from inferencepool.model._status import PENDING, Condition
+from inferencepool.model._schema import Reader, to_texts
+from inferencepool.model._status import PENDING, Condition, to_conditions
 
 __all__ = ["InferenceModelRewrite", "RewriteRule", "TargetModel"]
 
@@ -42,6 +42,10 @@ class TargetModel:
         return document if self.weight is None else {**document, "weight": self.weight}
 
 
+def _to_targets(targets: Iterable[TargetModel]) -> tuple[TargetModel, ...]:
+    return tuple(targets)
+
+
 @attrs.frozen
 class RewriteRule:
     """
@@ -52,8 +56,8 @@ class RewriteRule:
         targets: What to rewrite them to.
     """
 
-    models: tuple[str, ...] = attrs.field(default=(), converter=tuple)
-    targets: tuple[TargetModel, ...] = attrs.field(default=(), converter=tuple)
+    models: tuple[str, ...] = attrs.field(default=(), converter=to_texts)
+    targets: tuple[TargetModel, ...] = attrs.field(default=(), converter=_to_targets)
 
     @classmethod
     def read(cls, reader: Reader) -> RewriteRule:
@@ -80,6 +84,10 @@ class RewriteRule:
         return document
 
 
+def _to_rules(rules: Iterable[RewriteRule]) -> tuple[RewriteRule, ...]:
+    return tuple(rules)
+
+
 @attrs.frozen(kw_only=True)
 class InferenceModelRewrite:
     """
@@ -95,8 +103,8 @@ class InferenceModelRewrite:
 
     metadata: ObjectMeta
     pool_ref: PoolReference
-    rules: tuple[RewriteRule, ...] = attrs.field(default=(), converter=tuple)
-    conditions: tuple[Condition, ...] = attrs.field(default=(), converter=tuple)
+    rules: tuple[RewriteRule, ...] = attrs.field(default=(), converter=_to_rules)
+    conditions: tuple[Condition, ...] = attrs.field(default=(), converter=to_conditions)
     api_version: str = OBJECTIVE_VERSIONS[0]
 
     @classmethod

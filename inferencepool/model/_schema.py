@@ -8,7 +8,7 @@ gives a harmless stand-in, so that reading goes on), and remembers which fields 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -20,11 +20,13 @@ __all__ = [
     "GROUP",
     "KIND",
     "LABEL_VALUE",
+    "MAX_PORT",
     "Reader",
     "check_label_key",
     "check_labels",
     "check_text",
     "quoted",
+    "to_texts",
     "to_whole",
 ]
 
@@ -43,10 +45,19 @@ CONDITION_TYPE = re.compile(rf"({_SUBDOMAIN}/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-
 REASON = re.compile(r"[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?")
 
 
+MAX_PORT = 65535
+
+_SHOWN = 80
+
+
 def quoted(value: object) -> str:
     """Show a value in a message, shortened where it is long."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
+    try:
+        text = repr(value)
+    except ValueError:
+        # Python refuses to spell integers of thousands of digits.
+        text = f"a number of {int.bit_length(value)} bits" if isinstance(value, int) else f"a {type(value).__name__}"
+    return text if len(text) <= _SHOWN else f"{text[:60]}... ({len(text)} characters)"
 
 
 def to_whole(value: object) -> int | None:
@@ -56,6 +67,11 @@ def to_whole(value: object) -> int | None:
     if isinstance(value, int):
         return value
     return int(value) if isinstance(value, float) and value.is_integer() else None
+
+
+def to_texts(texts: Iterable[str]) -> tuple[str, ...]:
+    """Freeze a list of texts."""
+    return tuple(texts)
 
 
 def check_text(

@@ -3,88 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from enum import StrEnum
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
 
 from inferencepool.errors import InvalidDocumentError, InvalidSelectorError, Issue
-from inferencepool.model._schema import LABEL_VALUE, Reader, check_label_key, check_labels, check_text, quoted
+from inferencepool.model._requirement import Operator, Requirement, read_requirement
+from inferencepool.model._schema import Reader, check_labels, quoted
 
-__all__ = ["LabelSelector", "Operator", "Requirement"]
-
-
-class Operator(StrEnum):
-    """How a `Requirement` judges a label."""
-
-    IN = "In"
-    NOT_IN = "NotIn"
-    EXISTS = "Exists"
-    DOES_NOT_EXIST = "DoesNotExist"
+__all__ = ["LabelSelector"]
 
 
-def _sorted(values: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted(set(values)))
+def _to_labels(labels: Mapping[str, str]) -> Mapping[str, str]:
+    given: object = labels
+    if not isinstance(given, Mapping):
+        issue = Issue("matchLabels", f"{quoted(given)} is not an object", given)
+        raise InvalidDocumentError([issue], "label selector")
+    return dict(labels)
 
 
-@attrs.frozen
-class Requirement:
-    """
-    One condition on one label.
-
-    Attributes:
-        key: The label's key.
-        operator: How to judge it. ``NotIn`` also holds where the label is absent.
-        values: The values for ``In`` and ``NotIn``, sorted; empty for the others.
-
-    Raises:
-        InvalidDocumentError: The key or a value is not allowed, or the operator does not go with the values.
-    """
-
-    key: str
-    operator: Operator = attrs.field(converter=Operator)
-    values: tuple[str, ...] = attrs.field(default=(), converter=_sorted)
-
-    def __attrs_post_init__(self) -> None:
-        issues = []
-        if wrong := check_label_key(self.key):
-            issues.append(Issue("key", wrong, self.key))
-        takes_values = self.operator in (Operator.IN, Operator.NOT_IN)
-        if takes_values and not self.values:
-            issues.append(Issue("values", f"must not be empty for {self.operator}", self.values))
-        if not takes_values and self.values:
-            issues.append(Issue("values", f"must be empty for {self.operator}", self.values))
-        for value in self.values:
-            if wrong := check_text(value, most=63, pattern=LABEL_VALUE):
-                issues.append(Issue("values", wrong, value))
-        if issues:
-            raise InvalidDocumentError(issues, "label requirement")
-
-    def matches(self, labels: Mapping[str, str]) -> bool:
-        """Tell whether *labels* meet the requirement."""
-        match self.operator:
-            case Operator.IN:
-                return labels.get(self.key) in self.values
-            case Operator.NOT_IN:
-                return labels.get(self.key) not in self.values
-            case Operator.EXISTS:
-                return self.key in labels
-            case _:
-                return self.key not in labels
-
-    def __str__(self) -> str:
-        match self.operator:
-            case Operator.IN | Operator.NOT_IN:
-                return f"{self.key} {self.operator.lower()} ({','.join(self.values)})"
-            case Operator.EXISTS:
-                return self.key
-            case _:
-                return f"!{self.key}"
-
-
-def _frozen_labels(labels: Mapping[str, str]) -> Mapping[str, str]:
-    return dict(labels) if isinstance(labels, Mapping) else labels
+def _to_requirements(requirements: Iterable[Requirement]) -> tuple[Requirement, ...]:
+    return tuple(requirements)
 
 
 @attrs.frozen
@@ -103,13 +43,10 @@ class LabelSelector:
         InvalidDocumentError: A key or a value is no label's.
     """
 
-    match_labels: Mapping[str, str] = attrs.field(factory=dict, converter=_frozen_labels)
-    match_expressions: tuple[Requirement, ...] = attrs.field(default=(), converter=tuple)
+    match_labels: Mapping[str, str] = attrs.field(factory=dict, converter=_to_labels)
+    match_expressions: tuple[Requirement, ...] = attrs.field(default=(), converter=_to_requirements)
 
     def __attrs_post_init__(self) -> None:
-        if not isinstance(self.match_labels, Mapping):
-            issue = Issue("matchLabels", f"{quoted(self.match_labels)} is not an object", self.match_labels)
-            raise InvalidDocumentError([issue], "label selector")
         issues = check_labels(self.match_labels, "matchLabels")
         if issues:
             raise InvalidDocumentError(issues, "label selector")
@@ -148,7 +85,7 @@ class LabelSelector:
         reader = Reader.of(document)
         labels = reader.strings("matchLabels") or {}
         reader.issues += check_labels(labels, "matchLabels")
-        requirements = [_read_requirement(item) for item in reader.items("matchExpressions") or []]
+        requirements = [read_requirement(item) for item in reader.items("matchExpressions") or []]
         reader.done()
         return reader.finish(
             "label selector", unknown, lambda: cls(labels, [item for item in requirements if item is not None])
@@ -169,26 +106,6 @@ class LabelSelector:
     def __str__(self) -> str:
         equal = [f"{key}={value}" for key, value in self.match_labels.items()]
         return ",".join([*equal, *map(str, self.match_expressions)])
-
-
-def _read_requirement(reader: Reader) -> Requirement | None:
-    before = len(reader.issues)
-    key = reader.text("key", "", required=True) or ""
-    operator = reader.text("operator", required=True, one_of=[*Operator])
-    values = reader.get("values")
-    if values is None:
-        values = []
-    if not isinstance(values, Sequence) or isinstance(values, str) or not all(isinstance(v, str) for v in values):
-        reader.wrong("values", f"{quoted(values)} is not a list of strings", values)
-    reader.done()
-    if operator is None or len(reader.issues) > before:
-        return None
-    try:
-        return Requirement(key, operator, values)
-    except InvalidDocumentError as error:
-        for issue in error.issues:
-            reader.wrong(issue.field, issue.reason, issue.value)
-        return None
 
 
 # A label key or value, or one of the marks; `in` and `notin` are words, told apart by where they stand.
@@ -218,7 +135,7 @@ class _Parser:
                 break
             self._expect(",")
             if not self._token:
-                raise self._error("a label key after the comma")
+                raise self._unexpected("a label key after the comma")
         return LabelSelector(labels, requirements)
 
     def _requirement(self) -> Requirement:
@@ -235,7 +152,7 @@ class _Parser:
         if self._take("notin"):
             return self._build(start, key, Operator.NOT_IN, *self._values())
         if self._token not in ("", ","):
-            raise self._error("one of =, ==, !=, in, notin or a comma")
+            raise self._unexpected("one of =, ==, !=, in, notin or a comma")
         return self._build(start, key, Operator.EXISTS)
 
     def _build(self, start: int, key: str, operator: Operator, *values: str) -> Requirement:
@@ -259,7 +176,7 @@ class _Parser:
 
     def _word(self, wanted: str) -> str:
         if not self._is_word:
-            raise self._error(wanted)
+            raise self._unexpected(wanted)
         word = self._token
         self._advance()
         return word
@@ -272,20 +189,20 @@ class _Parser:
 
     def _expect(self, token: str) -> None:
         if not self._take(token):
-            raise self._error(repr(token))
+            raise self._unexpected(repr(token))
 
     def _advance(self) -> None:
         found = _TOKEN.match(self._text, self._at)
         if found is None:
             self._start = len(self._text) - len(self._text[self._at :].lstrip())
             self._token = self._text[self._start]
-            raise self._error("a label key, a value or one of = == != ! ( ) ,")
+            raise self._unexpected("a label key, a value or one of = == != ! ( ) ,")
         self._at = found.end()
         self._start = found.start(found.lastgroup or 0)
         self._token = found[found.lastgroup or 0]
         self._is_word = found.lastgroup == "word"
 
-    def _error(self, wanted: str) -> InvalidSelectorError:
+    def _unexpected(self, wanted: str) -> InvalidSelectorError:
         found = quoted(self._token) if self._token else "the end"
         text = quoted(self._text)
         return InvalidSelectorError(

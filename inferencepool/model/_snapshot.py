@@ -186,7 +186,7 @@ class Candidates(Sequence[Candidate]):
     def column(self, by_slot: Sequence[_T]) -> Sequence[_T]:
         """Choose the candidates' values from a column that is indexed by slot."""
         slots = self.slots
-        if isinstance(slots, range) and len(slots) == len(by_slot):
+        if isinstance(slots, range) and slots == range(len(by_slot)):
             return by_slot
         if len(slots) > 1:
             values: tuple[_T, ...] = itemgetter(*slots)(by_slot)

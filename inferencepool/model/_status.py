@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -13,6 +14,8 @@ from inferencepool.model._schema import CONDITION_TYPE, DNS_LABEL, DOMAIN_PATH, 
 __all__ = ["PENDING", "Condition", "InferencePoolStatus", "ParentReference", "ParentStatus"]
 
 GATEWAY_GROUP = "gateway.networking.k8s.io"
+
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[-+][0-9]{2}:[0-9]{2})")
 
 
 @attrs.frozen(kw_only=True)
@@ -72,10 +75,18 @@ PENDING = Condition(type="Accepted", status="Unknown", reason="Pending", message
 
 
 def _is_time(text: str) -> bool:
+    if not _TIME.fullmatch(text):
+        return False
     try:
-        return datetime.fromisoformat(text).tzinfo is not None and "T" in text
+        datetime.fromisoformat(text)
     except ValueError:
         return False
+    return True
+
+
+def to_conditions(conditions: Iterable[Condition]) -> tuple[Condition, ...]:
+    """Freeze conditions."""
+    return tuple(conditions)
 
 
 def read_conditions(reader: Reader, default: tuple[Condition, ...] = ()) -> tuple[Condition, ...]:
@@ -136,7 +147,7 @@ class ParentStatus:
 
     parent_ref: ParentReference
     controller_name: str | None = None
-    conditions: tuple[Condition, ...] = attrs.field(default=(), converter=tuple)
+    conditions: tuple[Condition, ...] = attrs.field(default=(), converter=to_conditions)
 
     @classmethod
     def read(cls, reader: Reader, default: tuple[Condition, ...] = (), *, named: bool = True) -> ParentStatus:
@@ -161,6 +172,11 @@ class ParentStatus:
         return document
 
 
+def to_parents(parents: Iterable[ParentStatus]) -> tuple[ParentStatus, ...]:
+    """Freeze what parents say."""
+    return tuple(parents)
+
+
 @attrs.frozen
 class InferencePoolStatus:
     """
@@ -170,7 +186,7 @@ class InferencePoolStatus:
         parents: What each parent says of it; empty while none uses it.
     """
 
-    parents: tuple[ParentStatus, ...] = attrs.field(default=(), converter=tuple)
+    parents: tuple[ParentStatus, ...] = attrs.field(default=(), converter=to_parents)
 
     @classmethod
     def read(cls, reader: Reader) -> InferencePoolStatus:

@@ -198,7 +198,12 @@ class EndpointRegistry:
     def wait_until_ready(self, timeout: float | None = None) -> bool:
         """Wait until there is an endpoint to pick, *timeout* seconds at most. False when there is none by then."""
         with self._arrived:
-            return self._arrived.wait_for(lambda: bool(self._columns.members), timeout)
+            ready = self._arrived.wait_for(lambda: bool(self._columns.members), timeout)
+        snapshot, departed = self._current
+        if ready and not snapshot.fleet.members & ~departed:
+            # The next snapshot may not be due yet, and a pick would find nothing until then.
+            self.publish()
+        return ready
 
     def statistics(self) -> RegistryStatistics:
         """Tell how much the registry holds."""
@@ -242,7 +247,7 @@ class EndpointRegistry:
 
     def _resync(self, pods: dict[tuple[str, str], Pod]) -> MembershipChange:
         expanded = {key: _expand(self._pool, pod) for key, pod in pods.items()}
-        gone = [self._delete(key) for key in self._pods.keys() - pods.keys()]
+        gone = [self._delete(key) for key in list(self._pods) if key not in pods]
         self._pods = pods
         return _merge([*gone, *itertools.starmap(self._place, expanded.items())])
 

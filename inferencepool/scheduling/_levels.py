@@ -58,17 +58,32 @@ class Levels:
     def move(self, slot: int, by: int) -> None:
         """Change the count of *slot* by *by*."""
         count = self.counts[slot]
-        self.counts[slot] = count + by
-        if self._shown[slot]:
-            bit = 1 << slot
-            self._take(count, bit)
-            self._put(count + by, bit)
+        self.counts[slot] = to = count + by
+        if not self._shown[slot]:
+            return
+        sets, bit = self.sets, 1 << slot
+        rest = sets[count] ^ bit
+        if rest:
+            sets[count] = rest
+        else:
+            del sets[count]
+            self.values.remove(count)
+        there = sets.get(to)
+        if there is None:
+            sets[to] = bit
+            insort(self.values, to)
+        else:
+            sets[to] = there | bit
 
     def hide(self, slot: int) -> None:
         """Take *slot* out of its set, if it is in one."""
         if self._shown[slot]:
             self._shown[slot] = 0
-            self._take(self.counts[slot], 1 << slot)
+            count = self.counts[slot]
+            self.sets[count] ^= 1 << slot
+            if not self.sets[count]:
+                del self.sets[count]
+                self.values.remove(count)
 
     def lowest(self, among: EndpointSet) -> EndpointSet:
         """Give the shown members of *among* that have the lowest count, in O(values)."""
@@ -77,19 +92,3 @@ class Levels:
             if found:
                 return found
         return 0
-
-    def _take(self, count: int, bit: int) -> None:
-        rest = self.sets[count] ^ bit
-        if rest:
-            self.sets[count] = rest
-        else:
-            del self.sets[count]
-            self.values.remove(count)
-
-    def _put(self, count: int, bit: int) -> None:
-        there = self.sets.get(count)
-        if there is None:
-            self.sets[count] = bit
-            insort(self.values, count)
-        else:
-            self.sets[count] = there | bit

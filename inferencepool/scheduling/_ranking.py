@@ -173,7 +173,7 @@ def search(ranking: Ranking, drift: Levels, bonuses: Bonuses, among: EndpointSet
     best = float("inf")
     found: Found = []
     everyone = ranking.members if among is None else among & ranking.members
-    for bonus, cell in _cells(bonuses, everyone):
+    for bonus, cell in _cells(bonuses, everyone) if bonuses else ((0.0, everyone),):
         if floor + lift - bonus > best:
             break
         for value in values:
@@ -191,7 +191,8 @@ def search(ranking: Ranking, drift: Levels, bonuses: Bonuses, among: EndpointSet
                     found.append((rank, part))
     winners = 0
     for rank, part in found:
-        winners |= ranking.tied(part, rank)
+        tied = ranking.tied(part, rank)
+        winners = winners | tied if winners else tied
     return winners
 
 

@@ -208,13 +208,10 @@ class Scheduler:
 
         Rent or buy: every pick that searches more than a few amounts adds the excess to a debt.
         """
-        excess = len(self._reservations.drift.values) - _FREE_LEVELS
-        if excess > 0:
-            self._debt += excess
-            if self._debt > len(ranking.order) + 100:
-                self._rank(ranking.terms)
-                return self._ranking or ranking
-        return ranking
+        self._debt += len(self._reservations.drift.values) - _FREE_LEVELS
+        if self._debt > len(ranking.order) + 100:
+            self._rank(ranking.terms)
+        return self._ranking or ranking
 
     def _candidates(self, snapshot: Snapshot, members: EndpointSet) -> Candidates:
         """List *members* with the pending requests of about now, for strategies that are asked without the lock."""
@@ -269,7 +266,8 @@ class Scheduler:
         members = part & reservations.shown
         ranking = self._ranking
         if ranking is not None:
-            ranking = self._charge(ranking)
+            if len(reservations.drift.values) > _FREE_LEVELS:
+                ranking = self._charge(ranking)
             if part == ranking.members:
                 return RankedStanding(members, snapshot, self._rng, reservations, ranking, extra, True)
             view = ranking if ranking.scores_for(part) else self._view(part)

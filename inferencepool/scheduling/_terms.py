@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from math import isfinite, isnan
-from operator import itemgetter
+from operator import add, itemgetter
 from typing import Any, TypeAlias
 
 import attrs
@@ -118,22 +118,34 @@ def fleet_terms(profile: SchedulingProfile, candidates: Candidates) -> FleetTerm
     Raises:
         StrategyError: A scorer broke its contract.
     """
-    costs = [0.0] * len(candidates)
+    costs: list[float] = []
     step, divisible = 0.0, True
     relative = []
     for scorer in profile.scorers_of("score_load"):
         load = load_of(scorer, candidates)
-        unit, zero = float(round(load.step * scorer.weight * ONE)), load.zero
-        costs = [cost + (held - zero) * unit for cost, held in zip(costs, load.loads, strict=True)]
+        unit = float(round(load.step * scorer.weight * ONE))
+        costs = _add(costs, _costs_of(load, unit))
         step += unit
         if load.is_relative:
             relative.append(load.loads)
     for scorer in profile.scorers_of("score_endpoints"):
         scale = scorer.weight * ONE
         scores = scores_of(scorer, scorer.ask(candidates), len(candidates))
-        costs = [cost - ((score * scale + _ROUND) - _ROUND) for cost, score in zip(costs, scores, strict=True)]
+        costs = _add(costs, [_ROUND - (score * scale + _ROUND) for score in scores])
         divisible = divisible and bool(getattr(scorer.scorer, "pointwise", False))
-    return FleetTerms(costs, step, divisible, candidates.slots, relative)
+    return FleetTerms(costs or [0.0] * len(candidates), step, divisible, candidates.slots, relative)
+
+
+def _add(sums: list[float], more: list[float]) -> list[float]:
+    return list(map(add, sums, more)) if sums else more
+
+
+def _costs_of(load: LinearLoad, unit: float) -> list[float]:
+    """Give the cost of each load. Few loads differ, so most are looked up: C does that, and the floats are shared."""
+    loads, zero = load.loads, load.zero
+    if loads and min(loads) >= 0 and (most := max(loads)) < len(loads):
+        return list(map([(held - zero) * unit for held in range(most + 1)].__getitem__, loads))
+    return [(held - zero) * unit for held in loads]
 
 
 def bonuses(scorers: Iterable[WeightedScorer], request: InferenceRequest, snapshot: Snapshot) -> Bonuses:
@@ -149,11 +161,11 @@ def bonuses(scorers: Iterable[WeightedScorer], request: InferenceRequest, snapsh
         scale = scorer.weight * ONE
         try:
             sets = [
-                ((score if score < 1 else 1.0) * scale + _ROUND - _ROUND, members | 0)
+                ((score if score < 1 else 1.0) * scale + _ROUND - _ROUND, members)
                 for score, members in given
-                if members and score > 0
+                if members.bit_length() and score > 0
             ]
-        except (TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError) as error:
             message = f"scorer {scorer.name}: gave {given!r}, not pairs of a score and an EndpointSet"
             raise StrategyError(message) from error
         if sets:

@@ -1,0 +1,29 @@
+"""One spelling for every IP address."""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address, ip_address
+
+__all__ = ["canonical_address"]
+
+
+def canonical_address(text: str) -> str | None:
+    """
+    Spell the IP address *text* as RFC 5952 recommends and Kubernetes does.
+
+    An IPv4-mapped IPv6 address stays IPv6, in the mixed notation of RFC 5952 section 5.
+
+    Returns:
+        The address without brackets, or None if *text* is none. One with a zone, such as ``fe80::1%eth0``, is none:
+        it means something on one node only, and Kubernetes refuses it too.
+    """
+    if "%" in text:
+        return None
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        # Python before 3.13 spells these in hexadecimal.
+        return f"::ffff:{address.ipv4_mapped}"
+    return str(address)

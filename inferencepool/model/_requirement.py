@@ -1,0 +1,117 @@
+"""One condition on one label."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any
+
+import attrs
+
+from inferencepool.errors import InvalidDocumentError, Issue
+from inferencepool.model._schema import LABEL_VALUE, Reader, check_label_key, check_text, quoted
+
+__all__ = ["Operator", "Requirement", "read_requirement"]
+
+
+class Operator(StrEnum):
+    """How a `Requirement` judges a label."""
+
+    IN = "In"
+    NOT_IN = "NotIn"
+    EXISTS = "Exists"
+    DOES_NOT_EXIST = "DoesNotExist"
+
+
+def _to_operator(operator: str) -> Operator:
+    try:
+        return Operator(operator)
+    except ValueError:
+        issue = Issue("operator", f"{quoted(operator)} is not one of {', '.join(Operator)}", operator)
+        raise InvalidDocumentError([issue], "label requirement") from None
+
+
+def _to_values(values: Iterable[str]) -> tuple[str, ...]:
+    listed: list[Any] = [None] if isinstance(values, str) else list(values)
+    if not all(isinstance(value, str) for value in listed):
+        issue = Issue("values", f"{quoted(values)} is not a list of strings", values)
+        raise InvalidDocumentError([issue], "label requirement")
+    return tuple(sorted(set(listed)))
+
+
+@attrs.frozen
+class Requirement:
+    """
+    One condition on one label.
+
+    Attributes:
+        key: The label's key.
+        operator: How to judge it. ``NotIn`` also holds where the label is absent.
+        values: The values for ``In`` and ``NotIn``, sorted; empty for the others.
+
+    Raises:
+        InvalidDocumentError: The key or a value is not allowed, or the operator does not go with the values.
+    """
+
+    key: str
+    operator: Operator = attrs.field(converter=_to_operator)
+    values: tuple[str, ...] = attrs.field(default=(), converter=_to_values)
+
+    def __attrs_post_init__(self) -> None:
+        issues = []
+        if wrong := check_label_key(self.key):
+            issues.append(Issue("key", wrong, self.key))
+        takes_values = self.operator in (Operator.IN, Operator.NOT_IN)
+        if takes_values and not self.values:
+            issues.append(Issue("values", f"must not be empty for {self.operator}", self.values))
+        if not takes_values and self.values:
+            issues.append(Issue("values", f"must be empty for {self.operator}", self.values))
+        issues += [
+            Issue("values", wrong, value)
+            for value in self.values
+            if (wrong := check_text(value, most=63, pattern=LABEL_VALUE))
+        ]
+        if issues:
+            raise InvalidDocumentError(issues, "label requirement")
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Tell whether *labels* meet the requirement."""
+        match self.operator:
+            case Operator.IN:
+                return labels.get(self.key) in self.values
+            case Operator.NOT_IN:
+                return labels.get(self.key) not in self.values
+            case Operator.EXISTS:
+                return self.key in labels
+            case _:
+                return self.key not in labels
+
+    def __str__(self) -> str:
+        match self.operator:
+            case Operator.IN | Operator.NOT_IN:
+                return f"{self.key} {self.operator.lower()} ({','.join(self.values)})"
+            case Operator.EXISTS:
+                return self.key
+            case _:
+                return f"!{self.key}"
+
+
+def read_requirement(reader: Reader) -> Requirement | None:
+    """Read one requirement; what is wrong is noted in *reader*."""
+    before = len(reader.issues)
+    key = reader.text("key", "", required=True) or ""
+    operator = reader.text("operator", required=True, one_of=[*Operator])
+    values = reader.get("values")
+    if values is None:
+        values = []
+    if not isinstance(values, Sequence) or isinstance(values, str) or not all(isinstance(v, str) for v in values):
+        reader.wrong("values", f"{quoted(values)} is not a list of strings", values)
+    reader.done()
+    if operator is None or len(reader.issues) > before:
+        return None
+    try:
+        return Requirement(key, operator, values)
+    except InvalidDocumentError as error:
+        for issue in error.issues:
+            reader.wrong(issue.field, issue.reason, issue.value)
+        return None
