@@ -23,24 +23,27 @@ def _requests() -> Callable[[], InferenceRequest]:
 
 
 def measure_picks() -> Iterator[Row]:
-    """Measure the default profile, and one with LoRA affinity."""
-    for name, profile in (("default", default_profile), ("with lora-affinity-scorer", profile_with_lora)):
-        for size in SIZES:
-            yield from _measure(name, profile(), size)
+    """Measure the default profile, which has targets, and beside it one with LoRA affinity."""
+    for size in SIZES:
+        yield from _measure("default profile", default_profile(), size, targets=True)
+    for size in SIZES:
+        yield from _measure("and LoRA affinity", profile_with_lora(), size, targets=False)
 
 
-def _measure(name: str, profile: SchedulingProfile, size: int) -> Iterator[Row]:
+def _measure(name: str, profile: SchedulingProfile, size: int, *, targets: bool) -> Iterator[Row]:
     picker, request = EndpointPicker(make_registry(size), profile=profile), _requests()
-    large = size > 1_000
+    at_once, held, many = (120, 180, None) if size > 1_000 else (40, 90, 150)
     yield ratio_to_choice(
-        f"pick, {name}, n={size}, released at once", lambda: picker.pick(request()).release(), 120 if large else 40
+        f"pick, {name}, n={size}, released at once",
+        lambda: picker.pick(request()).release(),
+        at_once if targets else None,
     )
-    yield _measure_held(f"pick, {name}, n={size}, 200 held", picker, 200, 180 if large else 90)
+    yield _measure_held(f"pick, {name}, n={size}, 200 held", picker, 200, held if targets else None)
     if size == 1_000:
-        yield _measure_held(f"pick, {name}, n={size}, {size} held", picker, size, 150)
+        yield _measure_held(f"pick, {name}, n={size}, {size} held", picker, size, many if targets else None)
 
 
-def _measure_held(name: str, picker: EndpointPicker, held: int, limit: float) -> Row:
+def _measure_held(name: str, picker: EndpointPicker, held: int, limit: float | None) -> Row:
     """Measure with *held* picks in flight: each new one releases the oldest."""
     request = _requests()
     flight: deque[PickResult] = deque(picker.pick(request()) for _ in range(held))

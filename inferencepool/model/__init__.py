@@ -7,8 +7,8 @@ from inferencepool.model._meta import ObjectMeta
 from inferencepool.model._metrics import EndpointMetrics
 from inferencepool.model._objective import InferenceObjective, PoolReference
 from inferencepool.model._objects import ApiObject, parse_object, validate
-from inferencepool.model._pod import Pod
 from inferencepool.model._picker_ref import EndpointPickerRef, FailureMode
+from inferencepool.model._pod import Pod
 from inferencepool.model._pool import AppProtocol, InferencePool, TargetPort
 from inferencepool.model._request import InferenceRequest
 from inferencepool.model._requirement import Operator, Requirement

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import attrs
 
@@ -135,7 +135,7 @@ class _Parser:
                 break
             self._expect(",")
             if not self._token:
-                raise self._unexpected("a label key after the comma")
+                self._refuse("a label key after the comma")
         return LabelSelector(labels, requirements)
 
     def _requirement(self) -> Requirement:
@@ -152,7 +152,7 @@ class _Parser:
         if self._take("notin"):
             return self._build(start, key, Operator.NOT_IN, *self._values())
         if self._token not in ("", ","):
-            raise self._unexpected("one of =, ==, !=, in, notin or a comma")
+            self._refuse("one of =, ==, !=, in, notin or a comma")
         return self._build(start, key, Operator.EXISTS)
 
     def _build(self, start: int, key: str, operator: Operator, *values: str) -> Requirement:
@@ -176,7 +176,7 @@ class _Parser:
 
     def _word(self, wanted: str) -> str:
         if not self._is_word:
-            raise self._unexpected(wanted)
+            self._refuse(wanted)
         word = self._token
         self._advance()
         return word
@@ -189,22 +189,21 @@ class _Parser:
 
     def _expect(self, token: str) -> None:
         if not self._take(token):
-            raise self._unexpected(repr(token))
+            self._refuse(repr(token))
 
     def _advance(self) -> None:
         found = _TOKEN.match(self._text, self._at)
         if found is None:
             self._start = len(self._text) - len(self._text[self._at :].lstrip())
             self._token = self._text[self._start]
-            raise self._unexpected("a label key, a value or one of = == != ! ( ) ,")
+            self._refuse("a label key, a value or one of = == != ! ( ) ,")
         self._at = found.end()
         self._start = found.start(found.lastgroup or 0)
         self._token = found[found.lastgroup or 0]
         self._is_word = found.lastgroup == "word"
 
-    def _unexpected(self, wanted: str) -> InvalidSelectorError:
+    def _refuse(self, wanted: str) -> NoReturn:
         found = quoted(self._token) if self._token else "the end"
         text = quoted(self._text)
-        return InvalidSelectorError(
-            f"label selector {text}: at character {self._start}: found {found}, expected {wanted}"
-        )
+        message = f"label selector {text}: at character {self._start}: found {found}, expected {wanted}"
+        raise InvalidSelectorError(message)

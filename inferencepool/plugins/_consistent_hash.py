@@ -9,9 +9,9 @@ from typing import Any
 import attrs
 
 from inferencepool.model import Fleet, InferenceRequest
-from inferencepool.plugins._parameters import checked_number, checked_text, checked_whole_number
+from inferencepool.plugins._parameters import checked_number, checked_text, checked_whole_number, refusal
 from inferencepool.plugins._ring import Ring, position_of
-from inferencepool.scheduling import MaxScorePicker, Standing
+from inferencepool.scheduling import MaxScorePicker, Standing, StandingPicker
 
 __all__ = ["ConsistentHashPicker"]
 
@@ -20,6 +20,11 @@ _NAME = "consistent-hash-picker"
 
 def _to_lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
+
+
+def _check_picker(_: Any, attribute: Any, value: Any) -> None:
+    if isinstance(value, type) or not callable(getattr(value, "choose", None)):
+        raise refusal(_NAME, attribute.name, value, "is no picker with a method choose")
 
 
 @attrs.define(eq=False)
@@ -31,7 +36,7 @@ class ConsistentHashPicker:
     endpoint goes, only its keys move, and they spread over the others. An endpoint with
     ``ceil(load_factor * (picks in flight + 1) / candidates)`` picks in flight or more is passed over, and the next one
     around the circle takes the request, so that one busy key cannot overload its endpoint. Fallbacks are the next
-    endpoints around the circle, those below the bound first. Requests without a key get the highest score.
+    endpoints around the circle, those below the bound first. *without_key* picks for requests that carry no key.
 
     Picks that are never released count for ever; with reservations off, no bound applies.
 
@@ -52,6 +57,8 @@ class ConsistentHashPicker:
         header: Name of the header that holds the key; kept in lower case.
         load_factor: How far above the average load an endpoint may be, as a factor.
         virtual_nodes: Points per endpoint; more of them spread the keys more evenly.
+        without_key: Picker with ``choose`` for requests without a key; by default the highest score wins. Not shared
+            with another profile. Configuration documents cannot set it.
 
     Raises:
         ConfigurationError: A parameter is out of its range or of the wrong type.
@@ -60,14 +67,14 @@ class ConsistentHashPicker:
     header: str = attrs.field(default="x-session-id", converter=_to_lower, validator=checked_text(_NAME))
     load_factor: float = attrs.field(default=1.25, validator=checked_number(_NAME, 1))
     virtual_nodes: int = attrs.field(default=96, validator=checked_whole_number(_NAME, 1))
+    without_key: StandingPicker = attrs.field(factory=MaxScorePicker, kw_only=True, validator=_check_picker)
     _ring: Ring | None = attrs.field(default=None, init=False, repr=False)
-    _without_key: MaxScorePicker = attrs.field(factory=MaxScorePicker, init=False, repr=False)
 
     def choose(self, request: InferenceRequest, standing: Standing, count: int, /) -> Sequence[int]:
         """Choose the endpoint that the request's key belongs to, and the next ones as fallbacks."""
         key = request.headers.get(self.header)
         if not key:
-            return self._without_key.choose(request, standing, count)
+            return self.without_key.choose(request, standing, count)
         members = standing.members
         bound = ceil(self.load_factor * (standing.total_in_flight() + 1) / members.bit_count())
         chosen: list[int] = []

@@ -124,9 +124,7 @@ class RegistryMachine(RuleBasedStateMachine):
 
     def settle(self) -> bool:
         """Let the dictionary follow pool and pods; whether an endpoint came, changed or went."""
-        wanted = {
-            id: known for pod in self.pods.values() for id, known in expected_endpoints(self.pool, pod).items()
-        }
+        wanted = {id: known for pod in self.pods.values() for id, known in expected_endpoints(self.pool, pod).items()}
         changed = False
         for id in list(self.known):
             old, new = self.known[id], wanted.get(id)
