@@ -178,10 +178,9 @@ class TestReservation:
             result = picker.pick(REQUEST)
             for candidate in result.explain().candidates:
                 id = candidate.endpoint.id
-                if high > low:
-                    expected = (high - observed[id] - taken[id]) / (high - low)
-                else:
-                    expected = 1.0 - taken[id]
+                # Where all are equal, the score is 1 less what is pending.
+                zero, span = (high, high - low) if high > low else (high + 1, 1)
+                expected = (zero - observed[id] - taken[id]) / span
                 assert candidate.scores[0].score == pytest.approx(expected)
             taken[result.endpoint.id] += 1
 
@@ -251,7 +250,7 @@ class TestRefusal:
     def test_filters_that_keep_none_are_a_429(self) -> None:
         """The error names the profile and the filters."""
         profile = SchedulingProfile(name="strict", filters=[Nobody()])
-        with pytest.raises(EndpointsFilteredError, match="profile strict: .* nobody") as caught:
+        with pytest.raises(EndpointsFilteredError, match=r"profile strict: .* nobody") as caught:
             EndpointPicker(registry_of(1), profile=profile).pick(REQUEST)
         assert (caught.value.http_status, caught.value.dropped_reason) == (429, "rejected-saturated")
 

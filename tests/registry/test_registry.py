@@ -90,7 +90,6 @@ class TestMembership:
     def test_a_pool_that_is_not_known_has_no_endpoints(self) -> None:
         """Pods wait for their pool, and lose their endpoints with it."""
         registry = EndpointRegistry(clock=ManualClock())
-        assert registry.pool is None
         assert not registry.upsert_pod(POD_A)
         pool = make_pool()
         assert registry.set_pool(pool)
@@ -98,6 +97,7 @@ class TestMembership:
         assert len(destinations(registry)) == 1
         assert registry.set_pool(None)
         assert destinations(registry) == {}
+        assert EndpointRegistry().pool is None
 
     def test_a_changed_selector_judges_known_pods_again(self) -> None:
         """A pod that was none before becomes a member, and the other way round."""

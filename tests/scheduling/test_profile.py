@@ -1,0 +1,122 @@
+"""Profiles: what is a strategy, and what weights are allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import inf, nan
+from typing import Any
+
+import pytest
+
+from inferencepool.errors import ConfigurationError, EndpointsFilteredError
+from inferencepool.model import Candidate, Candidates, InferenceRequest
+from inferencepool.plugins import QueueScorer
+from inferencepool.scheduling import (
+    MAX_WEIGHT,
+    MaxScorePicker,
+    NamedFilter,
+    Scheduler,
+    SchedulingProfile,
+    ScoredCandidate,
+    WeightedScorer,
+    strategy_name,
+)
+from inferencepool.testing import make_snapshot
+
+
+class TwoKinds:
+    """A scorer, filter and picker of two kinds each."""
+
+    score = score_endpoints = keep = filter = choose = pick = print
+
+
+class ShortQueue:
+    """A plain filter: at most so many waiting requests as the request allows."""
+
+    def filter(self, request: InferenceRequest, candidates: Candidates) -> Iterable[Candidate]:
+        """Look at the load."""
+        limit = int(request.headers["limit"])
+        return (item for item in candidates if item.metrics.waiting_queue_size <= limit)
+
+
+class ByName:
+    """A plain scorer: 1 for the pod that the request names."""
+
+    def score(self, request: InferenceRequest, candidates: Candidates) -> Sequence[float]:
+        """Look at the request."""
+        return [float(item.endpoint.pod_name == request.model) for item in candidates]
+
+
+class Worst:
+    """A plain picker: the lowest scores first."""
+
+    def pick(
+        self, _request: InferenceRequest, scored: Sequence[ScoredCandidate], count: int
+    ) -> Sequence[ScoredCandidate]:
+        """Sort."""
+        return sorted(scored, key=lambda item: (item.score, item.endpoint.pod_name))[:count]
+
+
+SNAPSHOT = make_snapshot({"a": {"waiting_queue_size": 0}, "b": {"waiting_queue_size": 4}, "c": {}})
+
+
+@pytest.mark.parametrize("weight", [-1, -0.5, nan, inf, True, "1"])
+def test_a_weight_is_a_number_of_zero_or_more(weight: Any) -> None:
+    """The error names the scorer and the value."""
+    with pytest.raises(ConfigurationError, match=r"queue-scorer: weight: .* is not a finite number of 0 or more"):
+        WeightedScorer(QueueScorer(), weight)
+
+
+def test_the_sum_of_weights_is_limited() -> None:
+    """More would make sums of scores inexact."""
+    half = WeightedScorer(QueueScorer(), MAX_WEIGHT / 2)
+    SchedulingProfile(scorers=[half, half])
+    with pytest.raises(ConfigurationError, match="the weights sum up to"):
+        SchedulingProfile(scorers=[half, half, QueueScorer()])
+
+
+@pytest.mark.parametrize("strategy", [TwoKinds(), object()])
+def test_a_strategy_has_one_kind(strategy: Any) -> None:
+    """With several methods or none of them nobody could tell how to ask it."""
+    with pytest.raises(ConfigurationError, match="a scorer has exactly one of"):
+        WeightedScorer(strategy)
+    with pytest.raises(ConfigurationError, match="a filter has exactly one of"):
+        NamedFilter(strategy)
+    with pytest.raises(ConfigurationError, match="a picker has exactly one of"):
+        SchedulingProfile(picker=strategy)
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.0, True, None])
+def test_a_pick_returns_at_least_one(count: Any) -> None:
+    """The number of endpoints is a whole number of 1 or more."""
+    with pytest.raises(ConfigurationError, match="max_num_of_endpoints"):
+        SchedulingProfile(max_num_of_endpoints=count)
+
+
+def test_ties_are_broken_in_a_known_way() -> None:
+    """An unknown way is refused; rotation takes all in turn."""
+    wrong: Any = "first"
+    with pytest.raises(ConfigurationError, match="tie_break"):
+        MaxScorePicker(tie_break=wrong)
+    scheduler = Scheduler(SchedulingProfile(picker=MaxScorePicker(tie_break="rotation")))
+    assert [scheduler.schedule(InferenceRequest(), SNAPSHOT).slot for _ in range(6)] == [0, 1, 2, 0, 1, 2]
+
+
+def test_names_are_in_kebab_case() -> None:
+    """As in configurations; abbreviations stay together."""
+    assert strategy_name(ShortQueue()) == "short-queue"
+    assert strategy_name(type("KVCacheScorer", (), {})()) == "kv-cache-scorer"
+
+
+def test_plain_strategies_decide_together() -> None:
+    """A plain filter, scorer and picker: walked, scored and chosen in the order of the picker."""
+    scorers: list[Any] = [ByName(), WeightedScorer(QueueScorer(), 0)]
+    profile = SchedulingProfile(filters=[ShortQueue()], scorers=scorers, picker=Worst(), max_num_of_endpoints=2)
+    scheduler = Scheduler(profile)
+    assert scheduler.profile is profile
+    result = scheduler.schedule(InferenceRequest(model="a", headers={"limit": "3"}), SNAPSHOT)
+    assert [result.endpoint.pod_name, *(item.pod_name for item in result.fallbacks)] == ["c", "a"]
+    explanation = result.explain()
+    assert [item.reason for item in explanation.rejected] == ["filter short-queue"]
+    with pytest.raises(EndpointsFilteredError, match="short-queue"):
+        scheduler.schedule(InferenceRequest(headers={"limit": "-1"}), SNAPSHOT)

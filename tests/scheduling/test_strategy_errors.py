@@ -1,0 +1,105 @@
+"""Strategies that break their contract: each a clear error that names the strategy, and nothing reserved."""
+
+from __future__ import annotations
+
+from math import inf, nan
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from inferencepool.errors import StrategyError
+from inferencepool.model import InferenceRequest
+from inferencepool.scheduling import LinearLoad, NamedFilter, Scheduler, SchedulingProfile, WeightedScorer
+from inferencepool.testing import make_snapshot
+
+REQUEST = InferenceRequest()
+
+
+def refused(*, filters: Any = (), scorers: Any = (), picker: Any = None) -> str:
+    """The message that a pick among three endpoints is refused with; nothing is in flight after it."""
+    chosen = {} if picker is None else {"picker": picker}
+    scheduler = Scheduler(SchedulingProfile(filters=filters, scorers=scorers, max_num_of_endpoints=2, **chosen))
+    with pytest.raises(StrategyError) as caught:
+        scheduler.schedule(REQUEST, make_snapshot(3))
+    assert scheduler.in_flight == 0
+    assert caught.value.http_status == 500
+    return str(caught.value)
+
+
+def scorer(method: str, answer: object) -> WeightedScorer:
+    """A scorer that gives the same whatever it is asked."""
+    strategy: Any = SimpleNamespace(**{method: lambda *_: answer})
+    return WeightedScorer(strategy, name="bad-scorer")
+
+
+@pytest.mark.parametrize("method", ["score", "score_endpoints"])
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ([1.0, 0.5], "scorer bad-scorer: gave 2 scores for 3 candidates"),
+        ([1.0] * 4, "scorer bad-scorer: gave 4 scores for 3 candidates"),
+        ([0.0, nan, 1.0], "scorer bad-scorer: gave NaN for candidate 1 of 3"),
+        (None, "scorer bad-scorer: gave no sequence of numbers"),
+        (["a", "b", "c"], "scorer bad-scorer: gave no sequence of numbers"),
+    ],
+)
+def test_scores_must_be_one_number_per_candidate(method: str, answer: object, message: str) -> None:
+    """A wrong number of scores, NaN or no numbers: refused, by name."""
+    assert message in refused(scorers=[scorer(method, answer)])
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ([0, 0, 0], "not a LinearLoad"),
+        (LinearLoad([1, 2], 2, 1.0), "gave 2 loads for 3 candidates"),
+        (LinearLoad([0.5, 1, 2], 2, 1.0), "loads that are not whole numbers"),  # type: ignore[list-item]
+        (LinearLoad([0, 1, 2], 2, -1.0), "gave the step -1.0"),
+        (LinearLoad([0, 1, 2], 2, nan), "gave the step nan"),
+        (LinearLoad([0, 1, 2], 2, inf), "gave the step inf"),
+    ],
+)
+def test_loads_must_be_whole_numbers(answer: object, message: str) -> None:
+    """A load scorer that gives something else is refused."""
+    assert message in refused(scorers=[scorer("score_load", answer)])
+
+
+@pytest.mark.parametrize("answer", [None, [1], [("a", 1)], [(1.0, {0})]])
+def test_affinities_must_be_pairs(answer: object) -> None:
+    """A sparse scorer gives pairs of a score and a set."""
+    assert "bad-scorer: gave" in refused(scorers=[scorer("affinities", answer)])
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (["pod"], "filter bad-filter: gave 'pod', which is none of the candidates"),
+        ([make_snapshot(5).candidate(4)], "which is none of the candidates"),
+        (7, "filter bad-filter: gave 7, not a list of candidates"),
+    ],
+)
+def test_a_filter_gives_candidates(answer: object, message: str) -> None:
+    """What a filter keeps is among what it was asked about."""
+    strategy: Any = SimpleNamespace(filter=lambda *_: answer)
+    assert message in refused(filters=[NamedFilter(strategy, name="bad-filter")])
+
+
+@pytest.mark.parametrize("answer", [[], [0, 0], [0, 1, 2], [3], [2, 9]])
+def test_a_picker_chooses_members(answer: list[int]) -> None:
+    """One to *count* different members; anything else is refused."""
+    assert "picker" in refused(picker=SimpleNamespace(choose=lambda *_: answer))
+
+
+@pytest.mark.parametrize("answer", [[], ["pod"], [make_snapshot(3).candidate(0)]])
+def test_a_plain_picker_chooses_from_what_it_got(answer: list[object]) -> None:
+    """Something that it was not offered is refused, and so is nothing at all."""
+    assert "picker" in refused(picker=SimpleNamespace(pick=lambda *_: answer))
+
+
+@pytest.mark.parametrize("method", ["score", "score_endpoints"])
+def test_scores_outside_are_clamped(method: str) -> None:
+    """Below 0 counts as 0, above 1 and infinity as 1."""
+    profile = SchedulingProfile(scorers=[scorer(method, [-3.0, inf, 0.25])])
+    explanation = Scheduler(profile).schedule(REQUEST, make_snapshot(3)).explain()
+    assert [candidate.total for candidate in explanation.candidates] == [1.0, 0.25, 0.0]
