@@ -1,5 +1,6 @@
 """Values: what exists in the API, in a fleet and in a request. Nothing here holds state or does I/O."""
 
+from inferencepool.model._address import canonical_address
 from inferencepool.model._endpoint import Endpoint, join_host_port
 from inferencepool.model._endpoint_set import EndpointSet, any_slot, next_slot, nth_slot, to_endpoint_set, to_slots
 from inferencepool.model._import import ImportController, InferencePoolImport
@@ -49,6 +50,7 @@ __all__ = [
     "TargetModel",
     "TargetPort",
     "any_slot",
+    "canonical_address",
     "join_host_port",
     "next_slot",
     "nth_slot",

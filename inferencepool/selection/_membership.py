@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from inferencepool.model import InferencePool, Pod
-from inferencepool.selection._address import canonical_address
+from inferencepool.model import InferencePool, Pod, canonical_address
 
 __all__ = ["is_member", "member_address", "membership_issue"]
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from inferencepool.model import EndpointSet, Fleet
-from inferencepool.selection._address import canonical_address
+from inferencepool.model import EndpointSet, Fleet, canonical_address
 
 __all__ = ["narrow", "parse_subset"]
 
