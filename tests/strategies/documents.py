@@ -142,7 +142,9 @@ _CONDITION = _object(
 CONDITIONS = st.lists(_CONDITION, max_size=3, unique_by=lambda item: item["type"])
 _GROUPS = st.sampled_from(["", "example.com", "gateway.networking.k8s.io"])
 _KINDS = st.sampled_from(["Gateway", "Service", "InferencePool", "Status"])
-_PARENT_REF = _object({"name": st.sampled_from(["gw", "default"])}, group=_GROUPS, kind=_KINDS, namespace=_NAMES)
+_PARENT_REF = _object(
+    {"name": st.sampled_from(["gw", "default"])}, group=_GROUPS, kind=_KINDS, namespace=st.sampled_from(["a", "other"])
+)
 _CONTROLLERS = st.sampled_from(["example.com/controller", "a/b/c~d"])
 PARENTS = st.lists(_object({"parentRef": _PARENT_REF}, controllerName=_CONTROLLERS, conditions=CONDITIONS), max_size=2)
 _OLD_PARENTS = st.lists(_object({"parentRef": _PARENT_REF}, conditions=CONDITIONS), max_size=3)
