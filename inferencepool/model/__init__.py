@@ -16,7 +16,14 @@ from inferencepool.model._requirement import Operator, Requirement
 from inferencepool.model._rewrite import InferenceModelRewrite, RewriteRule, TargetModel
 from inferencepool.model._selector import LabelSelector
 from inferencepool.model._snapshot import Candidate, Candidates, Fleet, Snapshot
-from inferencepool.model._status import Condition, InferencePoolStatus, ParentReference, ParentStatus
+from inferencepool.model._status import (
+    Condition,
+    ConditionReason,
+    ConditionType,
+    InferencePoolStatus,
+    ParentReference,
+    ParentStatus,
+)
 
 __all__ = [
     "ApiObject",
@@ -24,6 +31,8 @@ __all__ = [
     "Candidate",
     "Candidates",
     "Condition",
+    "ConditionReason",
+    "ConditionType",
     "Endpoint",
     "EndpointMetrics",
     "EndpointPickerRef",

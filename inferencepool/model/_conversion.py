@@ -76,7 +76,8 @@ def to_v1alpha2(pool: InferencePool) -> dict[str, Any]:
     if picker is None:
         issues.append(Issue("spec.endpointPickerRef", "is required in v1alpha2, as extensionRef"))
     if pool.selector.match_expressions:
-        issues.append(Issue("spec.selector.matchExpressions", "do not exist in v1alpha2"))
+        found = pool.selector.match_expressions
+        issues.append(Issue("spec.selector.matchExpressions", "do not exist in v1alpha2", found))
     if issues or picker is None:
         raise InvalidDocumentError(issues, f"InferencePool {pool.namespace}/{pool.name}")
     extension: dict[str, Any] = {"group": picker.group, "kind": picker.kind, "name": picker.name}

@@ -7,11 +7,31 @@ from typing import Any
 
 import attrs
 
-from inferencepool.model._schema import DNS_LABEL, DNS_SUBDOMAIN, Reader, check_labels, quoted
+from inferencepool.model._schema import DNS_LABEL, DNS_SUBDOMAIN, Reader, quoted, to_whole
+from inferencepool.model._status import read_time
 
 __all__ = ["ObjectMeta"]
 
-_FIELDS = ("name", "namespace", "uid", "labels", "annotations", "creationTimestamp", "deletionTimestamp")
+_FIELDS = (
+    "name",
+    "namespace",
+    "uid",
+    "labels",
+    "annotations",
+    "creationTimestamp",
+    "deletionTimestamp",
+)
+# Fields that Kubernetes has and that are kept as they are.
+_KEPT = (
+    "resourceVersion",
+    "generation",
+    "generateName",
+    "selfLink",
+    "deletionGracePeriodSeconds",
+    "ownerReferences",
+    "finalizers",
+    "managedFields",
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -39,26 +59,37 @@ class ObjectMeta:
     deletion_timestamp: str | None = None
     other: Mapping[str, Any] = attrs.field(factory=dict, hash=False, repr=False)
 
+    @property
+    def resource_version(self) -> str:
+        """Version of the object, an opaque text from which no order can be read; empty where there is none."""
+        version = self.other.get("resourceVersion")
+        return version if isinstance(version, str) else ""
+
+    @property
+    def generation(self) -> int | None:
+        """Count of the changes to the spec; None where there is none."""
+        return to_whole(self.other.get("generation"))
+
     @classmethod
     def read(cls, root: Reader) -> ObjectMeta:
         """Read the ``metadata`` of a document; what is wrong is noted in *root*."""
         reader = root.child("metadata", required=True)
         if reader is None:
             return cls(name="")
-        labels = reader.strings("labels") or {}
-        annotations = reader.strings("annotations") or {}
-        reader.issues += check_labels(labels, reader.at("labels"))
-        reader.issues += check_labels(annotations, reader.at("annotations"), values=False)
-        return cls(
+        meta = cls(
             name=reader.text("name", "", required=True, least=1, most=253, pattern=DNS_SUBDOMAIN) or "",
             namespace=reader.text("namespace", "default", least=1, most=63, pattern=DNS_LABEL) or "default",
             uid=reader.text("uid", "") or "",
-            labels=labels,
-            annotations=annotations,
-            creation_timestamp=reader.text("creationTimestamp"),
-            deletion_timestamp=reader.text("deletionTimestamp"),
+            labels=reader.labels("labels") or {},
+            annotations=reader.labels("annotations", values=False) or {},
+            creation_timestamp=read_time(reader, "creationTimestamp"),
+            deletion_timestamp=read_time(reader, "deletionTimestamp"),
             other={name: value for name, value in reader.document.items() if name not in _FIELDS},
         )
+        for name in _KEPT:
+            reader.get(name)
+        reader.done()
+        return meta
 
     def to_dict(self) -> dict[str, Any]:
         """Give the document."""
@@ -70,7 +101,7 @@ class ObjectMeta:
             "creationTimestamp": self.creation_timestamp,
             "deletionTimestamp": self.deletion_timestamp,
         }
-        document.update({name: value for name, value in optional.items() if value})
+        document.update({name: value for name, value in optional.items() if value not in ("", None, {})})
         document.update(self.other)
         return document
 

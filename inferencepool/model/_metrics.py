@@ -9,18 +9,23 @@ from typing import Any
 import attrs
 
 from inferencepool.errors import InvalidMetricsError
+from inferencepool.model._schema import quoted
 
 __all__ = ["EndpointMetrics"]
 
 
 def _refuse(name: str, value: object, allowed: str) -> None:
-    message = f"metrics field {name}: {value!r} is not {allowed}"
+    message = f"metrics field {name}: {quoted(value)} is not {allowed}"
     raise InvalidMetricsError(message)
 
 
+# No server has more of anything, and sums of scores stay exact.
+_MOST = 2**31 - 1
+
+
 def _check_count(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if type(value) is not int or value < 0:
-        _refuse(attribute.name, value, "a whole number of 0 or more")
+    if type(value) is not int or not 0 <= value <= _MOST:
+        _refuse(attribute.name, value, f"a whole number from 0 to {_MOST}")
 
 
 def _check_optional_count(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:

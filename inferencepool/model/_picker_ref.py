@@ -58,7 +58,8 @@ class EndpointPickerRef:
             number = port.whole("number", low=1, high=MAX_PORT, required=True)
             port.done()
         reference = cls(port=number, **read_referent(reader))
-        if reader.get("port") is None and reference.kind == "Service":
+        # The rule is applied to the kind that is written, not to the stand-in for a wrong one.
+        if reader.get("port") is None and reader.get("kind") in (None, "Service"):
             reader.wrong("", _PORT_NEEDED)
         reader.done()
         return reference

@@ -59,6 +59,9 @@ class Pod:
             InvalidDocumentError: A part that is needed is malformed; it tells everything that is.
         """
         root = Reader.of(document)
+        # Both are absent in what some clients hand over; where they are there they must be right.
+        root.text("apiVersion", one_of=("v1",))
+        root.text("kind", one_of=("Pod",))
         meta = ObjectMeta.read(root)
         status = root.child("status")
         ip: str | None = None
@@ -70,7 +73,6 @@ class Pod:
             ip = _read_ip(status, "podIP") or (ips[0] if ips else None)
             host_ip = _read_ip(status, "hostIP")
             ready = _read_ready(status.items("conditions") or [])
-        version = meta.other.get("resourceVersion", "")
         return root.finish(
             source_of("Pod", document),
             "ignore",
@@ -85,7 +87,7 @@ class Pod:
                 host_ip=host_ip,
                 ready=ready,
                 deletion_timestamp=meta.deletion_timestamp,
-                resource_version=version if isinstance(version, str) else "",
+                resource_version=meta.resource_version,
             ),
         )
 
@@ -121,8 +123,6 @@ def _read_ip(reader: Reader, name: str) -> str | None:
 
 
 def _read_ready(conditions: Sequence[Reader]) -> bool:
-    for condition in conditions:
-        kind, status = condition.text("type", "", required=True), condition.text("status", "", required=True)
-        if kind == "Ready":
-            return status == "True"
-    return False
+    # All are read, so that a malformed one is noted; the first that is called Ready decides.
+    pairs = [(item.text("type", required=True), item.text("status", required=True)) for item in conditions]
+    return next((status == "True" for kind, status in pairs if kind == "Ready"), False)

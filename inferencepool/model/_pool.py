@@ -16,7 +16,6 @@ from inferencepool.model._schema import (
     DNS_SUBDOMAIN,
     MAX_PORT,
     Reader,
-    check_labels,
     check_text,
     quoted,
 )
@@ -71,6 +70,10 @@ def _to_protocol(protocol: str) -> AppProtocol:
 
 
 def _to_ports(ports: Iterable[Any]) -> tuple[TargetPort, ...]:
+    given: object = ports
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        issue = Issue("spec.targetPorts", f"{quoted(given)} is not a list", given)
+        raise InvalidDocumentError([issue], "InferencePool")
     return tuple(port if isinstance(port, TargetPort) else TargetPort(port) for port in ports)
 
 
@@ -121,6 +124,9 @@ class InferencePool:
             issues.append(Issue("metadata", f"names {quoted(other)}, not this pool", self.metadata))
         issues += _check_ports(self.target_ports)
         issues += check_picker(self.endpoint_picker_ref)
+        status = Reader(self.status.to_dict(), "status")
+        InferencePoolStatus.read(status)
+        issues += status.issues
         if issues:
             raise InvalidDocumentError(issues, f"InferencePool {self.namespace}/{self.name}")
 
@@ -160,14 +166,18 @@ class InferencePool:
         Give the document.
 
         Raises:
-            InvalidDocumentError: v1alpha2 cannot express it: it has no picker, or a selector with expressions.
+            InvalidDocumentError: Neither version can express a selector with expressions, nor v1alpha2 a pool without
+                a picker.
         """
         from inferencepool.model._conversion import to_v1alpha2  # noqa: PLC0415
 
         if version == "v1alpha2":
             return to_v1alpha2(self)
+        if self.selector.match_expressions:
+            issue = Issue("spec.selector.matchExpressions", "do not exist in v1", self.selector.match_expressions)
+            raise InvalidDocumentError([issue], f"InferencePool {self.namespace}/{self.name}")
         spec: dict[str, Any] = {
-            "selector": self.selector.to_dict(),
+            "selector": {"matchLabels": dict(self.selector.match_labels)},
             "targetPorts": [{"number": port.number} for port in self.target_ports],
             "appProtocol": str(self.app_protocol),
         }
@@ -216,14 +226,13 @@ def _read_v1(root: Reader) -> dict[str, Any]:
 
 def read_labels(reader: Reader, name: str, *, least: int = 0, most: int | None = None) -> LabelSelector:
     """Read an object of labels to match."""
-    labels = reader.strings(name, required=True)
+    labels = reader.labels(name, required=True)
     if labels is None:
         return LabelSelector()
-    if len(labels) < least or (most is not None and len(labels) > most):
-        reader.wrong(name, f"has {len(labels)} labels, allowed are {least} to {most}", labels)
-    issues = check_labels(labels, reader.at(name))
-    reader.issues += issues
-    return LabelSelector() if issues else LabelSelector(labels)
+    count = len(reader.document[name])
+    if count < least or (most is not None and count > most):
+        reader.wrong(name, f"has {count} labels, allowed are {least} to {most}", reader.document[name])
+    return LabelSelector(labels)
 
 
 def _read_ports(spec: Reader) -> list[TargetPort]:

@@ -1,15 +1,16 @@
 """
 Reading documents the way the API server validates them: everything that is wrong is collected, with its path.
 
-A `Reader` stands at one object of a document. It hands out values, notes an `Issue` for each that is not allowed (and
-gives a harmless stand-in, so that reading goes on), and remembers which fields were asked for; the others are unknown.
+A `Reader` stands at one object of a document. It hands out values in any order, notes an `Issue` for each that is not
+allowed (and gives a harmless stand-in, so that reading goes on), and takes fields that nobody asks for as unknown.
+Issues are told in the order of the document.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import attrs
 
@@ -32,6 +33,9 @@ __all__ = [
 
 _T = TypeVar("_T")
 
+# Index of the field or item at each level; an absent field stands behind those that are there.
+_Place: TypeAlias = tuple[int, ...]
+
 _SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 
 DNS_SUBDOMAIN = re.compile(_SUBDOMAIN)
@@ -44,9 +48,7 @@ DOMAIN_PATH = re.compile(rf"{_SUBDOMAIN}/[A-Za-z0-9/\-._~%!$&'()*+,;=:]+")
 CONDITION_TYPE = re.compile(rf"({_SUBDOMAIN}/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])")
 REASON = re.compile(r"[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?")
 
-
 MAX_PORT = 65535
-
 _SHOWN = 80
 
 
@@ -54,8 +56,8 @@ def quoted(value: object) -> str:
     """Show a value in a message, shortened where it is long."""
     try:
         text = repr(value)
-    except ValueError:
-        # Python refuses to spell integers of thousands of digits.
+    except (RecursionError, ValueError):
+        # Python spells neither integers of thousands of digits nor what is nested that deep.
         text = f"a number of {int.bit_length(value)} bits" if isinstance(value, int) else f"a {type(value).__name__}"
     return text if len(text) <= _SHOWN else f"{text[:60]}... ({len(text)} characters)"
 
@@ -75,9 +77,11 @@ def to_texts(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def check_text(
-    value: str, *, least: int = 0, most: int | None = None, pattern: re.Pattern[str] | None = None
+    value: object, *, least: int = 0, most: int | None = None, pattern: re.Pattern[str] | None = None
 ) -> str | None:
     """Tell what is wrong with a text, in the words of an `Issue`; None when nothing is."""
+    if not isinstance(value, str):
+        return f"{quoted(value)} is not a string"
     if len(value) < least:
         return f"{quoted(value)} has {len(value)} characters, allowed are {least} or more"
     if most is not None and len(value) > most:
@@ -124,14 +128,14 @@ class Reader:
     Attributes:
         document: The object.
         path: Its path from the root; empty for the root.
-        issues: What is wrong so far, shared by all readers of a document.
-        unknown: Unknown fields so far, likewise.
+        place: Where that is, for sorting.
     """
 
     document: Mapping[str, Any]
     path: str = ""
-    issues: list[Issue] = attrs.field(factory=list)
-    unknown: list[Issue] = attrs.field(factory=list)
+    place: _Place = ()
+    _wrong: list[tuple[_Place, Issue]] = attrs.field(factory=list)  # as the next, shared by all of a document
+    _unknown: list[tuple[_Place, Issue]] = attrs.field(factory=list)
     _asked: set[str] = attrs.field(factory=set)
 
     @classmethod
@@ -151,8 +155,18 @@ class Reader:
         return f"{self.path}.{name}" if self.path else name
 
     def wrong(self, name: str, reason: str, value: object = None) -> None:
-        """Note that a field is wrong."""
-        self.issues.append(Issue(self.at(name) if name else self.path, reason, value))
+        """Note that a field is wrong, or with an empty *name* the object itself."""
+        at = (self._place(name), self.at(name)) if name else (self.place, self.path)
+        self._wrong.append((at[0], Issue(at[1], reason, value)))
+
+    @property
+    def issues(self) -> tuple[Issue, ...]:
+        """What is wrong so far in the whole document, in its order; unknown fields are not among it."""
+        return _in_order(self._wrong)
+
+    def _place(self, name: str) -> _Place:
+        names = list(self.document)
+        return (*self.place, names.index(name) if name in names else len(names))
 
     def get(self, name: str, *, required: bool = False) -> Any:
         """Give the value of a field; None where it is absent or null."""
@@ -177,17 +191,13 @@ class Reader:
         value = self.get(name, required=required)
         if value is None:
             return default
-        if not isinstance(value, str):
-            self.wrong(name, f"{quoted(value)} is not a string", value)
-            return default
-        if one_of and value not in one_of:
-            self.wrong(name, f"{quoted(value)} is not one of {', '.join(one_of)}", value)
-            return default
         wrong = check_text(value, least=least, most=most, pattern=pattern)
+        if wrong is None and one_of and value not in one_of:
+            wrong = f"{quoted(value)} is not one of {', '.join(one_of)}"
         if wrong:
             self.wrong(name, wrong, value)
             return default
-        return value
+        return str(value)
 
     def whole(self, name: str, *, low: int, high: int, required: bool = False) -> int | None:
         """Read a whole number from *low* to *high*."""
@@ -211,7 +221,7 @@ class Reader:
         if not isinstance(value, Mapping):
             self.wrong(name, f"{quoted(value)} is not an object", value)
             return None
-        return attrs.evolve(self, document=value, path=self.at(name), asked=set())
+        return attrs.evolve(self, document=value, path=self.at(name), place=self._place(name), asked=set())
 
     def items(
         self, name: str, *, required: bool = False, least: int = 0, most: int | None = None
@@ -229,38 +239,43 @@ class Reader:
             self.wrong(name, f"has {len(value)} items, allowed are at most {most}", value)
         readers = []
         for index, item in enumerate(value):
-            path = f"{self.at(name)}[{index}]"
+            path, place = f"{self.at(name)}[{index}]", (*self._place(name), index)
             if isinstance(item, Mapping):
-                readers.append(attrs.evolve(self, document=item, path=path, asked=set()))
+                readers.append(attrs.evolve(self, document=item, path=path, place=place, asked=set()))
             else:
-                self.issues.append(Issue(path, f"{quoted(item)} is not an object", item))
+                self._wrong.append((place, Issue(path, f"{quoted(item)} is not an object", item)))
         return readers
 
-    def strings(self, name: str, *, required: bool = False) -> dict[str, str] | None:
-        """Read an object whose values are strings; what they hold is for the caller to check."""
-        value = self.get(name, required=required)
-        if value is None:
+    def labels(self, name: str, *, required: bool = False, values: bool = True) -> dict[str, str] | None:
+        """Read labels, or annotations, whose *values* may be any strings."""
+        found = self.get(name, required=required)
+        if found is None:
             return None
-        if not isinstance(value, Mapping):
-            self.wrong(name, f"{quoted(value)} is not an object", value)
+        if not isinstance(found, Mapping):
+            self.wrong(name, f"{quoted(found)} is not an object", found)
             return None
-        return dict(value)
+        fine = {}
+        for index, (key, value) in enumerate(found.items()):
+            issues = check_labels({key: value}, self.at(name), values=values)
+            self._wrong += (((*self._place(name), index), issue) for issue in issues)
+            if not issues:
+                fine[key] = value
+        return fine
 
     def unique(self, readers: Sequence[Reader], key: str) -> None:
         """Note items of a list whose *key* an earlier one has."""
         seen: dict[object, str] = {}
         for reader in readers:
             value = reader.document.get(key)
-            if isinstance(value, str):
-                if value in seen:
-                    reader.wrong(key, f"{quoted(value)} is that of {seen[value]} as well", value)
-                seen.setdefault(value, reader.path)
+            if isinstance(value, str) and seen.setdefault(value, reader.path) != reader.path:
+                reader.wrong(key, f"{quoted(value)} is that of {seen[value]} as well", value)
 
     def done(self) -> None:
         """Note all fields that nobody asked for as unknown."""
         for name in self.document:
             if name not in self._asked:
-                self.unknown.append(Issue(self.at(str(name)), "is no field of this object", self.document[name]))
+                issue = Issue(self.at(str(name)), "is no field of this object", self.document[name])
+                self._unknown.append((self._place(name), issue))
 
     def finish(self, source: str, unknown: str, build: Callable[[], _T]) -> _T:
         """
@@ -274,7 +289,11 @@ class Reader:
         Raises:
             InvalidDocumentError: Something is wrong; it tells everything that is.
         """
-        issues = self.issues + (self.unknown if unknown == "error" else [])
-        if issues:
-            raise InvalidDocumentError(issues, source)
+        found = self._wrong + (self._unknown if unknown == "error" else [])
+        if found:
+            raise InvalidDocumentError(_in_order(found), source)
         return build()
+
+
+def _in_order(found: Iterable[tuple[_Place, Issue]]) -> tuple[Issue, ...]:
+    return tuple(issue for _, issue in sorted(found, key=lambda item: item[0]))

@@ -27,13 +27,14 @@ def _to_requirements(requirements: Iterable[Requirement]) -> tuple[Requirement, 
     return tuple(requirements)
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class LabelSelector:
     """
     Chooses objects by their labels: all conditions must hold. An empty selector matches everything.
 
-    An InferencePool of the API has *match_labels* only; *match_expressions* are for use without one. ``str()`` gives
-    the text that `parse` reads.
+    An InferencePool of the API has *match_labels* only; *match_expressions* are for use without one. Selectors are
+    equal if their conditions are: ``In`` with one value is that label. ``str()`` gives a text from which `parse` reads
+    an equal selector.
 
     Attributes:
         match_labels: Labels that must be there with these values.
@@ -51,8 +52,23 @@ class LabelSelector:
         if issues:
             raise InvalidDocumentError(issues, "label selector")
 
+    def __eq__(self, other: object) -> bool:
+        return self._conditions() == other._conditions() if isinstance(other, LabelSelector) else NotImplemented
+
     def __hash__(self) -> int:
-        return hash((frozenset(self.match_labels.items()), self.match_expressions))
+        labels, requirements = self._conditions()
+        return hash((frozenset(labels.items()), requirements))
+
+    def _conditions(self) -> tuple[dict[str, str], tuple[Requirement, ...]]:
+        """Give what is compared: labels with one value, and all other conditions."""
+        labels, requirements = dict(self.match_labels), []
+        for item in self.match_expressions:
+            # A second value for a label does not replace the first: both must hold.
+            if item.operator is Operator.IN and len(item.values) == 1 and item.key not in labels:
+                labels[item.key] = item.values[0]
+            else:
+                requirements.append(item)
+        return labels, tuple(requirements)
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Tell whether *labels* meet all conditions."""
@@ -83,8 +99,7 @@ class LabelSelector:
             InvalidDocumentError: Something is wrong; it tells everything that is.
         """
         reader = Reader.of(document)
-        labels = reader.strings("matchLabels") or {}
-        reader.issues += check_labels(labels, "matchLabels")
+        labels = reader.labels("matchLabels") or {}
         requirements = [read_requirement(item) for item in reader.items("matchExpressions") or []]
         reader.done()
         return reader.finish(
@@ -109,7 +124,8 @@ class LabelSelector:
 
 
 # A label key or value, or one of the marks; `in` and `notin` are words, told apart by where they stand.
-_TOKEN = re.compile(r"\s*(?:(?P<word>[-A-Za-z0-9_./]+)|(?P<mark>==|!=|[=!(),])|(?P<end>$))")
+# Only these four characters are space to Kubernetes.
+_TOKEN = re.compile(r"[ \t\r\n]*(?:(?P<word>[-A-Za-z0-9_./]+)|(?P<mark>==|!=|[=!(),])|(?P<end>\Z))")
 
 
 class _Parser:
@@ -194,7 +210,7 @@ class _Parser:
     def _advance(self) -> None:
         found = _TOKEN.match(self._text, self._at)
         if found is None:
-            self._start = len(self._text) - len(self._text[self._at :].lstrip())
+            self._start = len(self._text) - len(self._text[self._at :].lstrip(" \t\r\n"))
             self._token = self._text[self._start]
             self._refuse("a label key, a value or one of = == != ! ( ) ,")
         self._at = found.end()

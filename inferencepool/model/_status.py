@@ -4,18 +4,57 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import date
+from enum import StrEnum
 from typing import Any
 
 import attrs
 
 from inferencepool.model._schema import CONDITION_TYPE, DNS_LABEL, DOMAIN_PATH, GROUP, KIND, REASON, Reader, quoted
 
-__all__ = ["PENDING", "Condition", "InferencePoolStatus", "ParentReference", "ParentStatus"]
+__all__ = [
+    "PENDING",
+    "Condition",
+    "ConditionReason",
+    "ConditionType",
+    "InferencePoolStatus",
+    "ParentReference",
+    "ParentStatus",
+]
 
 GATEWAY_GROUP = "gateway.networking.k8s.io"
 
-_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[-+][0-9]{2}:[0-9]{2})")
+# What the API server takes as `format: date-time`; Python's own reader takes more shapes than RFC 3339 has.
+_TIME = re.compile(
+    r"(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]+)?"
+    r"([Zz]|[-+][0-9]{2}:[0-9]{2})"
+)
+
+
+class ConditionType(StrEnum):
+    """The types of conditions that the API defines; a status may hold others."""
+
+    ACCEPTED = "Accepted"
+    RESOLVED_REFS = "ResolvedRefs"
+    EXPORTED = "Exported"
+
+
+class ConditionReason(StrEnum):
+    """The reasons that the API defines for these types; a status may hold others."""
+
+    # Of `Accepted`: the first is its True, `Pending` its Unknown, the others its False.
+    ACCEPTED = "Accepted"
+    NOT_SUPPORTED_BY_PARENT = "NotSupportedByParent"
+    HTTP_ROUTE_NOT_ACCEPTED = "HTTPRouteNotAccepted"
+    ENDPOINT_PICKER_REF_MISSING = "EndpointPickerRefMissing"
+    PENDING = "Pending"
+    # Of `ResolvedRefs`: its True and its False.
+    RESOLVED_REFS = "ResolvedRefs"
+    INVALID_EXTENSION_REF = "InvalidExtensionRef"
+    # Of `Exported`: its True, its False on purpose, and its False because nobody can.
+    EXPORTED = "Exported"
+    NOT_REQUESTED = "NotRequested"
+    NOT_SUPPORTED = "NotSupported"
 
 
 @attrs.frozen(kw_only=True)
@@ -42,15 +81,12 @@ class Condition:
     @classmethod
     def read(cls, reader: Reader) -> Condition:
         """Read one condition; what is wrong is noted in *reader*."""
-        time = reader.text("lastTransitionTime", "", required=True) or ""
-        if time and not _is_time(time):
-            reader.wrong("lastTransitionTime", f"{quoted(time)} is not a time of RFC 3339", time)
         condition = cls(
             type=reader.text("type", "", required=True, most=316, pattern=CONDITION_TYPE) or "",
             status=reader.text("status", "", required=True, one_of=("True", "False", "Unknown")) or "",
             reason=reader.text("reason", "", required=True, least=1, most=1024, pattern=REASON) or "",
             message=reader.text("message", "", required=True, most=32768) or "",
-            last_transition_time=time,
+            last_transition_time=read_time(reader, "lastTransitionTime", required=True) or "",
             observed_generation=reader.whole("observedGeneration", low=0, high=2**63 - 1),
         )
         reader.done()
@@ -59,9 +95,10 @@ class Condition:
     def to_dict(self) -> dict[str, Any]:
         """Give the document."""
         document: dict[str, Any] = {
-            "type": self.type,
+            # Plain texts, where constants were given: writers of YAML take no enumerations.
+            "type": _plain(self.type),
             "status": self.status,
-            "reason": self.reason,
+            "reason": _plain(self.reason),
             "message": self.message,
             "lastTransitionTime": self.last_transition_time,
         }
@@ -70,15 +107,28 @@ class Condition:
         return document
 
 
+def _plain(value: str) -> str:
+    return value.value if isinstance(value, StrEnum) else value
+
+
 PENDING = Condition(type="Accepted", status="Unknown", reason="Pending", message="Waiting for controller")
 """The condition that an object has before any controller looked at it."""
 
 
+def read_time(reader: Reader, name: str, *, required: bool = False) -> str | None:
+    """Read a time of RFC 3339; what is wrong is noted in *reader*."""
+    text = reader.text(name, required=required)
+    if text is not None and not _is_time(text):
+        reader.wrong(name, f"{quoted(text)} is not a time of RFC 3339, such as 2026-01-31T12:00:00Z", text)
+    return text
+
+
 def _is_time(text: str) -> bool:
-    if not _TIME.fullmatch(text):
+    found = _TIME.fullmatch(text)
+    if found is None:
         return False
     try:
-        datetime.fromisoformat(text)
+        date.fromisoformat(found["day"])
     except ValueError:
         return False
     return True

@@ -19,12 +19,15 @@ def refusal(plugin: str, parameter: str, value: object, rule: str) -> Configurat
     return ConfigurationError(f"{plugin}: {parameter}: {value!r} {rule}")
 
 
+_MOST = 2**31 - 1
+
+
 def checked_whole_number(plugin: str, least: int) -> _Validator:
-    """Make a validator that accepts an int of *least* or more, and no bool."""
+    """Make a validator that accepts an int from *least* to 2^31 - 1, and no bool."""
 
     def check(_: Any, attribute: Any, value: Any) -> None:
-        if type(value) is not int or value < least:
-            raise refusal(plugin, attribute.name, value, f"is not a whole number of {least} or more")
+        if type(value) is not int or not least <= value <= _MOST:
+            raise refusal(plugin, attribute.name, value, f"is not a whole number from {least} to {_MOST}")
 
     return check
 

@@ -95,7 +95,7 @@ class EndpointRegistry:
         self._arrived = Condition(self._lock)
         self._published_at = float("-inf")
         self._current: tuple[Snapshot, EndpointSet] = (Snapshot(), 0)
-        self._listeners: tuple[Listener, ...] = ()
+        self._listeners: tuple[tuple[Listener], ...] = ()
         self._outbox: deque[MembershipChange] = deque()
         self._delivering = Lock()
 
@@ -186,12 +186,14 @@ class EndpointRegistry:
         It is called without the lock, by a thread that made a change; what it raises is logged. Call what is returned
         to end that.
         """
+        # An object of its own for each subscription, so that ending one ends no other of the same listener.
+        entry = (listener,)
         with self._lock:
-            self._listeners = (*self._listeners, listener)
+            self._listeners = (*self._listeners, entry)
 
         def unsubscribe() -> None:
             with self._lock:
-                self._listeners = tuple(item for item in self._listeners if item is not listener)
+                self._listeners = tuple(item for item in self._listeners if item is not entry)
 
         return unsubscribe
 
@@ -228,7 +230,7 @@ class EndpointRegistry:
             try:
                 while self._outbox:
                     change = self._outbox.popleft()
-                    for listener in self._listeners:
+                    for (listener,) in self._listeners:
                         try:
                             listener(change)
                         except Exception:  # noqa: BLE001  # whatever it is, it is the listener's, not the writer's

@@ -19,6 +19,12 @@ class MaxScorePicker:
     """
     Pick the endpoint with the highest score; fallbacks follow in order of score.
 
+    *When to choose it:* nearly always; picks that reserve spread a burst without any randomness beyond ties.
+
+    *Looks at:* the scores.
+
+    *Configuration:* type ``max-score-picker``; ``maxNumOfEndpoints`` (default 1), ``tieBreak`` (default ``random``).
+
     Equal scores are settled by *tie_break*: ``random`` draws one of them uniformly, ``rotation`` takes them in turn
     (the next slot after the one taken last). The rotation's position is the only state; the scheduler's lock guards it.
 

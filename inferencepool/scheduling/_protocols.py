@@ -83,7 +83,8 @@ class LinearLoad:
     Build one with `relative`, or with a *zero* and a *step* that do not depend on which endpoints are candidates.
 
     Attributes:
-        loads: Observed load of each candidate, a whole number.
+        loads: Observed load of each candidate, a whole number of at most 2^31 - 1. Where they span more than about a
+            million, neighbours differ by few of the units that scores are counted in (2^-30).
         zero: The load at which the score is 0.
         step: What one more request takes off the score, 0 or more.
         is_relative: Whether *zero* and *step* come from the lowest and the highest load among the candidates.

@@ -26,6 +26,9 @@ __all__ = ["ONE", "Bonuses", "FleetTerms", "bonuses", "fleet_terms", "load_of", 
 ONE = float(1 << 30)
 """The score 1.0 in the units in which scores are summed."""
 
+MAX_LOAD = 2**31 - 1
+"""Largest load that a load scorer may tell; keeps every sum exact."""
+
 # Adding this number and taking it away again rounds a float to a whole one: floats of its size have no fraction.
 _ROUND = 1.5 * (1 << 52)
 
@@ -78,6 +81,9 @@ def load_of(scorer: WeightedScorer, candidates: Candidates) -> LinearLoad:
     if type(sum(load.loads)) is not int or type(load.zero) is not int:
         message = f"scorer {scorer.name}: gave loads that are not whole numbers"
         raise StrategyError(message)
+    if load.loads and (min(load.loads) < -MAX_LOAD or max(load.loads) > MAX_LOAD or abs(load.zero) > MAX_LOAD + 1):
+        message = f"scorer {scorer.name}: gave loads or a zero outside -{MAX_LOAD} to {MAX_LOAD}"
+        raise StrategyError(message)
     if not (isfinite(load.step) and load.step >= 0):
         message = f"scorer {scorer.name}: gave the step {load.step!r}, not a finite number of 0 or more"
         raise StrategyError(message)
@@ -123,7 +129,8 @@ def fleet_terms(profile: SchedulingProfile, candidates: Candidates) -> FleetTerm
     relative = []
     for scorer in profile.scorers_of("score_load"):
         load = load_of(scorer, candidates)
-        unit = float(round(load.step * scorer.weight * ONE))
+        # However small the step: one request more must not cost nothing.
+        unit = max(1.0, float(round(load.step * scorer.weight * ONE))) if load.step else 0.0
         costs = _add(costs, _costs_of(load, unit))
         step += unit
         if load.is_relative:

@@ -82,8 +82,8 @@ class TestMappings:
         errors = _errors(tmp_path, content)
 
         assert errors[:5] == [
-            "a: waiting_queue_size: -1 is not a whole number of 0 or more",
-            "a: running_requests: 1.5 is not a whole number of 0 or more",
+            "a: waiting_queue_size: -1 is not a whole number from 0 to 2147483647",
+            "a: running_requests: 1.5 is not a whole number from 0 to 2147483647",
             "a: kv_cache_usage: 2 is not a number from 0 to 1",
             "a: active_models: 'x' is not a list of names",
             "a: waiting_models: [[]] is not a list of names",

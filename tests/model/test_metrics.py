@@ -13,12 +13,12 @@ from inferencepool.model import EndpointMetrics
     ("field", "value", "allowed"),
     [
         *(
-            (field, value, "is not a whole number of 0 or more")
+            (field, value, "is not a whole number from 0 to 2147483647")
             for field in ("waiting_queue_size", "running_requests", "max_active_models")
             for value in (-1, 1.0, True, "1", None)
         ),
         *(
-            (field, value, "is not a whole number of 0 or more")
+            (field, value, "is not a whole number from 0 to 2147483647")
             for field in ("cache_block_size", "cache_num_blocks")
             for value in (-1, 1.5, False, "1")
         ),

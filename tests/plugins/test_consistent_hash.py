@@ -211,7 +211,10 @@ class TestParameters:
             ({"load_factor": float("nan")}, "load_factor: nan is not"),
             ({"load_factor": float("inf")}, "load_factor: inf is not"),
             ({"load_factor": True}, "load_factor: True is not"),
-            ({"virtual_nodes": 0}, "consistent-hash-picker: virtual_nodes: 0 is not a whole number of 1 or more"),
+            (
+                {"virtual_nodes": 0},
+                "consistent-hash-picker: virtual_nodes: 0 is not a whole number from 1 to 2147483647",
+            ),
             ({"virtual_nodes": 1.5}, "virtual_nodes: 1.5 is not a whole number"),
         ],
     )

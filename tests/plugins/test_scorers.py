@@ -79,7 +79,7 @@ class TestLoadAwareScorer:
     @pytest.mark.parametrize("threshold", [0, -1, 1.5, True, "128", None])
     def test_refuses(self, threshold: Any) -> None:
         """The error names the scorer, the parameter, the value and what is allowed."""
-        message = f"load-aware-scorer: threshold: {threshold!r} is not a whole number of 1 or more"
+        message = f"load-aware-scorer: threshold: {threshold!r} is not a whole number from 1 to 2147483647"
         with pytest.raises(ConfigurationError) as caught:
             LoadAwareScorer(threshold=threshold)
         assert str(caught.value) == message

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from math import inf, nan
+from random import Random
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from inferencepool.errors import StrategyError
-from inferencepool.model import InferenceRequest
+from inferencepool.model import Candidates, InferenceRequest
+from inferencepool.plugins import default_profile
 from inferencepool.scheduling import LinearLoad, NamedFilter, Scheduler, SchedulingProfile, WeightedScorer
 from inferencepool.testing import make_snapshot
 
@@ -103,3 +105,23 @@ def test_scores_outside_are_clamped(method: str) -> None:
     profile = SchedulingProfile(scorers=[scorer(method, [-3.0, inf, 0.25])])
     explanation = Scheduler(profile).schedule(REQUEST, make_snapshot(3)).explain()
     assert [candidate.total for candidate in explanation.candidates] == [1.0, 0.25, 0.0]
+
+
+def test_a_load_too_large_to_score_exactly_is_refused() -> None:
+    """A scorer of the user's own may not tell loads whose sums would be rounded."""
+
+    class Absurd:
+        def score_load(self, candidates: Candidates) -> LinearLoad:
+            return LinearLoad([2**40] * len(candidates), 2**40, 1.0)
+
+    scheduler = Scheduler(SchedulingProfile(scorers=[Absurd()]))
+    with pytest.raises(StrategyError, match="absurd: gave loads or a zero outside"):
+        scheduler.schedule(InferenceRequest(), make_snapshot(2))
+
+
+def test_one_absurd_queue_does_not_make_all_endpoints_tie() -> None:
+    """However far the loads are apart, one request more costs something."""
+    scheduler = Scheduler(default_profile(), rng=Random(1))
+    snapshot = make_snapshot({"a": {"waiting_queue_size": 2**31 - 1}, "b": {"waiting_queue_size": 0}})
+
+    assert {"b"} == {scheduler.schedule(InferenceRequest(), snapshot).endpoint.pod_name for _ in range(50)}
