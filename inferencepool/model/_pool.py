@@ -16,6 +16,7 @@ from inferencepool.model._schema import (
     DNS_SUBDOMAIN,
     MAX_PORT,
     Reader,
+    check_labels,
     check_text,
     quoted,
 )
@@ -111,6 +112,8 @@ class InferencePool:
         return ObjectMeta(name=self.name, namespace=self.namespace)
 
     def __attrs_post_init__(self) -> None:
+        if issues := _check_types(self):
+            raise InvalidDocumentError(issues, "InferencePool")
         issues = [
             Issue(f"metadata.{field}", wrong, value)
             for field, value, most, pattern in (
@@ -122,6 +125,8 @@ class InferencePool:
         if (self.metadata.namespace, self.metadata.name) != (self.namespace, self.name):
             other = f"{self.metadata.namespace}/{self.metadata.name}"
             issues.append(Issue("metadata", f"names {quoted(other)}, not this pool", self.metadata))
+        issues += check_labels(self.metadata.labels, "metadata.labels")
+        issues += check_labels(self.metadata.annotations, "metadata.annotations", values=False)
         issues += _check_ports(self.target_ports)
         issues += check_picker(self.endpoint_picker_ref)
         status = Reader(self.status.to_dict(), "status")
@@ -186,6 +191,21 @@ class InferencePool:
         document = {"apiVersion": V1, "kind": "InferencePool", "metadata": self.metadata.to_dict(), "spec": spec}
         status = self.status.to_dict()
         return {**document, "status": status} if status else document
+
+
+def _check_types(pool: InferencePool) -> list[Issue]:
+    """Look at the parts of a pool that was made by hand: the other checks rely on what they are."""
+    picker = pool.endpoint_picker_ref
+    parts: tuple[tuple[str, object, type], ...] = (
+        ("metadata", pool.metadata, ObjectMeta),
+        ("spec.endpointPickerRef", picker, EndpointPickerRef if picker is not None else object),
+        ("status", pool.status, InferencePoolStatus),
+    )
+    return [
+        Issue(field, f"{quoted(value)} is no {kind.__name__}", value)
+        for field, value, kind in parts
+        if not isinstance(value, kind)
+    ]
 
 
 def _check_ports(ports: tuple[TargetPort, ...]) -> list[Issue]:

@@ -32,7 +32,8 @@ def _to_operator(operator: str) -> Operator:
 
 
 def _to_values(values: Iterable[str]) -> tuple[str, ...]:
-    listed: list[Any] = [None] if isinstance(values, str) else list(values)
+    given: object = values
+    listed: list[Any] = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [None]
     if not all(isinstance(value, str) for value in listed):
         issue = Issue("values", f"{quoted(values)} is not a list of strings", values)
         raise InvalidDocumentError([issue], "label requirement")

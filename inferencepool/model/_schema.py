@@ -91,8 +91,10 @@ def check_text(
     return None
 
 
-def check_label_key(key: str) -> str | None:
+def check_label_key(key: object) -> str | None:
     """Tell what is wrong with the key of a label, by Kubernetes' rule for qualified names; None when nothing is."""
+    if not isinstance(key, str):
+        return f"the key {quoted(key)} is not a string"
     prefix, slash, name = key.rpartition("/")
     if slash:
         wrong = check_text(prefix, least=1, most=253, pattern=DNS_SUBDOMAIN)
@@ -107,11 +109,7 @@ def check_labels(labels: Mapping[Any, Any], path: str, *, values: bool = True) -
     issues = []
     for key, value in labels.items():
         at = f"{path}[{key!r}]"
-        if not isinstance(key, str):
-            issues.append(Issue(at, f"the key {quoted(key)} is not a string", key))
-            continue
-        wrong = check_label_key(key)
-        if wrong:
+        if wrong := check_label_key(key):
             issues.append(Issue(at, wrong, key))
         if not isinstance(value, str):
             issues.append(Issue(at, f"{quoted(value)} is not a string", value))

@@ -24,7 +24,12 @@ def _to_labels(labels: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def _to_requirements(requirements: Iterable[Requirement]) -> tuple[Requirement, ...]:
-    return tuple(requirements)
+    given: object = requirements
+    listed: list[Any] = list(given) if isinstance(given, Iterable) else [None]
+    if not all(isinstance(item, Requirement) for item in listed):
+        issue = Issue("matchExpressions", f"{quoted(given)} is not a list of requirements", given)
+        raise InvalidDocumentError([issue], "label selector")
+    return tuple(listed)
 
 
 @attrs.frozen(eq=False)

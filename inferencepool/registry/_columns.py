@@ -94,7 +94,11 @@ class Columns:
             self._waiting[slot] = metrics.waiting_queue_size
             self._running[slot] = metrics.running_requests
             self._usage[slot] = metrics.kv_cache_usage
-            if metrics.knows_loras or before.knows_loras:
+            if (metrics.knows_loras or before.knows_loras) and (
+                metrics.active_models != before.active_models
+                or metrics.waiting_models != before.waiting_models
+                or metrics.max_active_models != before.max_active_models
+            ):
                 self._set_loras(slot, before, metrics)
         self.dirty = True
         return True

@@ -157,9 +157,7 @@ class EndpointRegistry:
             False, and nothing has changed, where the endpoint is not known (a late answer of one that is gone) or
             a later observation is there already.
         """
-        observed_at = metrics.observed_at
-        if observed_at is None:
-            observed_at = self.clock()
+        observed_at = metrics.observed_at if metrics.observed_at is not None else self.clock()
         with self._lock:
             slot = self._slots.get(endpoint_id)
             return slot is not None and self._columns.observe(slot, metrics, observed_at)
