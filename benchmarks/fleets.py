@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from random import Random
 
 from inferencepool import EndpointMetrics, EndpointRegistry, InferencePool, Pod
@@ -69,8 +70,8 @@ def profile_with_lora() -> SchedulingProfile:
 class _NoOpinion:
     """A plain scorer that gives everybody 0: it changes no score, and makes every pick a full scan."""
 
-    def score(self, _request: object, candidates: object) -> list[float]:
-        return [0.0] * len(candidates)  # type: ignore[arg-type]  # always Candidates
+    def score(self, _request: object, candidates: Sized) -> list[float]:
+        return [0.0] * len(candidates)
 
 
 def profile_without_ranking() -> SchedulingProfile:

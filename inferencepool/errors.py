@@ -51,7 +51,7 @@ class Issue:
     Attributes:
         field: Path from the document's root, such as ``spec.targetPorts[1].number``; empty for the document itself.
         reason: What is wrong and what is allowed, without the path.
-        value: The offending value; `MISSING` where the field is absent.
+        value: The offending value; None where the field is absent.
     """
 
     field: str

@@ -216,7 +216,7 @@ def test_an_order_of_changes_is_the_order_of_the_news() -> None:
 
     def listen(change: object) -> None:
         added = {endpoint.id for endpoint in change.added}  # type: ignore[attr-defined]  # a MembershipChange
-        removed = {endpoint.id for endpoint in change.removed}  # type: ignore[attr-defined]
+        removed = {endpoint.id for endpoint in change.removed}  # type: ignore[attr-defined]  # always a MembershipChange
         if removed - known or added & (known - removed):
             wrong.append(change)
         known.difference_update(removed)

@@ -173,7 +173,7 @@ def test_validate(document: dict[str, Any], path: str, value: object, field: str
 
 def test_validate_needs_an_object() -> None:
     """What is no object at all is one issue at the root."""
-    assert (Issue("", "[] is not an object", []),) == validate([])  # type: ignore[arg-type]
+    assert (Issue("", "[] is not an object", []),) == validate([])  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_unknown_kinds_are_named() -> None:

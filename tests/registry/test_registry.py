@@ -169,11 +169,11 @@ class TestMembership:
         with pytest.raises(OSError):  # noqa: PT011  # raised above, without a text
             registry.resync(broken())
         with pytest.raises(AttributeError):
-            registry.resync([POD_B, "pod"])  # type: ignore[list-item]
+            registry.resync([POD_B, "pod"])  # type: ignore[list-item]  # wrong on purpose
         with pytest.raises(AttributeError):
-            registry.upsert_pod("pod")  # type: ignore[arg-type]
+            registry.upsert_pod("pod")  # type: ignore[arg-type]  # wrong on purpose
         with pytest.raises(AttributeError):
-            registry.set_pool("pool")  # type: ignore[arg-type]
+            registry.set_pool("pool")  # type: ignore[arg-type]  # wrong on purpose
         assert registry.publish() is before
         assert registry.statistics() == statistics
         assert isinstance(registry.pool, InferencePool)

@@ -116,10 +116,10 @@ class RegistryMachine(RuleBasedStateMachine):
         """Keep a directory of what subscribers are told."""
         for endpoint in change.removed:  # type: ignore[attr-defined]  # always a MembershipChange
             del self.told[endpoint.id]
-        for endpoint in change.added:  # type: ignore[attr-defined]
+        for endpoint in change.added:  # type: ignore[attr-defined]  # always a MembershipChange
             assert endpoint.id not in self.told
             self.told[endpoint.id] = endpoint.destination
-        for endpoint in change.updated:  # type: ignore[attr-defined]
+        for endpoint in change.updated:  # type: ignore[attr-defined]  # always a MembershipChange
             assert self.told[endpoint.id] == endpoint.destination
 
     def settle(self) -> bool:
