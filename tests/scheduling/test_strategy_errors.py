@@ -56,7 +56,7 @@ def test_scores_must_be_one_number_per_candidate(method: str, answer: object, me
     [
         ([0, 0, 0], "not a LinearLoad"),
         (LinearLoad([1, 2], 2, 1.0), "gave 2 loads for 3 candidates"),
-        (LinearLoad([0.5, 1, 2], 2, 1.0), "loads that are not whole numbers"),  # type: ignore[list-item]
+        (LinearLoad([0.5, 1, 2], 2, 1.0), "loads that are not whole numbers"),  # type: ignore[list-item]  # wrong
         (LinearLoad([0, 1, 2], 2, -1.0), "gave the step -1.0"),
         (LinearLoad([0, 1, 2], 2, nan), "gave the step nan"),
         (LinearLoad([0, 1, 2], 2, inf), "gave the step inf"),
