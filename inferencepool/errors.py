@@ -6,6 +6,8 @@ Every error this library raises, as one tree.
     ├── InvalidSelectorError      a label selector cannot be read                    (also ValueError)
     ├── InvalidMetricsError       metrics hold an impossible value or cannot be read (also ValueError)
     ├── ConfigurationError        a strategy, weight, profile or option is wrong     (also ValueError)
+    ├── InvalidRequestError       the body of an inference request cannot be used    (400; also ValueError)
+    ├── InvalidMessageError       a message of ext_proc cannot be read               (also ValueError)
     ├── StrategyError             a user's strategy broke its contract during a pick (500)
     ├── MissingExtraError         an optional dependency is not installed            (also ImportError)
     └── NoEndpointsError          nothing to pick from                               (503)
@@ -27,7 +29,9 @@ __all__ = [
     "EndpointsFilteredError",
     "InferencePoolError",
     "InvalidDocumentError",
+    "InvalidMessageError",
     "InvalidMetricsError",
+    "InvalidRequestError",
     "InvalidSelectorError",
     "Issue",
     "MissingExtraError",
@@ -92,6 +96,16 @@ class InvalidMetricsError(InferencePoolError, ValueError):
 
 class ConfigurationError(InferencePoolError, ValueError):
     """Raised when a strategy, weight, profile or option is wrong; names it, its value and what is allowed."""
+
+
+class InvalidRequestError(InferencePoolError, ValueError):
+    """Raised when the body of an inference request cannot be used: no JSON, no model, or a field of the wrong kind."""
+
+    http_status: ClassVar[int] = 400
+
+
+class InvalidMessageError(InferencePoolError, ValueError):
+    """Raised when a message of ext_proc cannot be read, or comes where the protocol does not allow it."""
 
 
 class StrategyError(InferencePoolError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import attrs
 
@@ -22,9 +22,21 @@ class InferenceRequest:
         prompt: The prompt as bytes; empty when unknown.
         headers: Request headers, names in lower case.
         id: The request's id, such as the value of ``x-request-id``; for logs and explanations.
+        prompt_tokens: The prompt as token ids, where the client sent it so; None otherwise.
+        stream: Whether the client wants the response as a stream of events.
+        max_output_tokens: Most tokens that the response may have; None when the client set no limit.
+        cache_salt: Requests share cached prefixes only with those of the same salt.
+        priority: Of the objective that the request names; higher is more important, below 0 may be shed.
+        fairness_id: Whose request it is, where requests of several take turns.
     """
 
     model: str = ""
     prompt: bytes = b""
     headers: Mapping[str, str] = attrs.field(factory=dict)
     id: str = ""
+    prompt_tokens: Sequence[int] | None = None
+    stream: bool = False
+    max_output_tokens: int | None = None
+    cache_salt: str = ""
+    priority: int = 0
+    fairness_id: str = ""
