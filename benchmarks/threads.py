@@ -20,7 +20,7 @@ from inferencepool.scheduling import MaxScorePicker, SchedulingProfile, Standing
 
 __all__ = ["measure_threads"]
 
-PICKS = 20_000
+PICKS = 60_000
 
 
 @attrs.define

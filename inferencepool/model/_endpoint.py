@@ -19,16 +19,20 @@ class Endpoint:
     """
     One address that serves requests; a pod of a pool with two target ports has two of them.
 
+    An endpoint that belongs to no pool, such as one from a file of endpoints, has a name of its own in place of a
+    pod's, and no rank.
+
     Attributes:
         namespace: The pod's namespace.
         pod_name: The pod's name.
         address: The pod's IP address, IPv6 without brackets.
         port: The port number, 1 to 65535.
-        rank: Index of the port in the pool's ``spec.targetPorts`` (not among the pod's active ports).
+        rank: Index of the port in the pool's ``spec.targetPorts`` (not among the pod's active ports); None for an
+            endpoint that belongs to no pool.
         labels: The pod's labels.
         node_address: IP address of the node that the pod runs on.
         pod_uid: The pod's UID; tells a pod from a later one of the same name.
-        id: ``<namespace>/<pod>-rank-<rank>``.
+        id: ``<namespace>/<pod>-rank-<rank>``; ``<namespace>/<pod>`` without a rank.
         destination: ``ip:port``, IPv6 in brackets: the value of ``x-gateway-destination-endpoint``.
     """
 
@@ -36,7 +40,7 @@ class Endpoint:
     pod_name: str
     address: str
     port: int
-    rank: int = 0
+    rank: int | None = 0
     labels: Mapping[str, str] = attrs.field(factory=dict, hash=False)
     node_address: str | None = None
     pod_uid: str = ""
@@ -45,7 +49,8 @@ class Endpoint:
 
     @id.default
     def _id(self) -> str:
-        return f"{self.namespace}/{self.pod_name}-rank-{self.rank}"
+        name = f"{self.namespace}/{self.pod_name}"
+        return name if self.rank is None else f"{name}-rank-{self.rank}"
 
     @destination.default
     def _destination(self) -> str:

@@ -11,6 +11,7 @@ import attrs
 
 from inferencepool.model._endpoint import Endpoint
 from inferencepool.model._endpoint_set import EndpointSet, to_endpoint_set, to_slots
+from inferencepool.model._loras import LoraSets
 from inferencepool.model._metrics import EndpointMetrics
 
 __all__ = ["Candidate", "Candidates", "Fleet", "Snapshot"]
@@ -92,9 +93,6 @@ class Snapshot:
         running_requests: Column of `EndpointMetrics.running_requests`.
         kv_cache_usage: Column of `EndpointMetrics.kv_cache_usage`.
         observed_at: When the observation behind the metrics began; minus infinity where there is none.
-        lora_active: LoRA adapter to the endpoints that run it.
-        lora_waiting: LoRA adapter to the endpoints where it waits.
-        lora_room: The endpoints that have room for one more LoRA adapter.
     """
 
     generation: int = 0
@@ -104,9 +102,26 @@ class Snapshot:
     running_requests: Sequence[int] = ()
     kv_cache_usage: Sequence[float] = ()
     observed_at: Sequence[float] = ()
-    lora_active: Mapping[str, EndpointSet] = attrs.field(factory=dict)
-    lora_waiting: Mapping[str, EndpointSet] = attrs.field(factory=dict)
-    lora_room: EndpointSet = 0
+
+    @cached_property
+    def _loras(self) -> LoraSets:
+        # Only scorers of adapters ask for these: collected when one does, they cost nobody else anything.
+        return LoraSets.collect(self.metrics, self.fleet.slots)
+
+    @cached_property
+    def lora_active(self) -> Mapping[str, EndpointSet]:
+        """LoRA adapter to the endpoints that run it. O(endpoints) the first time."""
+        return self._loras.active
+
+    @cached_property
+    def lora_waiting(self) -> Mapping[str, EndpointSet]:
+        """LoRA adapter to the endpoints where it waits. O(endpoints) the first time."""
+        return self._loras.waiting
+
+    @cached_property
+    def lora_room(self) -> EndpointSet:
+        """The endpoints that have room for one more LoRA adapter. O(endpoints) the first time."""
+        return self._loras.room
 
     @cached_property
     def _candidates(self) -> dict[int, Candidate]:

@@ -38,9 +38,6 @@ class Columns:
     _running: list[int] = attrs.field(factory=list)
     _usage: list[float] = attrs.field(factory=list)
     _observed_at: list[float] = attrs.field(factory=list)
-    _active: dict[str, EndpointSet] = attrs.field(factory=dict)
-    _queued: dict[str, EndpointSet] = attrs.field(factory=dict)
-    _room: EndpointSet = 0
     _free: list[int] = attrs.field(factory=list)
     _leaving: list[int] = attrs.field(factory=list)
 
@@ -71,7 +68,6 @@ class Columns:
 
     def remove(self, slot: int) -> None:
         """Free *slot*."""
-        self._set_loras(slot, self._metrics[slot], _NOTHING)
         self._endpoints[slot] = None
         self._metrics[slot] = _NOTHING
         self._waiting[slot] = self._running[slot] = 0
@@ -94,12 +90,6 @@ class Columns:
             self._waiting[slot] = metrics.waiting_queue_size
             self._running[slot] = metrics.running_requests
             self._usage[slot] = metrics.kv_cache_usage
-            if (metrics.knows_loras or before.knows_loras) and (
-                metrics.active_models != before.active_models
-                or metrics.waiting_models != before.waiting_models
-                or metrics.max_active_models != before.max_active_models
-            ):
-                self._set_loras(slot, before, metrics)
         self.dirty = True
         return True
 
@@ -118,31 +108,7 @@ class Columns:
             running_requests=self._running[:],
             kv_cache_usage=self._usage[:],
             observed_at=self._observed_at[:],
-            lora_active=self._active.copy(),
-            lora_waiting=self._queued.copy(),
-            lora_room=self._room,
         )
 
     def _touch_fleet(self) -> None:
         self._fleet, self.dirty = None, True
-
-    def _set_loras(self, slot: int, before: EndpointMetrics, after: EndpointMetrics) -> None:
-        """Move the slot's bits between the sets of LoRA adapters; only what differs is touched."""
-        bit = 0
-        if after.active_models != before.active_models:
-            bit = 1 << slot
-            _flip(self._active, bit, before.active_models ^ after.active_models)
-        if after.waiting_models != before.waiting_models:
-            bit = bit or 1 << slot
-            _flip(self._queued, bit, before.waiting_models ^ after.waiting_models)
-        if after.has_room() != before.has_room():
-            self._room ^= bit or 1 << slot
-
-
-def _flip(sets: dict[str, EndpointSet], bit: EndpointSet, names: frozenset[str]) -> None:
-    for name in names:
-        flipped = sets.get(name, 0) ^ bit
-        if flipped:
-            sets[name] = flipped
-        else:
-            del sets[name]

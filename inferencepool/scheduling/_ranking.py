@@ -18,7 +18,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, islice
 from operator import itemgetter, or_
 
 import attrs
@@ -41,7 +41,10 @@ Found = list[tuple[int, EndpointSet]]
 @attrs.define(eq=False, slots=False)
 class Ranking:
     """
-    Candidates in order of what the scorers that ignore the request give them. Does not change once compiled.
+    Candidates in order of what the scorers that ignore the request give them.
+
+    The order does not change once compiled. The sets of leading ranks are made when a search first needs them: most
+    searches end within the first few ranks, so most sets are never made. The scheduler's lock guards that.
 
     Attributes:
         members: The candidates.
@@ -49,8 +52,7 @@ class Ranking:
         costs: Cost by slot, with the pending requests that the ranking assumed.
         order: Slots, best first.
         sorted_costs: Their costs, ascending.
-        reach: The slots of the first *group*, of the first two *group*s ... of ranks.
-        group: Ranks per set in *reach*.
+        group: Ranks between one set of leading ranks and the next.
     """
 
     members: EndpointSet
@@ -58,8 +60,8 @@ class Ranking:
     costs: Mapping[int, float] | Sequence[float]
     order: Sequence[int]
     sorted_costs: list[float]
-    reach: list[EndpointSet]
     group: int
+    _reach: list[EndpointSet] = attrs.field(factory=list)
 
     @classmethod
     def compile(cls, terms: FleetTerms, slots: Sequence[int], members: EndpointSet, assumed: Sequence[int]) -> Ranking:
@@ -82,7 +84,7 @@ class Ranking:
         width = members.bit_length()
         group = 1 if len(order) * width <= _BITS else _GROUP
         sorted_costs = list(map(costs.__getitem__, order))
-        return cls(members, terms, costs, order, sorted_costs, _reach(order, group, width), group)
+        return cls(members, terms, costs, order, sorted_costs, group)
 
     def scores_for(self, part: EndpointSet) -> bool:
         """Tell whether the scorers give the members of *part* alone what they give them here."""
@@ -94,30 +96,45 @@ class Ranking:
         """
         Find the best rank in *cell* whose cost is at most *limit*; -1 when there is none.
 
-        One ``&`` with the set of all ranks that could do settles most calls; the others gallop, then bisect.
+        Gallops over the sets of leading ranks until one meets the cell, then bisects between the last two.
         """
-        reach, group = self.reach, self.group
+        reach, group = self._reach, self.group
         last = (bisect_right(self.sorted_costs, limit) - 1) // group
-        if last < 0 or not cell & reach[last]:
+        if last < 0:
             return -1
         low = high = 0
-        while high < last and not cell & reach[high]:
-            low, high = high + 1, high * 4 + 1
-        high = min(high, last)
+        while not (cell & reach[high] if high < len(reach) else cell & self._extend(high)):
+            if high == last:
+                return -1
+            low, high = high + 1, min(high * 4 + 1, last)
         while low < high:
             middle = (low + high) >> 1
             if cell & reach[middle]:
                 high = middle
             else:
                 low = middle + 1
-        rank = high * group
-        if group > 1:
-            order, cell = self.order, cell & reach[high]
-            while not cell >> order[rank] & 1:
-                rank += 1
-            if self.sorted_costs[rank] > limit:
-                return -1
-        return rank
+        if group == 1:
+            return high
+        rank, order, cell = high * group, self.order, cell & reach[high]
+        while not cell >> order[rank] & 1:
+            rank += 1
+        return rank if self.sorted_costs[rank] <= limit else -1
+
+    def _extend(self, index: int) -> EndpointSet:
+        """Make the sets of leading ranks up to number *index*, which holds the first ``(index + 1) * group`` slots."""
+        reach, group, order = self._reach, self.group, self.order
+        if group == 1:
+            last = reach[-1] if reach else 0
+            longer = accumulate(map((1).__lshift__, order[len(reach) : index + 1]), or_, initial=last)
+            reach.extend(islice(longer, 1, None))
+            return reach[index]
+        width = (self.members.bit_length() >> 3) + 1
+        data = bytearray((reach[-1] if reach else 0).to_bytes(width, "little"))
+        for start in range(len(reach) * group, (index + 1) * group, group):
+            for slot in order[start : start + group]:
+                data[slot >> 3] |= 1 << (slot & 7)
+            reach.append(int.from_bytes(data, "little"))
+        return reach[index]
 
     @cached_property
     def weights_upto(self) -> list[float]:
@@ -132,23 +149,12 @@ class Ranking:
             return 1 << order[rank]
         end = bisect_right(costs, cost, rank)
         whole, rest = divmod(end, self.group)
-        upto = self.reach[whole - 1] if whole else 0
+        if whole > len(self._reach):
+            self._extend(whole - 1)
+        upto = self._reach[whole - 1] if whole else 0
         if rest:
             upto |= to_endpoint_set(order[end - rest : end])
         return cell & upto
-
-
-def _reach(order: Sequence[int], group: int, width: int) -> list[EndpointSet]:
-    """Give the set of the first *group* slots of *order*, of the first two groups, and so on; O(width) for each."""
-    if group == 1:
-        return list(accumulate(map((1).__lshift__, order), or_))
-    sets = []
-    data = bytearray((width >> 3) + 1)
-    for start in range(0, len(order), group):
-        for slot in order[start : start + group]:
-            data[slot >> 3] |= 1 << (slot & 7)
-        sets.append(int.from_bytes(data, "little"))
-    return sets
 
 
 def search(ranking: Ranking, drift: Levels, bonuses: Bonuses, among: EndpointSet | None) -> EndpointSet:

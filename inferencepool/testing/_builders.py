@@ -9,7 +9,6 @@ from inferencepool.errors import ConfigurationError
 from inferencepool.model import (
     Endpoint,
     EndpointMetrics,
-    EndpointSet,
     Fleet,
     InferencePool,
     LabelSelector,
@@ -90,14 +89,6 @@ def snapshot_by_slot(
 ) -> Snapshot:
     """Make a snapshot of *endpoints* by slot, None for a free one, and *metrics* for each slot."""
     slots = [slot for slot, endpoint in enumerate(endpoints) if endpoint is not None]
-
-    def holders(attribute: str) -> dict[str, EndpointSet]:
-        found: dict[str, list[int]] = {}
-        for slot in slots:
-            for adapter in sorted(getattr(metrics[slot], attribute)):
-                found.setdefault(adapter, []).append(slot)
-        return {adapter: to_endpoint_set(where) for adapter, where in found.items()}
-
     return Snapshot(
         generation=generation,
         fleet=Fleet(tuple(endpoints), tuple(range(len(endpoints))), to_endpoint_set(slots)),
@@ -106,9 +97,6 @@ def snapshot_by_slot(
         running_requests=[load.running_requests for load in metrics],
         kv_cache_usage=[load.kv_cache_usage for load in metrics],
         observed_at=[float("-inf") if load.observed_at is None else load.observed_at for load in metrics],
-        lora_active=holders("active_models"),
-        lora_waiting=holders("waiting_models"),
-        lora_room=to_endpoint_set(slot for slot in slots if metrics[slot].has_room()),
     )
 
 

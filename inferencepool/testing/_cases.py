@@ -135,15 +135,15 @@ def picture(*inputs: object) -> object:
 def _picture(item: object) -> object:
     match item:
         case InferenceRequest():
-            return (item.model, item.prompt, dict(item.headers), item.id)
+            fields = attrs.asdict(item, recurse=False)
+            return {name: dict(value) if name == "headers" else value for name, value in fields.items()}
         case Endpoint():
             return (item.id, item.destination, dict(item.labels))
         case Candidates():
             return (list(item.slots), list(item.all_pending), _picture(item.snapshot))
         case Snapshot():
-            fields = {
-                field.name: getattr(item, field.name) for field in attrs.fields(Snapshot) if field.name != "fleet"
-            }
+            names = [field.name for field in attrs.fields(Snapshot) if field.name != "fleet"]
+            fields = {name: getattr(item, name) for name in [*names, "lora_active", "lora_waiting", "lora_room"]}
             copies = {
                 name: dict(value) if hasattr(value, "keys") else list(value) if hasattr(value, "__len__") else value
                 for name, value in fields.items()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from random import Random
 
 import attrs
@@ -62,11 +62,6 @@ def snapshot_of(
 ) -> Snapshot:
     """Build a snapshot from endpoints and metrics by slot."""
     slots = [slot for slot, item in enumerate(endpoints) if item is not None]
-
-    def holders(names: Iterable[str], attribute: str) -> dict[str, EndpointSet]:
-        sets = {name: to_endpoint_set(s for s in slots if name in getattr(loads[s], attribute)) for name in names}
-        return {name: members for name, members in sets.items() if members}
-
     if fleet is None:
         fleet = Fleet(tuple(endpoints), tuple(range(len(endpoints))), to_endpoint_set(slots))
     return Snapshot(
@@ -77,9 +72,6 @@ def snapshot_of(
         running_requests=[load.running_requests for load in loads],
         kv_cache_usage=[load.kv_cache_usage for load in loads],
         observed_at=observed_at or [float("-inf")] * len(loads),
-        lora_active=holders(ADAPTERS, "active_models"),
-        lora_waiting=holders(ADAPTERS, "waiting_models"),
-        lora_room=to_endpoint_set(s for s in slots if loads[s].has_room()),
     )
 
 
