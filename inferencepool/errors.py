@@ -7,7 +7,9 @@ Every error this library raises, as one tree.
     ├── InvalidMetricsError       metrics hold an impossible value or cannot be read (also ValueError)
     ├── ConfigurationError        a strategy, weight, profile or option is wrong     (also ValueError)
     ├── InvalidRequestError       the body of an inference request cannot be used    (400; also ValueError)
+    │   └── RequestTooLargeError      it is longer than allowed                       (413)
     ├── InvalidMessageError       a message of ext_proc cannot be read               (also ValueError)
+    ├── RequestTimeoutError       a request did not arrive whole in time             (408; also TimeoutError)
     ├── StrategyError             a user's strategy broke its contract during a pick (500)
     ├── MissingExtraError         an optional dependency is not installed            (also ImportError)
     └── NoEndpointsError          nothing to pick from                               (503)
@@ -36,6 +38,8 @@ __all__ = [
     "Issue",
     "MissingExtraError",
     "NoEndpointsError",
+    "RequestTimeoutError",
+    "RequestTooLargeError",
     "StrategyError",
 ]
 
@@ -102,6 +106,18 @@ class InvalidRequestError(InferencePoolError, ValueError):
     """Raised when the body of an inference request cannot be used: no JSON, no model, or a field of the wrong kind."""
 
     http_status: ClassVar[int] = 400
+
+
+class RequestTooLargeError(InvalidRequestError):
+    """Raised when the body of an inference request is longer than allowed."""
+
+    http_status: ClassVar[int] = 413
+
+
+class RequestTimeoutError(InferencePoolError, TimeoutError):
+    """Raised when an inference request did not arrive whole in time."""
+
+    http_status: ClassVar[int] = 408
 
 
 class InvalidMessageError(InferencePoolError, ValueError):

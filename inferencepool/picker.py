@@ -93,6 +93,11 @@ class EndpointPicker:
         """The profile that it picks by."""
         return self._scheduler.profile
 
+    @property
+    def observed(self) -> bool:
+        """Whether an observer is told about every pick, and so may keep the result."""
+        return self._observer is not None
+
     def pick(self, request: InferenceRequest, subset: SubsetHint | None = None) -> PickResult:
         """
         Pick an endpoint for *request*, and count its load until the result is released.

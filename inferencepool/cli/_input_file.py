@@ -7,7 +7,7 @@ from pathlib import Path
 
 from inferencepool.errors import InvalidDocumentError, Issue
 
-__all__ = ["MAX_FILE_SIZE", "STANDARD_INPUT", "display_name", "read_text", "refuse"]
+__all__ = ["MAX_FILE_SIZE", "STANDARD_INPUT", "decode_text", "display_name", "read_text", "refuse"]
 
 #: The longest file that is read, in bytes.
 MAX_FILE_SIZE = 64 * 1024 * 1024
@@ -38,6 +38,16 @@ def read_text(file: str) -> str:
     content = _read_bytes(file, source)
     if len(content) > MAX_FILE_SIZE:
         raise refuse(source, f"longer than {MAX_FILE_SIZE // (1024 * 1024)} MiB")
+    return decode_text(content, source)
+
+
+def decode_text(content: bytes, source: str) -> str:
+    """
+    Read the *content* of a file as UTF-8 text; a byte order mark is left out.
+
+    Raises:
+        InvalidDocumentError: It is no text; the message names *source*.
+    """
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 import attrs
@@ -11,7 +12,7 @@ from inferencepool.cli._input_file import display_name
 from inferencepool.errors import InvalidDocumentError, Issue
 from inferencepool.model import InferencePool, Pod, parse_object
 
-__all__ = ["PodDocument", "read_pods_file", "read_pool_file"]
+__all__ = ["PodDocument", "find_pods", "find_pool", "read_pods_file", "read_pool_file"]
 
 _T = TypeVar("_T", InferencePool, Pod)
 
@@ -41,7 +42,11 @@ def read_pool_file(file: str) -> InferencePool:
         InvalidDocumentError: The file cannot be read, holds no pool or several, or its pool is not valid.
         MissingExtraError: The file is YAML and PyYAML is not installed.
     """
-    documents = read_documents(file)
+    return find_pool(read_documents(file), file)
+
+
+def find_pool(documents: Sequence[Document], file: str) -> InferencePool:
+    """Find the one pool among the *documents* of a file, as `read_pool_file` does."""
     pools = [document for document in documents if document.value.get("kind") == InferencePool.__name__]
     if len(pools) == 1:
         return _parse(pools[0], InferencePool)
@@ -66,9 +71,14 @@ def read_pods_file(file: str) -> tuple[PodDocument, ...]:
             twice; all errors are in it.
         MissingExtraError: The file is YAML and PyYAML is not installed.
     """
+    return find_pods(read_documents(file), file)
+
+
+def find_pods(documents: Iterable[Document], file: str) -> tuple[PodDocument, ...]:
+    """Read the *documents* of a file of pods, as `read_pods_file` does."""
     found: dict[tuple[str, str], PodDocument] = {}
     issues: list[Issue] = []
-    for document in read_documents(file):
+    for document in documents:
         try:
             pod = _parse(document, Pod)
         except InvalidDocumentError as error:

@@ -2,6 +2,7 @@
 
 from inferencepool.registry._changes import (
     Change,
+    EndpointsListed,
     MembershipChange,
     MetricsObserved,
     PodDeleted,
@@ -14,6 +15,7 @@ from inferencepool.registry._registry import EndpointRegistry, RegistryStatistic
 __all__ = [
     "Change",
     "EndpointRegistry",
+    "EndpointsListed",
     "MembershipChange",
     "MetricsObserved",
     "PodDeleted",

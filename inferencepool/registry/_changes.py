@@ -8,7 +8,16 @@ import attrs
 
 from inferencepool.model import Endpoint, EndpointMetrics, InferencePool, Pod
 
-__all__ = ["Change", "MembershipChange", "MetricsObserved", "PodDeleted", "PodUpserted", "PodsListed", "PoolChanged"]
+__all__ = [
+    "Change",
+    "EndpointsListed",
+    "MembershipChange",
+    "MetricsObserved",
+    "PodDeleted",
+    "PodUpserted",
+    "PodsListed",
+    "PoolChanged",
+]
 
 
 @attrs.frozen
@@ -34,6 +43,13 @@ class PodsListed:
 
 
 @attrs.frozen
+class EndpointsListed:
+    """These endpoints, which belong to no pool, and no others of that kind, exist."""
+
+    endpoints: tuple[Endpoint, ...]
+
+
+@attrs.frozen
 class PoolChanged:
     """The pool was created or changed; None when it is gone."""
 
@@ -48,7 +64,7 @@ class MetricsObserved:
     metrics: EndpointMetrics
 
 
-Change: TypeAlias = PodUpserted | PodDeleted | PodsListed | PoolChanged | MetricsObserved
+Change: TypeAlias = PodUpserted | PodDeleted | PodsListed | EndpointsListed | PoolChanged | MetricsObserved
 
 
 @attrs.frozen

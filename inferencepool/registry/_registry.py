@@ -16,6 +16,7 @@ from inferencepool.errors import ConfigurationError
 from inferencepool.model import Endpoint, EndpointMetrics, EndpointSet, InferencePool, Pod, Snapshot, to_slots
 from inferencepool.registry._changes import (
     Change,
+    EndpointsListed,
     MembershipChange,
     MetricsObserved,
     PodDeleted,
@@ -88,7 +89,7 @@ class EndpointRegistry:
         self._interval = publish_interval
         self._pool = pool
         self._pods: dict[tuple[str, str], Pod] = {}
-        self._slots_by_pod: dict[tuple[str, str], dict[int, tuple[int, Endpoint]]] = {}
+        self._slots_by_pod: dict[tuple[str, str], dict[int | None, tuple[int, Endpoint]]] = {}
         self._slots: dict[str, int] = {}
         self._columns = Columns()
         self._lock = Lock()
@@ -146,8 +147,27 @@ class EndpointRegistry:
         Take over a pool that was created or changed; None when it is gone. True if that changed the endpoints.
 
         All pods that the registry knows are judged again by the new selector and ports.
+
+        Raises:
+            ConfigurationError: The registry holds endpoints that belong to no pool.
         """
         return self._change(lambda: self._set_pool(pool))
+
+    def set_endpoints(self, endpoints: Iterable[Endpoint]) -> bool:
+        """
+        Take over a complete list of endpoints that belong to no pool, such as those of a file.
+
+        Those that were given before and are not on it are gone; of several with the same id the last one counts.
+
+        Returns:
+            Whether that changed the endpoints.
+
+        Raises:
+            ConfigurationError: The registry has a pool, whose pods alone say which endpoints there are.
+        """
+        # An empty namespace is no pod's, so that the keys of endpoints and of pods differ.
+        listed = {("", endpoint.id): (endpoint,) for endpoint in endpoints}
+        return self._change(lambda: self._set_endpoints(listed))
 
     def observe_metrics(self, endpoint_id: str, metrics: EndpointMetrics) -> bool:
         """
@@ -171,6 +191,8 @@ class EndpointRegistry:
                 return self.delete_pod(namespace, name)
             case PodsListed(pods):
                 return self.resync(pods)
+            case EndpointsListed(endpoints):
+                return self.set_endpoints(endpoints)
             case PoolChanged(pool):
                 return self.set_pool(pool)
             case MetricsObserved(endpoint_id, metrics):
@@ -251,7 +273,20 @@ class EndpointRegistry:
         self._pods = pods
         return _merge([*gone, *itertools.starmap(self._place, expanded.items())])
 
+    def _set_endpoints(self, listed: dict[tuple[str, str], tuple[Endpoint]]) -> MembershipChange:
+        if self._pool is not None:
+            message = f"registry: endpoints: it has the pool {self._pool.namespace}/{self._pool.name}, allowed is none"
+            raise ConfigurationError(message)
+        # With no pool, no pod has endpoints: all that are here were listed.
+        gone = [self._place(key, ()) for key in list(self._slots_by_pod) if key not in listed]
+        return _merge([*gone, *itertools.starmap(self._place, listed.items())])
+
     def _set_pool(self, pool: InferencePool | None) -> MembershipChange:
+        if pool is not None and self._pool is None and self._slots_by_pod:
+            message = (
+                f"registry: pool: {len(self._slots)} endpoints were given that belong to no pool, allowed are none"
+            )
+            raise ConfigurationError(message)
         expanded = {key: _expand(pool, pod) for key, pod in self._pods.items()}
         self._pool = pool
         return _merge(list(itertools.starmap(self._place, expanded.items())))
@@ -259,7 +294,7 @@ class EndpointRegistry:
     def _place(self, key: tuple[str, str], endpoints: tuple[Endpoint, ...]) -> MembershipChange:
         """Let *endpoints* be those of the pod *key*. One that moved to another address or pod counts as a new one."""
         before = self._slots_by_pod.get(key, {})
-        after: dict[int, tuple[int, Endpoint]] = {}
+        after: dict[int | None, tuple[int, Endpoint]] = {}
         added, updated, removed = [], [], []
         wanted = {endpoint.rank: endpoint for endpoint in endpoints}
         for rank, (slot, old) in before.items():

@@ -14,6 +14,10 @@ from inferencepool.scheduling._explanation import Explanation
 __all__ = ["PickResult"]
 
 
+_NO_REQUEST = InferenceRequest()
+_NO_SNAPSHOT = Snapshot(generation=-1)
+
+
 class _Owner(Protocol):
     def release(self, result: PickResult, /) -> None: ...
 
@@ -82,6 +86,14 @@ class PickResult:
         """Take back the load of this pick. Only the first call does anything."""
         self._owner.release(self)
 
+    def detach(self) -> None:
+        """
+        Let go of the request and of the snapshot, which is worth it for a result that is kept for long.
+
+        The load still counts. Afterwards only `release` may be called.
+        """
+        self.request, self.snapshot, self.subset, self.departed = _NO_REQUEST, _NO_SNAPSHOT, None, 0
+
     def __enter__(self) -> Self:
         return self
 
@@ -91,4 +103,4 @@ class PickResult:
         self._owner.release(self)
 
     def __repr__(self) -> str:
-        return f"<PickResult {self.endpoint}>"
+        return "<PickResult, detached>" if self.snapshot is _NO_SNAPSHOT else f"<PickResult {self.endpoint}>"

@@ -2,6 +2,16 @@
 
 from inferencepool.selection._expansion import active_ports, expand
 from inferencepool.selection._membership import is_member, membership_issue
+from inferencepool.selection._rewriting import ModelRewrites, RewriteDecision
 from inferencepool.selection._subset import narrow, parse_subset
 
-__all__ = ["active_ports", "expand", "is_member", "membership_issue", "narrow", "parse_subset"]
+__all__ = [
+    "ModelRewrites",
+    "RewriteDecision",
+    "active_ports",
+    "expand",
+    "is_member",
+    "membership_issue",
+    "narrow",
+    "parse_subset",
+]

@@ -1,0 +1,94 @@
+"""What a request's body tells the picker, and who reads it."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import Protocol
+
+import attrs
+
+__all__ = ["BodyParser", "ParsedBody", "Route", "UsageKind"]
+
+
+class UsageKind(enum.Enum):
+    """Where a response tells how many tokens it took."""
+
+    NONE = "none"
+    """Nowhere that can be read."""
+    OPENAI = "openai"
+    """The object ``usage``; in the Responses API's events ``response.usage``."""
+    ANTHROPIC = "anthropic"
+    """The object ``usage``; in events that of ``message_start`` and those of ``message_delta``."""
+    SGLANG = "sglang"
+    """The object ``meta_info``; in events that with a ``finish_reason``."""
+
+
+@attrs.frozen(kw_only=True)
+class ParsedBody:
+    """
+    What a request's body tells the picker.
+
+    Attributes:
+        model: The model asked for; None where the body names none.
+        prompt: The prompt as bytes, for comparing prefixes; empty when unknown or given as tokens. The module
+            `inferencepool.adapters.bodies` says how it is made.
+        prompt_tokens: The prompt as token ids, where the client sent it so; None otherwise.
+        stream: Whether the client wants the response as a stream of events.
+        max_output_tokens: Most tokens that the response may have; None when the client set no limit.
+        cache_salt: Requests share cached prefixes only with those of the same salt.
+        can_rewrite: Whether `rewrite_model` can change the model in this body. A body that can be rewritten must name
+            a model, unless a rewrite gives it one.
+        reads_response: Whether the response is of interest; False for calls that generate nothing.
+        usage: Where the response tells its usage.
+    """
+
+    model: str | None = None
+    prompt: bytes = b""
+    prompt_tokens: Sequence[int] | None = None
+    stream: bool = False
+    max_output_tokens: int | None = None
+    cache_salt: str = ""
+    can_rewrite: bool = False
+    reads_response: bool = True
+    usage: UsageKind = UsageKind.NONE
+
+
+@attrs.frozen
+class Route:
+    """
+    Why a parser was chosen.
+
+    Attributes:
+        path: The request's path without the query and without a slash at the end.
+        claim: The claim of the parser that fits it; empty for a fallback, which claims nothing.
+    """
+
+    path: str
+    claim: str = ""
+
+
+class BodyParser(Protocol):
+    """
+    Reads the bodies of some paths.
+
+    Attributes:
+        name: Its type, such as ``openai-parser``.
+        claims: Ends of the paths that it reads, whole segments without a slash at either end, such as
+            ``chat/completions``. One without claims is the fallback for all paths that nobody claims.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def claims(self) -> Sequence[str]: ...
+
+    def parse(self, body: bytes, route: Route) -> ParsedBody:
+        """
+        Read *body*.
+
+        Raises:
+            InvalidRequestError: It cannot be used.
+        """
+        ...

@@ -1,0 +1,84 @@
+"""From bytes to JSON, with one verdict whichever decoder is installed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from inferencepool.errors import InvalidRequestError
+
+__all__ = ["Loads", "decode_object", "loads_json"]
+
+Loads = Callable[[bytes], Any]
+"""Reads JSON text as ``json.loads`` does. It may refuse more than `loads_json`, which then has the last word."""
+
+_KINDS = {list: "an array", str: "a string", bool: "a boolean", int: "a number", float: "a number", type(None): "null"}
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    message = f"{text} is not JSON"
+    raise ValueError(message)
+
+
+# With a limit on the digits Python refuses long integers. As numbers of JSON they are fine, and nobody here reads them.
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+_PATIENT_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=float)
+
+
+def loads_json(data: bytes) -> Any:
+    r"""
+    Read JSON text strictly, with the standard library.
+
+    Unlike ``json.loads`` it takes UTF-8 alone and no ``NaN`` or ``Infinity``. Of a key given twice the last value
+    counts. Half of a surrogate pair, as the escape ``\ud800``, is allowed, as JSON's grammar allows it.
+
+    Raises:
+        ValueError: *data* is not JSON.
+        RecursionError: It is nested too deep.
+    """
+    text = data.decode("utf-8")
+    if text.startswith("\ufeff"):
+        message = "begins with a byte order mark"
+        raise ValueError(message)
+    try:
+        return _DECODER.decode(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        return _PATIENT_DECODER.decode(text)
+
+
+def decode_object(loads: Loads, body: bytes, failure: str) -> dict[str, Any]:
+    """
+    Read *body* as a JSON object.
+
+    Decoders differ in what they refuse (half of a surrogate pair, numbers out of range) and in what they say. What
+    *loads* refuses is therefore read again with `loads_json`, so that nobody can tell which one is installed.
+
+    Args:
+        loads: Reads it.
+        body: JSON text.
+        failure: What a message begins with.
+
+    Raises:
+        InvalidRequestError: It is not JSON, no object, or nested too deep.
+    """
+    try:
+        try:
+            value = loads(body)
+        except (ValueError, RecursionError):
+            value = loads_json(body)
+    except RecursionError:
+        message = f"{failure}: nested too deep"
+        raise InvalidRequestError(message) from None
+    except UnicodeDecodeError as error:
+        message = f"{failure}: not UTF-8 at byte {error.start}"
+        raise InvalidRequestError(message) from None
+    except ValueError as error:
+        message = f"{failure}: {error}"
+        raise InvalidRequestError(message) from None
+    if not isinstance(value, dict):
+        message = f"{failure}: must be an object, not {_KINDS.get(type(value), 'something else')}"
+        raise InvalidRequestError(message)
+    return value

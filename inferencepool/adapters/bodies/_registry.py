@@ -1,0 +1,168 @@
+"""Which parser reads the body of a request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Final
+
+from inferencepool.adapters.bodies._anthropic import AnthropicParser
+from inferencepool.adapters.bodies._body import BodyParser, ParsedBody, Route
+from inferencepool.adapters.bodies._decoding import Loads, loads_json
+from inferencepool.adapters.bodies._engines import SglangHttpParser, VllmHttpParser
+from inferencepool.adapters.bodies._openai import OpenAIParser
+from inferencepool.adapters.bodies._vllm_grpc import VllmGrpcParser
+from inferencepool.errors import ConfigurationError, InvalidRequestError
+
+__all__ = ["PARSERS", "BodyParsers", "PassthroughParser", "default_parsers", "parser_named", "request_path"]
+
+_PATH_HEADERS = (":path", "x-original-path", "x-forwarded-path")
+_DEFAULT_PATH = "/v1/completions"
+
+# Paths come from clients: neither many different ones nor long ones may fill the memory.
+_REMEMBERED_PATHS = 512
+_LONGEST_REMEMBERED = 256
+_LONGEST_SHOWN = 256
+
+
+class PassthroughParser:
+    """Claims no path, so it is the fallback, and reads nothing."""
+
+    name = "passthrough-parser"
+    claims = ()
+
+    def parse(self, body: bytes, route: Route) -> ParsedBody:  # noqa: ARG002 - nothing is read
+        """Give a body of which nothing is known."""
+        return _UNKNOWN
+
+
+_UNKNOWN = ParsedBody()
+
+#: The parsers of this package by name, as functions of what reads JSON text.
+PARSERS: Final[Mapping[str, Callable[[Loads], BodyParser]]] = MappingProxyType(
+    {
+        OpenAIParser.name: OpenAIParser,
+        AnthropicParser.name: AnthropicParser,
+        VllmHttpParser.name: VllmHttpParser,
+        SglangHttpParser.name: SglangHttpParser,
+        VllmGrpcParser.name: lambda _: VllmGrpcParser(),
+        PassthroughParser.name: lambda _: PassthroughParser(),
+    }
+)
+
+
+def parser_named(name: str, loads: Loads = loads_json) -> BodyParser:
+    """
+    Make the parser of `PARSERS` that is called *name*.
+
+    Raises:
+        ConfigurationError: There is none; the message lists those that exist.
+    """
+    if name not in PARSERS:
+        message = f"unknown parser {name!r}; allowed: {', '.join(PARSERS)}"
+        raise ConfigurationError(message)
+    return PARSERS[name](loads)
+
+
+def default_parsers(loads: Loads = loads_json) -> tuple[BodyParser, ...]:
+    """Make the parsers that the reference uses where none are configured: OpenAI, Anthropic, vLLM, and the fallback."""
+    return OpenAIParser(loads), AnthropicParser(loads), VllmHttpParser(loads), PassthroughParser()
+
+
+def request_path(headers: Mapping[str, str]) -> str:
+    """
+    Find the path that decides who reads the body, without the query and without a slash at the end.
+
+    It is ``:path``, or ``x-original-path``, or ``x-forwarded-path``, the first that is not empty; where there is none
+    it is ``/v1/completions``.
+
+    Args:
+        headers: Headers, names in lower case.
+    """
+    for name in _PATH_HEADERS:
+        path = headers.get(name)
+        if path:
+            return path.partition("?")[0].removesuffix("/")
+    return _DEFAULT_PATH
+
+
+class BodyParsers:
+    """
+    Finds the parser for a path. Of the claims that the path ends with, the longest wins.
+
+    A claim fits whole segments: ``completions`` fits ``/v1/completions`` and not ``/v1/foocompletions``.
+
+    Safe for threads if the parsers are.
+
+    Args:
+        parsers: The parsers. One without claims is the fallback and must be the last.
+        within_segments: Let a claim begin inside a segment, as it may with the reference.
+
+    Raises:
+        ConfigurationError: Two parsers have the same name or the same claim, a claim is empty or has a slash at an
+            end, or a parser follows the fallback.
+    """
+
+    def __init__(self, parsers: Iterable[BodyParser] | None = None, *, within_segments: bool = False) -> None:
+        self._parsers = default_parsers() if parsers is None else tuple(parsers)
+        self._within_segments = within_segments
+        self._fallback: BodyParser | None = None
+        claims: dict[str, BodyParser] = {}
+        for parser in self._parsers:
+            self._add(parser, claims)
+        self._claims = sorted(claims.items(), key=lambda claimed: -len(claimed[0]))
+        self._remember = lru_cache(_REMEMBERED_PATHS)(self._find)
+
+    def _add(self, parser: BodyParser, claims: dict[str, BodyParser]) -> None:
+        if self._fallback is not None:
+            message = f"parser {parser.name!r} follows the fallback {self._fallback.name!r}, which must be the last"
+            raise ConfigurationError(message)
+        if sum(other.name == parser.name for other in self._parsers) > 1:
+            message = f"parser {parser.name!r} is given twice"
+            raise ConfigurationError(message)
+        for claim in parser.claims:
+            if not claim or claim != claim.strip("/"):
+                message = f"parser {parser.name!r}: claim {claim!r} must be a path without a slash at either end"
+                raise ConfigurationError(message)
+            other = claims.setdefault(claim, parser)
+            if other is not parser:
+                message = f"parsers {other.name!r} and {parser.name!r} both claim {claim!r}"
+                raise ConfigurationError(message)
+        if not parser.claims:
+            self._fallback = parser
+
+    @property
+    def parsers(self) -> tuple[BodyParser, ...]:
+        """The parsers, in the order given."""
+        return self._parsers
+
+    def find(self, path: str) -> tuple[BodyParser, Route]:
+        """
+        Find who reads bodies of *path*, a result of `request_path`.
+
+        Raises:
+            InvalidRequestError: Nobody does.
+        """
+        return self._find(path) if len(path) > _LONGEST_REMEMBERED else self._remember(path)
+
+    def parse(self, headers: Mapping[str, str], body: bytes) -> ParsedBody:
+        """
+        Read *body* with the parser that fits the path in *headers*.
+
+        Raises:
+            InvalidRequestError: No parser fits, or the one that does refuses *body*.
+        """
+        parser, route = self.find(request_path(headers))
+        return parser.parse(body, route)
+
+    def _find(self, path: str) -> tuple[BodyParser, Route]:
+        text = path.removeprefix("/") if self._within_segments else f"/{path.removeprefix('/')}"
+        for claim, parser in self._claims:
+            if text.endswith(claim if self._within_segments else f"/{claim}"):
+                return parser, Route(path, claim)
+        if self._fallback is None:
+            shown = path if len(path) <= _LONGEST_SHOWN else f"{path[:_LONGEST_SHOWN]}..."
+            message = f"no parser registered matching path suffix for: {shown}"
+            raise InvalidRequestError(message)
+        return self._fallback, Route(path)

@@ -1,0 +1,138 @@
+"""How many tokens a response took, read while it passes by."""
+
+from __future__ import annotations
+
+from inferencepool.adapters.bodies._body import UsageKind
+from inferencepool.adapters.bodies._decoding import Loads, loads_json
+from inferencepool.adapters.bodies._usage import NEEDLES, UNKNOWN, Usage, merge_event, read_usage
+
+__all__ = ["MAX_BODY_SIZE", "MAX_EVENT_SIZE", "UsageReader"]
+
+#: Longest event and longest response in JSON that are read, in bytes.
+MAX_EVENT_SIZE = 2**20
+MAX_BODY_SIZE = 2**26
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# Where one line ends and the next is empty, as far as two bytes can tell: lines end with CR, LF, or both, and both
+# together are one end. The LF that may follow then begins the next event with an empty line, which says nothing.
+_BOUNDARIES = (b"\n\n", b"\n\r", b"\r\r")
+_WHOLE = (b"\n\n", b"\n\r\n", b"\r\r")
+
+
+class UsageReader:
+    """
+    Reads the usage from a response that comes in chunks, wherever they are cut.
+
+    A stream of events follows the standard of server-sent events: lines end with LF, CR LF or CR, an event may have
+    several lines of data, comments are passed over. Of events, only those are read as JSON that have what is looked
+    for. A response, or an event, that cannot be read tells nothing; nothing here raises.
+
+    One response belongs to one reader; it is not safe for threads.
+
+    Args:
+        kind: Where the usage stands.
+        event_stream: Whether the response is a stream of events (``text/event-stream``); JSON otherwise.
+        loads: Reads JSON text.
+        max_event_size: Longest event that is read, in bytes; up to twice as many are kept.
+        max_body_size: Longest response in JSON that is read, in bytes.
+    """
+
+    def __init__(
+        self,
+        kind: UsageKind,
+        *,
+        event_stream: bool,
+        loads: Loads = loads_json,
+        max_event_size: int = MAX_EVENT_SIZE,
+        max_body_size: int = MAX_BODY_SIZE,
+    ) -> None:
+        self._kind = kind
+        self._event_stream = event_stream
+        self._loads = loads
+        self._max_event_size = max_event_size
+        self._max_body_size = max_body_size
+        self._needle = NEEDLES[kind][0] if kind in NEEDLES else None
+        # What came and was not read yet: a whole response in JSON, or the beginning of an event.
+        self._pending = bytearray()
+        # Whether the response, or the event that is under way, is longer than allowed.
+        self._skipping = False
+        self._usage = UNKNOWN
+
+    @property
+    def usage(self) -> Usage:
+        """What is known so far."""
+        return self._usage
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes of the response."""
+        if self._needle is None:
+            return
+        if not self._event_stream:
+            self._keep(chunk)
+        elif self._pending or not chunk.endswith(_WHOLE):
+            self._feed_part(chunk)
+        elif self._needle in chunk:
+            self._read_events(chunk)
+
+    def finish(self) -> Usage:
+        """Take the end of the response, and give what is known then. An event without its end counts as whole."""
+        pending, self._pending = bytes(self._pending), bytearray()
+        if self._needle is not None and not self._skipping and pending:
+            if self._event_stream:
+                self._read_events(pending)
+            else:
+                self._usage = read_usage(pending, self._kind, self._loads)
+        return self._usage
+
+    def _keep(self, chunk: bytes) -> None:
+        if self._skipping or len(self._pending) + len(chunk) > self._max_body_size:
+            self._skipping = True
+            self._pending.clear()
+        else:
+            self._pending += chunk
+
+    def _feed_part(self, chunk: bytes) -> None:
+        pending = self._pending
+        # A boundary has two bytes, of which one may have come before.
+        searched = max(0, len(pending) - 1)
+        pending += chunk
+        if self._skipping:
+            end = min((at for at in (pending.find(mark) for mark in _BOUNDARIES) if at >= 0), default=-1)
+            if end < 0:
+                del pending[:-1]
+                return
+            del pending[: end + 2]
+            self._skipping = False
+            searched = 0
+        end = max(pending.rfind(mark, searched) for mark in _BOUNDARIES)
+        if end >= 0:
+            whole = bytes(pending[: end + 2])
+            del pending[: end + 2]
+            self._read_events(whole)
+        # Ends of lines of two bytes count as one below, so that an event may be twice as long here.
+        if len(pending) > 2 * self._max_event_size + 4:
+            self._skipping = True
+            del pending[:-1]
+
+    def _read_events(self, text: bytes) -> None:
+        needle, pattern = NEEDLES[self._kind]
+        if needle not in text:
+            return
+        if b"\r" in text:
+            text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        for event in text.split(b"\n\n"):
+            lines = event.strip(b"\n")
+            if needle in lines and len(lines) <= self._max_event_size:
+                data = _data_of(lines)
+                if pattern.search(data):
+                    self._usage = merge_event(self._usage, data, self._kind, self._loads)
+
+
+def _data_of(event: bytes) -> bytes:
+    """Put the lines of data of *event* together."""
+    values = []
+    for line in event.removeprefix(_BYTE_ORDER_MARK).split(b"\n"):
+        name, _, value = line.partition(b":")
+        if name == b"data":
+            values.append(value.removeprefix(b" "))
+    return b"\n".join(values)

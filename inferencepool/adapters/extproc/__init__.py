@@ -1,0 +1,66 @@
+"""
+The Endpoint Picker's side of Envoy's ext_proc, without I/O.
+
+`ExternalProcessor` is the service, `Session` the conversation about one HTTP request: messages in, answers out, as
+plain values. `decode` and `encode` are their form on the wire.
+"""
+
+from inferencepool.adapters.extproc._codec import decode, encode
+from inferencepool.adapters.extproc._exchange import Exchange, ExchangeObserver
+from inferencepool.adapters.extproc._messages import (
+    Answer,
+    BodyMode,
+    ImmediateResponse,
+    Message,
+    Metadata,
+    RequestBody,
+    RequestBodyAnswer,
+    RequestHeaders,
+    RequestHeadersAnswer,
+    RequestTrailers,
+    RequestTrailersAnswer,
+    ResponseBody,
+    ResponseBodyAnswer,
+    ResponseHeaders,
+    ResponseHeadersAnswer,
+    ResponseTrailers,
+    ResponseTrailersAnswer,
+    Routing,
+    StreamedRequestBody,
+    StreamedResponseBody,
+)
+from inferencepool.adapters.extproc._options import ProcessorOptions, ResponsePhase
+from inferencepool.adapters.extproc._processor import ExternalProcessor, ProcessorStatistics
+from inferencepool.adapters.extproc._session import Session
+
+__all__ = [
+    "Answer",
+    "BodyMode",
+    "Exchange",
+    "ExchangeObserver",
+    "ExternalProcessor",
+    "ImmediateResponse",
+    "Message",
+    "Metadata",
+    "ProcessorOptions",
+    "ProcessorStatistics",
+    "RequestBody",
+    "RequestBodyAnswer",
+    "RequestHeaders",
+    "RequestHeadersAnswer",
+    "RequestTrailers",
+    "RequestTrailersAnswer",
+    "ResponseBody",
+    "ResponseBodyAnswer",
+    "ResponseHeaders",
+    "ResponseHeadersAnswer",
+    "ResponsePhase",
+    "ResponseTrailers",
+    "ResponseTrailersAnswer",
+    "Routing",
+    "Session",
+    "StreamedRequestBody",
+    "StreamedResponseBody",
+    "decode",
+    "encode",
+]

@@ -1,0 +1,144 @@
+"""From a request's headers and body to an endpoint, and to what changes about the request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from inferencepool.adapters.bodies import ParsedBody, rewrite_model
+from inferencepool.adapters.extproc import _headers as names
+from inferencepool.adapters.extproc._messages import BodyMode, RequestHeaders, Routing
+from inferencepool.errors import InvalidRequestError
+from inferencepool.model import InferenceRequest
+from inferencepool.scheduling import PickResult, SubsetHint
+
+if TYPE_CHECKING:
+    from inferencepool.adapters.extproc._processor import ExternalProcessor
+
+__all__ = ["Decision", "decide"]
+
+_DEFAULT_FLOW = "default-flow"
+
+
+@attrs.frozen
+class Decision:
+    """
+    Where a request goes.
+
+    Attributes:
+        result: The pick; it holds the reservation.
+        routing: What the proxy is told.
+        replacement: The body with another model in it; None when the body stays as it is.
+        parsed: What the body told; None when it was not read.
+        request_id: The request's id.
+        model: The model that the client asked for; empty when unknown.
+        target_model: The model that it gets.
+    """
+
+    result: PickResult
+    routing: Routing
+    replacement: bytes | None
+    parsed: ParsedBody | None
+    request_id: str
+    model: str
+    target_model: str
+
+
+def decide(processor: ExternalProcessor, head: RequestHeaders, body: bytes | None, *, whole: bool) -> Decision:
+    """
+    Decide where a request goes. Order of the steps and texts of the errors as in the reference.
+
+    Args:
+        processor: What all sessions share.
+        head: The request's headers.
+        body: Its body; None when it has none, or the proxy keeps it.
+        whole: Whether that is all of the body; else it is not read.
+
+    Raises:
+        InvalidRequestError: The body cannot be used, or names no model.
+        NoEndpointsError: There is nothing to pick from.
+        StrategyError: A strategy broke its contract.
+    """
+    headers, options = head.headers, processor.options
+    parsed = processor.parsers.parse(headers, body) if body is not None and whole else None
+    asked = parsed.model if parsed is not None else None
+    target = _target_model(processor, head, parsed)
+    if target is None and parsed is not None and parsed.can_rewrite and not asked:
+        text = "model not found in request body"
+        raise InvalidRequestError(text)
+    request_id = headers.get(names.REQUEST_ID, "")
+    extra: tuple[tuple[str, str], ...] = ()
+    if not request_id:
+        request_id = processor.new_request_id()
+        extra = ((names.REQUEST_ID, request_id),)
+    request = _to_request(processor, head, parsed, target or asked or "", request_id)
+    result = processor.picker.pick(request, None if options.ignore_subset else _subset(head))
+    try:
+        replacement = None
+        if body is not None and target is not None and target != asked:
+            replacement = rewrite_model(body, target)
+            if head.request_body_mode in (BodyMode.BUFFERED, BodyMode.BUFFERED_PARTIAL) and "content-length" in headers:
+                extra += (("content-length", str(len(replacement))),)
+        routing = _to_routing(processor, result, head, extra)
+    except BaseException:
+        result.release()
+        raise
+    return Decision(result, routing, replacement, parsed, request_id, asked or "", request.model)
+
+
+def _target_model(processor: ExternalProcessor, head: RequestHeaders, parsed: ParsedBody | None) -> str | None:
+    """Find the model to rewrite to: by a rewrite resource, else by the header; None to keep the client's."""
+    if parsed is None or not parsed.can_rewrite:
+        return None
+    decision = processor.rewrites.resolve(parsed.model, processor.rng)
+    if decision is not None:
+        return decision.model
+    return names.value_of(names.MODEL_REWRITE, head.headers) or None
+
+
+def _to_request(
+    processor: ExternalProcessor, head: RequestHeaders, parsed: ParsedBody | None, model: str, request_id: str
+) -> InferenceRequest:
+    headers = head.headers
+    objective = names.value_of(names.OBJECTIVE, headers)
+    fairness_id = names.value_of(names.FAIRNESS_ID, headers) or _DEFAULT_FLOW
+    priority = processor.priorities.get(objective, 0) if objective is not None else 0
+    if parsed is None:
+        return InferenceRequest(model=model, headers=headers, id=request_id, priority=priority, fairness_id=fairness_id)
+    return InferenceRequest(
+        model=model,
+        prompt=parsed.prompt,
+        headers=headers,
+        id=request_id,
+        prompt_tokens=parsed.prompt_tokens,
+        stream=parsed.stream,
+        max_output_tokens=parsed.max_output_tokens,
+        cache_salt=parsed.cache_salt,
+        priority=priority,
+        fairness_id=fairness_id,
+    )
+
+
+def _subset(head: RequestHeaders) -> SubsetHint | None:
+    """Read the subset hint: a text or a list; None when the proxy gave none."""
+    if not head.metadata:
+        return None
+    hint = head.metadata.get(names.SUBSET_NAMESPACE, {}).get(names.SUBSET)
+    # What is neither names no endpoint; it is a limit nonetheless.
+    return hint if hint is None or isinstance(hint, str | list) else ()
+
+
+def _to_routing(
+    processor: ExternalProcessor, result: PickResult, head: RequestHeaders, extra: tuple[tuple[str, str], ...]
+) -> Routing:
+    destination = result.destination
+    if processor.options.fallbacks and result.fallback_slots:
+        destination = ",".join([destination, *(endpoint.destination for endpoint in result.fallbacks)])
+    forged: tuple[str, ...] = ()
+    if not names.FORGEABLE.isdisjoint(head.headers):
+        forged = tuple(sorted(names.FORGEABLE.intersection(head.headers)))
+    scores = None
+    if processor.options.emit_scores:
+        scores = {item.endpoint.destination: item.total for item in result.explain().candidates}
+    return Routing(destination, extra, forged, scores)

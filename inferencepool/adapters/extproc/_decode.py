@@ -1,0 +1,294 @@
+"""From the bytes of a ``ProcessingRequest`` to a `Message`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from inferencepool.adapters.extproc._messages import (
+    BodyMode,
+    Message,
+    RequestBody,
+    RequestHeaders,
+    RequestTrailers,
+    ResponseBody,
+    ResponseHeaders,
+    ResponseTrailers,
+)
+from inferencepool.adapters.extproc._struct import MetadataReader
+from inferencepool.adapters.extproc._wire import read_fields, refusal
+from inferencepool.errors import InvalidMessageError
+
+__all__ = ["MAX_HEADERS", "MAX_REMEMBERED", "MAX_REMEMBERED_SIZE", "decode"]
+
+MAX_HEADERS: Final = 10_000
+"""How many different headers a message may have, so that few bytes cannot become many objects."""
+
+MAX_REMEMBERED: Final = 1024
+"""How many header entries are remembered. When there are more, all are forgotten."""
+
+MAX_REMEMBERED_SIZE: Final = 128
+"""Bytes of the longest header entry that is remembered."""
+
+# ProcessingRequest; the first six are a oneof
+_REQUEST_HEADERS: Final = 0x12
+_RESPONSE_HEADERS: Final = 0x1A
+_REQUEST_BODY: Final = 0x22
+_RESPONSE_BODY: Final = 0x2A
+_REQUEST_TRAILERS: Final = 0x32
+_RESPONSE_TRAILERS: Final = 0x3A
+_METADATA_CONTEXT: Final = 0x42
+_PROTOCOL_CONFIG: Final = 0x5A
+_KINDS: Final = {
+    _REQUEST_HEADERS: "request_headers",
+    _RESPONSE_HEADERS: "response_headers",
+    _REQUEST_BODY: "request_body",
+    _RESPONSE_BODY: "response_body",
+    _REQUEST_TRAILERS: "request_trailers",
+    _RESPONSE_TRAILERS: "response_trailers",
+}
+_HEADERS_KINDS: Final = frozenset({_REQUEST_HEADERS, _RESPONSE_HEADERS})
+_BODY_KINDS: Final = frozenset({_REQUEST_BODY, _RESPONSE_BODY})
+# HttpHeaders
+_HEADER_MAP: Final = 0x0A
+_HEADERS_END_OF_STREAM: Final = 0x18
+# HeaderMap { repeated HeaderValue headers = 1; }
+_HEADER: Final = 0x0A
+# HeaderValue
+_KEY: Final = 0x0A
+_TEXT_VALUE: Final = 0x12
+_RAW_VALUE: Final = 0x1A
+# HttpBody
+_BODY: Final = 0x0A
+_BODY_END_OF_STREAM: Final = 0x10
+# ProtocolConfiguration
+_REQUEST_BODY_MODE: Final = 0x08
+_RESPONSE_BODY_MODE: Final = 0x10
+
+_CONTINUES: Final = 0x80
+# A tag and a length for each of key and value.
+_SMALLEST_USUAL: Final = 4
+
+# Every ``ProtocolConfiguration`` as it is usually written: fields in order, and none for a mode of 0.
+_USUAL_MODES: Final[Mapping[bytes, tuple[int, int]]] = {
+    b"".join(
+        bytes((tag, mode)) for tag, mode in ((_REQUEST_BODY_MODE, request), (_RESPONSE_BODY_MODE, response)) if mode
+    ): (
+        request,
+        response,
+    )
+    for request in BodyMode
+    for response in BodyMode
+}
+
+# What callers send along to be let in is not kept longer than their request.
+_SECRETS: Final = frozenset({"api-key", "authorization", "cookie", "proxy-authorization", "set-cookie", "x-api-key"})
+
+# Header entries as they came, with the header that each holds: a proxy sends the same ones with nearly every request.
+# Any thread may use it: each access is one operation of the dict, an entry means the same whenever it is read, and
+# threads that pass the limit at the same time add one entry too many each.
+_remembered: dict[bytes, tuple[str, str]] = {}
+
+
+def decode(data: bytes) -> Message:
+    """
+    Read a ``ProcessingRequest``.
+
+    What is not part of `Message` is skipped: fields that are unknown, or whose wire type is not the one declared. What
+    comes more than once counts as protobuf says: of values, kinds of message and entries of a map the last; a message
+    that comes again adds to itself. Header names and values may hold any byte; texts of the metadata have to be UTF-8.
+
+    Args:
+        data: The message, without the five bytes that gRPC puts before it. What is read out of it is copied.
+
+    Raises:
+        InvalidMessageError: The bytes are no such message, hold none of the known kinds, name an unknown body mode, or
+            go beyond a limit (`MAX_HEADERS`, and those of the metadata). The error names the field and the byte.
+    """
+    return _Reader(data).read()
+
+
+class _Reader:
+    """Reads one request, field by field. One thread uses it, once."""
+
+    __slots__ = ("_body", "_data", "_end_of_stream", "_headers", "_kind", "_metadata", "_metadata_reader", "_modes")
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._kind = 0
+        self._headers: dict[str, str] = {}
+        self._body = b""
+        self._end_of_stream = False
+        self._metadata: dict[str, dict[str, Any]] = {}
+        self._metadata_reader: MetadataReader | None = None
+        self._modes: tuple[int, int] | None = None
+
+    def read(self) -> Message:
+        data = self._data
+        for tag, start, stop in read_fields(data, 0, len(data), ""):
+            if tag in _KINDS:
+                self._read_kind(tag, start, stop)
+            elif tag == _METADATA_CONTEXT:
+                self._read_metadata(start, stop)
+            elif tag == _PROTOCOL_CONFIG:
+                self._read_modes(start, stop)
+        return self._message()
+
+    def _message(self) -> Message:
+        kind = self._kind
+        if kind == _REQUEST_HEADERS:
+            if self._modes is None:
+                return RequestHeaders(self._headers, self._end_of_stream, None, None, self._metadata)
+            request = _to_mode(self._modes[0], "request_body_mode")
+            response = _to_mode(self._modes[1], "response_body_mode")
+            return RequestHeaders(self._headers, self._end_of_stream, request, response, self._metadata)
+        if kind == _RESPONSE_HEADERS:
+            return ResponseHeaders(self._headers, self._end_of_stream, self._metadata)
+        if kind == _REQUEST_BODY:
+            return RequestBody(self._body, self._end_of_stream, self._metadata)
+        if kind == _RESPONSE_BODY:
+            return ResponseBody(self._body, self._end_of_stream, self._metadata)
+        if kind == _REQUEST_TRAILERS:
+            return RequestTrailers()
+        if kind == _RESPONSE_TRAILERS:
+            return ResponseTrailers()
+        message = f"ProcessingRequest: holds none of {', '.join(_KINDS.values())}"
+        raise InvalidMessageError(message)
+
+    def _read_kind(self, kind: int, at: int, end: int) -> None:
+        if kind != self._kind:
+            # Of a oneof the last member counts, and another one before it leaves nothing behind.
+            self._kind = kind
+            self._headers = {}
+            self._body = b""
+            self._end_of_stream = False
+        where = _KINDS[kind]
+        if kind in _HEADERS_KINDS:
+            self._read_headers(at, end, where)
+        elif kind in _BODY_KINDS:
+            self._read_body(at, end, where)
+        else:
+            for _ in read_fields(self._data, at, end, where):
+                pass
+
+    def _read_headers(self, at: int, end: int, where: str) -> None:
+        for tag, start, stop in read_fields(self._data, at, end, where):
+            if tag == _HEADER_MAP:
+                self._read_header_map(start, stop, where)
+            elif tag == _HEADERS_END_OF_STREAM:
+                self._end_of_stream = start != 0
+
+    def _read_header_map(self, at: int, end: int, where: str) -> None:
+        data = self._data
+        headers = self._headers
+        remembered = _remembered.get
+        # The usual layout in place: headers only, none of 16 KiB or more. What is different is left to the general
+        # form below, which goes on where this stops and finds what is wrong.
+        while at < end - 2 and data[at] == _HEADER:
+            start = at + 2
+            length = data[at + 1]
+            if length >= _CONTINUES:
+                more = data[start]
+                if more >= _CONTINUES:
+                    break
+                length += (more << 7) - _CONTINUES
+                start += 1
+            stop = start + length
+            if stop > end:
+                break
+            entry = data[start:stop]
+            header = remembered(entry)
+            if header is None:
+                header = _usual_header(entry) or self._read_header(start, stop, where)
+                _remember(entry, header)
+                self._check_number(start, where)
+            headers[header[0]] = header[1]
+            at = stop
+        if at < end:
+            self._read_unusual_header_map(at, end, where)
+
+    def _read_unusual_header_map(self, at: int, end: int, where: str) -> None:
+        for tag, start, stop in read_fields(self._data, at, end, f"{where}.headers"):
+            if tag == _HEADER:
+                name, value = self._read_header(start, stop, where)
+                self._check_number(start, where)
+                self._headers[name] = value
+
+    def _check_number(self, at: int, where: str) -> None:
+        if len(self._headers) >= MAX_HEADERS:
+            path = f"{where}.headers"
+            raise refusal(path, at, f"more than {MAX_HEADERS} headers")
+
+    def _read_header(self, at: int, end: int, where: str) -> tuple[str, str]:
+        data = self._data
+        name = text_value = raw_value = b""
+        for tag, start, stop in read_fields(data, at, end, f"{where}.headers.headers"):
+            if tag == _KEY:
+                name = data[start:stop]
+            elif tag == _RAW_VALUE:
+                raw_value = data[start:stop]
+            elif tag == _TEXT_VALUE:
+                text_value = data[start:stop]
+        return name.lower().decode("latin-1"), (raw_value or text_value).decode("latin-1")
+
+    def _read_body(self, at: int, end: int, where: str) -> None:
+        for tag, start, stop in read_fields(self._data, at, end, where):
+            if tag == _BODY:
+                self._body = self._data[start:stop]
+            elif tag == _BODY_END_OF_STREAM:
+                self._end_of_stream = start != 0
+
+    def _read_metadata(self, at: int, end: int) -> None:
+        if at == end:
+            return
+        if self._metadata_reader is None:
+            self._metadata_reader = MetadataReader(self._data)
+        self._metadata_reader.read_metadata(at, end, self._metadata)
+
+    def _read_modes(self, at: int, end: int) -> None:
+        numbers = _USUAL_MODES.get(self._data[at:end])
+        if numbers is not None and self._modes is None:
+            self._modes = numbers
+            return
+        request, response = self._modes or (BodyMode.NONE, BodyMode.NONE)
+        for tag, start, _ in read_fields(self._data, at, end, "protocol_config"):
+            if tag == _REQUEST_BODY_MODE:
+                request = start
+            elif tag == _RESPONSE_BODY_MODE:
+                response = start
+        self._modes = (request, response)
+
+
+def _usual_header(entry: bytes) -> tuple[str, str] | None:
+    """Read a ``HeaderValue`` that is a key and a raw value, both below 128 bytes; give None for any other."""
+    size = len(entry)
+    if size < _SMALLEST_USUAL or entry[0] != _KEY or entry[1] >= _CONTINUES:
+        return None
+    value = entry[1] + _SMALLEST_USUAL
+    if value > size or entry[value - 2] != _RAW_VALUE:
+        return None
+    length = entry[value - 1]
+    if length >= _CONTINUES or value + length != size:
+        return None
+    return entry[2 : value - 2].lower().decode("latin-1"), entry[value:].decode("latin-1")
+
+
+def _remember(entry: bytes, header: tuple[str, str]) -> None:
+    if len(entry) <= MAX_REMEMBERED_SIZE and header[0] not in _SECRETS:
+        if len(_remembered) >= MAX_REMEMBERED:
+            _remembered.clear()
+        _remembered[entry] = header
+
+
+def _to_mode(number: int, field: str) -> BodyMode:
+    if isinstance(number, BodyMode):
+        return number
+    # Protobuf keeps the lower 32 bits of an enum's number, with their sign.
+    number &= 0xFFFFFFFF
+    number -= (number & 0x80000000) << 1
+    try:
+        return BodyMode(number)
+    except ValueError:
+        allowed = ", ".join(f"{mode.value} ({mode.name})" for mode in BodyMode)
+        message = f"ProcessingRequest.protocol_config.{field}: unknown body mode {number}; allowed: {allowed}"
+        raise InvalidMessageError(message) from None

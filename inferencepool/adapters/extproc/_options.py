@@ -1,0 +1,95 @@
+"""What an external processor does beyond picking."""
+
+from __future__ import annotations
+
+import enum
+from math import isfinite
+from typing import Any
+
+import attrs
+
+from inferencepool.errors import ConfigurationError
+
+__all__ = ["ProcessorOptions", "ResponsePhase"]
+
+
+class ResponsePhase(enum.Enum):
+    """How long a session stays after it answered a request."""
+
+    AUTO = "auto"
+    """
+    To the end of the response where that costs nothing for each chunk, or usage is wanted; else as `END`.
+
+    Where the proxy sends no response bodies, the session stays: the end of the stream is the end of the request, and
+    releases what was reserved. Where it sends them, the session would have to answer every chunk, so it ends.
+    """
+
+    KEEP = "keep"
+    """To the end of the response. Each chunk is handed back; a picker that dies takes the response with it."""
+
+    END = "end"
+    """
+    No longer: the stream ends with the answer to the request.
+
+    Neither the end of the response nor the endpoint that served is seen; what was reserved is taken back after
+    `ProcessorOptions.hold` seconds, or when metrics show the request.
+    """
+
+
+def _positive(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value <= 0:
+        message = f"ext_proc: {attribute.name}: {value!r} is not a number of seconds above 0"
+        raise ConfigurationError(message)
+
+
+def _size(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if type(value) is not int or value < 1:
+        message = f"ext_proc: {attribute.name}: {value!r} is not a whole number of bytes, 1 or more"
+        raise ConfigurationError(message)
+
+
+def _to_phase(value: object) -> ResponsePhase:
+    try:
+        return ResponsePhase(value)
+    except ValueError as error:
+        allowed = ", ".join(phase.value for phase in ResponsePhase)
+        message = f"ext_proc: response_phase: {value!r} is none of {allowed}"
+        raise ConfigurationError(message) from error
+
+
+@attrs.frozen(kw_only=True)
+class ProcessorOptions:
+    """
+    What an external processor does beyond picking.
+
+    Attributes:
+        request_timeout: Seconds that a request may stall before its end has come; then it is refused with 408. A
+            proxy in full duplex has no timeout of its own for that.
+        max_body: Most bytes that a request's body may have; a longer one is refused with 413.
+        chunk_size: Most bytes of a body in one message to the proxy.
+        partial_body: In the mode ``STREAMED`` the request's headers leave with the first answers, so a body is read up
+            to this many bytes, and a request with a longer one is picked for without it.
+        response_phase: How long a session stays after it answered the request.
+        usage: Whether token usage is read from responses; needs the response's body.
+        hold: Seconds after which what a request reserved is taken back, when its end cannot be seen.
+        fallbacks: Whether the destination lists the fallbacks of the pick too. Off by default: only proxies that
+            balance by `override_host` read such a list, others fail on it.
+        emit_scores: Whether the score of each candidate is told as metadata.
+        ignore_subset: Whether subset hints are disregarded.
+        served_header: Response header that tells the endpoint that served; empty for none.
+
+    Raises:
+        ConfigurationError: A value is out of range; the message names the option.
+    """
+
+    request_timeout: float = attrs.field(default=10.0, validator=_positive)
+    max_body: int = attrs.field(default=64 << 20, validator=_size)
+    chunk_size: int = attrs.field(default=62_000, validator=_size)
+    partial_body: int = attrs.field(default=512 << 10, validator=_size)
+    response_phase: ResponsePhase = attrs.field(default=ResponsePhase.AUTO, converter=_to_phase)
+    usage: bool = False
+    hold: float = attrs.field(default=60.0, validator=_positive)
+    fallbacks: bool = False
+    emit_scores: bool = False
+    ignore_subset: bool = False
+    served_header: str = ""

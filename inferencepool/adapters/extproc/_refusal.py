@@ -1,0 +1,34 @@
+"""How an error is told to the client: section "failure responses" of the Endpoint Picker Protocol."""
+
+from __future__ import annotations
+
+from inferencepool.adapters.extproc._headers import DROPPED_REASON
+from inferencepool.adapters.extproc._messages import ImmediateResponse
+from inferencepool.errors import InferencePoolError
+
+__all__ = ["refuse"]
+
+_CODES = {
+    400: "BadRequest",
+    408: "RequestTimeout",
+    412: "PreconditionFailed",
+    413: "PayloadTooLarge",
+    429: "ResourceExhausted",
+    503: "ServiceUnavailable",
+}
+
+_PLAIN = ("content-type", "text/plain; charset=utf-8")
+
+# Longer messages are cut: they may quote what the client sent.
+_LONGEST = 2000
+
+
+def refuse(error: InferencePoolError) -> ImmediateResponse:
+    """Give the response for a request that *error* ended: ``inference error: <code> - <message>``."""
+    code = _CODES.get(error.http_status, "Internal")
+    text = f"inference error: {code} - {error}"
+    if len(text) > _LONGEST:
+        text = text[:_LONGEST] + "..."
+    headers = (_PLAIN,) if error.dropped_reason is None else (_PLAIN, (DROPPED_REASON, error.dropped_reason))
+    reason = error.dropped_reason or code
+    return ImmediateResponse(error.http_status, text.encode("utf-8", "replace"), headers, f"endpoint_picker:{reason}")

@@ -1,0 +1,317 @@
+"""`Session`: the conversation about one HTTP request."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn, assert_never, final
+
+import attrs
+
+from inferencepool.adapters.bodies import ParsedBody, UsageReader
+from inferencepool.adapters.extproc import _headers as names
+from inferencepool.adapters.extproc._chunks import split, to_status
+from inferencepool.adapters.extproc._decision import Decision, decide
+from inferencepool.adapters.extproc._exchange import Exchange
+from inferencepool.adapters.extproc._messages import (
+    Answer,
+    BodyMode,
+    Message,
+    RequestBody,
+    RequestBodyAnswer,
+    RequestHeaders,
+    RequestHeadersAnswer,
+    RequestTrailers,
+    RequestTrailersAnswer,
+    ResponseBody,
+    ResponseBodyAnswer,
+    ResponseHeaders,
+    ResponseHeadersAnswer,
+    ResponseTrailers,
+    ResponseTrailersAnswer,
+    StreamedRequestBody,
+    StreamedResponseBody,
+)
+from inferencepool.adapters.extproc._options import ResponsePhase
+from inferencepool.adapters.extproc._refusal import refuse
+from inferencepool.errors import (
+    InferencePoolError,
+    InvalidMessageError,
+    InvalidRequestError,
+    RequestTimeoutError,
+    RequestTooLargeError,
+)
+
+if TYPE_CHECKING:
+    from inferencepool.adapters.extproc._processor import ExternalProcessor
+
+__all__ = ["Session"]
+
+_FULL = BodyMode.FULL_DUPLEX_STREAMED
+_NOTHING: tuple[Answer, ...] = ()
+
+
+class _State(enum.Enum):
+    NEW = "new"
+    READING = "reading the request"
+    ANSWERED = "the request is answered"
+    CLOSED = "closed"
+
+
+@final
+@attrs.define(eq=False)
+class Session:
+    """
+    The conversation about one HTTP request, as a state machine: messages in, answers out.
+
+    Not thread-safe: one stream drives it. `close` must be called at the stream's end, whatever ended it.
+
+    Attributes:
+        done: Whether the stream is to be ended with status OK, in the same write as the answers just given: nothing
+            more is needed, or the proxy answers the client itself.
+        deadline: When to call `expire`, in seconds of the processor's clock; None while nothing is waited for.
+    """
+
+    _processor: ExternalProcessor
+    done: bool = False
+    deadline: float | None = None
+    _state: _State = _State.NEW
+    _began: float = 0.0
+    _head: RequestHeaders = attrs.field(factory=lambda: RequestHeaders({}))
+    _mode: BodyMode = _FULL
+    _chunks: list[bytes] = attrs.field(factory=list)
+    _size: int = 0
+    _decision: Decision | None = None
+    _error: BaseException | None = None
+    _status: int = 0
+    _served: str = ""
+    _usage: UsageReader | None = None
+    _complete: bool = False
+
+    def receive(self, message: Message) -> Sequence[Answer]:
+        """
+        Take in what the proxy said, and give what to answer, in this order.
+
+        Raises:
+            InvalidMessageError: The message has no place here, such as a body before the headers.
+            StrategyError: A strategy broke its contract. This, and whatever a strategy raises itself, is not answered:
+                end the stream with an error, and the proxy does what the pool's failure mode says.
+        """
+        if self.done:
+            return _NOTHING
+        try:
+            return self._take(message)
+        except InferencePoolError as error:
+            if error.http_status == InferencePoolError.http_status:
+                self._error = error
+                raise
+            return self._refuse(error)
+        except Exception as error:
+            self._error = error
+            raise
+
+    def expire(self) -> Sequence[Answer]:
+        """Refuse the request if its deadline has passed: it did not arrive whole in time."""
+        if self.deadline is None or self._processor.clock() < self.deadline:
+            return _NOTHING
+        seconds = self._processor.options.request_timeout
+        return self._refuse(RequestTimeoutError(f"no more of the request arrived for {seconds:g} s"))
+
+    def close(self, *, finished: bool) -> None:
+        """
+        End the session. Only the first call does anything.
+
+        Args:
+            finished: Whether the proxy ended its side of the stream, as it does when the HTTP request is over. Where
+                it did not, because it has nothing more to say, or the connection broke, the request may still run, so
+                what it reserved is held.
+        """
+        if self._state is _State.CLOSED:
+            return
+        self._state, self.deadline = _State.CLOSED, None
+        self._chunks.clear()
+        held = None
+        if self._decision is not None:
+            if finished or self._complete:
+                self._decision.result.release()
+            else:
+                held = self._decision.result
+        self._processor.leave(held)
+        if self._processor.observer is not None and self._began:
+            self._processor.observer.finished(self._exchange(finished=finished))
+
+    def _take(self, message: Message) -> Sequence[Answer]:
+        match message:
+            case RequestHeaders():
+                answers = self._request_headers(message)
+            case RequestBody():
+                answers = self._request_body(message)
+            case RequestTrailers():
+                answers = self._request_trailers()
+            case ResponseHeaders():
+                answers = self._response_headers(message)
+            case ResponseBody():
+                answers = self._response_body(message)
+            case ResponseTrailers():
+                answers = self._response_trailers()
+            case _:
+                assert_never(message)
+        return answers
+
+    # -- the request ---------------------------------------------------------------------------------------------------
+
+    def _request_headers(self, message: RequestHeaders) -> Sequence[Answer]:
+        if self._state is not _State.NEW:
+            _misplace("request headers", self._state)
+        self._state, self._head, self._began = _State.READING, message, self._processor.clock()
+        if message.request_body_mode is not None:
+            self._mode = message.request_body_mode
+        if message.end_of_stream or self._mode is BodyMode.NONE:
+            return (RequestHeadersAnswer(self._decide(None).routing),)
+        self._wait()
+        if self._mode is _FULL:
+            return _NOTHING
+        return (RequestHeadersAnswer(),)
+
+    def _request_body(self, message: RequestBody) -> Sequence[Answer]:
+        if self._state is _State.NEW:
+            _misplace("a request body", self._state)
+        if self._state is _State.ANSWERED:
+            # Some proxies send the last chunk twice in full duplex; what follows the end is dropped.
+            return _NOTHING if self._mode is _FULL else (RequestBodyAnswer(),)
+        self._chunks.append(message.body)
+        self._size += len(message.body)
+        options = self._processor.options
+        if self._size > options.max_body:
+            message_text = f"the request's body is longer than the {options.max_body} bytes allowed"
+            raise RequestTooLargeError(message_text)
+        if message.end_of_stream:
+            return self._answer_body(whole=True)
+        if self._mode is BodyMode.BUFFERED:
+            return self._answer_body(whole=True)  # there are trailers behind it
+        if self._mode is BodyMode.BUFFERED_PARTIAL:
+            return self._answer_body(whole=False)
+        if self._mode is BodyMode.STREAMED and self._size > options.partial_body:
+            return self._answer_body(whole=False)
+        self._wait()
+        return _NOTHING
+
+    def _request_trailers(self) -> Sequence[Answer]:
+        if self._state is _State.NEW:
+            _misplace("request trailers", self._state)
+        answers: list[Answer] = []
+        if self._state is _State.READING:
+            if self._mode is not _FULL and not self._chunks:
+                # The headers have left, so nothing can carry the pick any more.
+                text = "a request with trailers and without a body cannot be routed where bodies are buffered"
+                raise InvalidRequestError(text)
+            answers += self._answer_body(whole=True, ends=False)
+        answers.append(RequestTrailersAnswer())
+        return answers
+
+    def _answer_body(self, *, whole: bool, ends: bool = True) -> Sequence[Answer]:
+        """Decide about a request whose body was read; *ends* tells whether the body ends the request."""
+        chunks, self._chunks = self._chunks, []
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        decision = self._decide(body, whole=whole)
+        if self._mode is _FULL:
+            answers: list[Answer] = [RequestHeadersAnswer(decision.routing)]
+            changed = decision.replacement
+            size = self._processor.options.chunk_size
+            answers += [
+                StreamedRequestBody(chunk, ends and last)
+                for chunk, last in split(body if changed is None else changed, size)
+            ]
+            return answers
+        # Each message waits for its answer; the first still holds the headers.
+        first = RequestBodyAnswer(decision.routing, decision.replacement)
+        rest = RequestBodyAnswer() if decision.replacement is None else RequestBodyAnswer(replacement=b"")
+        return (first, *[rest] * (len(chunks) - 1))
+
+    def _decide(self, body: bytes | None, *, whole: bool = True) -> Decision:
+        decision = decide(self._processor, self._head, body, whole=whole)
+        self._decision, self._state, self.deadline = decision, _State.ANSWERED, None
+        self.done = not self._stays(decision.parsed)
+        if not self._processor.picker.observed:
+            # A response can take minutes: neither its prompt nor its snapshot need to stay for that.
+            decision.result.detach()
+        return decision
+
+    def _stays(self, parsed: ParsedBody | None) -> bool:
+        """Tell whether the response is waited for."""
+        options = self._processor.options
+        if options.response_phase is ResponsePhase.KEEP:
+            return True
+        if options.response_phase is ResponsePhase.END or (parsed is not None and not parsed.reads_response):
+            return False
+        return not self._head.response_body_mode or options.usage
+
+    def _wait(self) -> None:
+        self.deadline = self._processor.clock() + self._processor.options.request_timeout
+
+    def _refuse(self, error: InferencePoolError) -> Sequence[Answer]:
+        self._error, self._status, self.done, self.deadline = error, error.http_status, True, None
+        self._chunks.clear()
+        return (refuse(error),)
+
+    # -- the response --------------------------------------------------------------------------------------------------
+
+    def _response_headers(self, message: ResponseHeaders) -> Sequence[Answer]:
+        self._status = to_status(message.headers.get(":status", ""))
+        served = message.metadata.get(names.LB_NAMESPACE, {}).get(names.SERVED)
+        if isinstance(served, str):
+            self._served = served
+        options = self._processor.options
+        if options.usage and self._decision is not None and self._decision.parsed is not None:
+            kind = self._decision.parsed.usage
+            stream = message.headers.get("content-type", "").startswith("text/event-stream")
+            self._usage = UsageReader(kind, event_stream=stream, loads=self._processor.loads)
+        if message.end_of_stream:
+            self._end_response()
+        if options.served_header and self._served:
+            return (ResponseHeadersAnswer(((options.served_header, self._served),)),)
+        return (ResponseHeadersAnswer(),)
+
+    def _response_body(self, message: ResponseBody) -> Sequence[Answer]:
+        if self._usage is not None:
+            self._usage.feed(message.body)
+        if message.end_of_stream:
+            self._end_response()
+        if self._head.response_body_mode not in (None, _FULL):
+            return (ResponseBodyAnswer(),)
+        size = self._processor.options.chunk_size
+        if len(message.body) <= size:
+            return (StreamedResponseBody(message.body, message.end_of_stream),)
+        return [
+            StreamedResponseBody(chunk, message.end_of_stream and last) for chunk, last in split(message.body, size)
+        ]
+
+    def _response_trailers(self) -> Sequence[Answer]:
+        self._end_response()
+        return (ResponseTrailersAnswer(),)
+
+    def _end_response(self) -> None:
+        self._complete = True
+        if self._decision is not None:
+            self._decision.result.release()
+
+    def _exchange(self, *, finished: bool) -> Exchange:
+        decision, head = self._decision, self._head.headers
+        return Exchange(
+            request_id=decision.request_id if decision else head.get(names.REQUEST_ID, ""),
+            path=head.get(":path", ""),
+            model=decision.model if decision else "",
+            target_model=decision.target_model if decision else "",
+            destination=decision.routing.destination if decision else "",
+            served=self._served,
+            status=self._status,
+            error=self._error,
+            complete=self._complete or finished,
+            usage=self._usage.finish() if self._usage is not None else None,
+            seconds=self._processor.clock() - self._began,
+        )
+
+
+def _misplace(what: str, state: _State) -> NoReturn:
+    message = f"ext_proc: {what} in the state {state.value!r}; request headers come first, and once"
+    raise InvalidMessageError(message)

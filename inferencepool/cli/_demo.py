@@ -1,0 +1,170 @@
+"""The command ``demo``: a whole pool on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, cast
+
+from inferencepool.cli._output import one_line
+from inferencepool.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+    from inferencepool.cli._demo_pool import DemoPool
+    from inferencepool.cli._demo_report import DemoReport, Way
+    from inferencepool.cli._demo_traffic import Traffic
+
+__all__ = ["add_command"]
+
+_INTERRUPTED = 130
+_MAX_SERVERS = 64
+_MAX_REQUESTS = 100_000
+_MAX_CONCURRENCY = 1_000
+# Most requests that are sent one at a time with and without the picker, after some that warm connections up.
+_WARM_UP, _QUIET_ROUNDS = 5, 60
+
+
+def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser."""
+    text = "run a whole pool on this machine and show where requests go"
+    description = (
+        "Run simulated model servers, an endpoint picker and a real Envoy on the loopback, send requests through them, "
+        "and show where they went, what the picker costs, and why it picked what it picked."
+    )
+    parser = commands.add_parser("demo", help=text, description=description)
+    add = parser.add_argument
+    add("--servers", metavar="N", type=_whole(1, _MAX_SERVERS), default=8, help="number of model servers (8)")
+    add("--requests", metavar="N", type=_whole(1, _MAX_REQUESTS), default=300, help="number of requests (300)")
+    add("--concurrency", metavar="N", type=_whole(1, _MAX_CONCURRENCY), default=24, help="requests at a time (24)")
+    add("--seed", metavar="N", type=_whole(0, 2**31 - 1), default=0, help="makes other prompts and answers (0)")
+    add("--keep", action="store_true", help="leave it running until interrupted, and print a request to try")
+    add("--output", choices=("text", "json"), default="text", help="text, or one JSON object (text)")
+    parser.set_defaults(run=_run)
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        # No number of more digits is allowed, and Python would take long to read some.
+        number = int(text) if text.isascii() and text.isdecimal() and len(text) <= len(str(most)) else -1
+        if not least <= number <= most:
+            message = f"{text!r} is not a whole number from {least} to {most}"
+            raise argparse.ArgumentTypeError(message)
+        return number
+
+    return read
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    return asyncio.run(_demonstrate(arguments))
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let a signal to end cancel the task that runs this, so that everything is stopped in good order."""
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    cancel = cast("asyncio.Task[int]", asyncio.current_task()).cancel
+    for each in signals:
+        # Windows has no such handlers; there an interrupt cancels the task, too.
+        with contextlib.suppress(NotImplementedError):
+            loop.add_signal_handler(each, cancel)
+    try:
+        yield
+    finally:
+        for each in signals:
+            with contextlib.suppress(NotImplementedError):
+                loop.remove_signal_handler(each)
+
+
+async def _demonstrate(arguments: argparse.Namespace) -> int:
+    try:
+        from inferencepool.cli._demo_pool import run_pool  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        if isinstance(error, MissingExtraError):
+            raise
+        message = f'demo needs {error.name}: pip install "inferencepool[demo]"'
+        raise MissingExtraError(message) from None
+    kept = False
+    with _interruptible():
+        try:
+            _tell(arguments, f"Starting {arguments.servers} simulated model servers, an endpoint picker and Envoy.\n")
+            async with run_pool(arguments.servers, arguments.seed) as pool:
+                report = await _measure(pool, arguments)
+                _show(report, pool, arguments)
+                if arguments.keep:
+                    kept = True
+                    _tell(arguments, _invitation(pool))
+                    await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return 0 if kept else _INTERRUPTED
+    return 1 if report.picked.failed or report.direct.failed else 0
+
+
+async def _measure(pool: DemoPool, arguments: argparse.Namespace) -> DemoReport:
+    from inferencepool.cli._demo_report import DemoReport  # noqa: PLC0415 - as in _demonstrate
+    from inferencepool.cli._demo_traffic import measure_overhead, requests_of, send  # noqa: PLC0415
+
+    urls = (pool.picked_url, pool.direct_url)
+    await measure_overhead(urls, _WARM_UP)
+    overheads = await measure_overhead(urls, min(_QUIET_ROUNDS, arguments.requests))
+    bodies = requests_of(arguments.requests, arguments.seed)
+
+    def explain_one() -> None:
+        pool.witness.wanted = True
+
+    pool.take_queues()
+    traffic = await send(pool.picked_url, bodies, arguments.concurrency, explain_one)
+    picked = _way(traffic, pool, overheads[0])
+    traffic = await send(pool.direct_url, bodies, arguments.concurrency)
+    direct = _way(traffic, pool, overheads[1])
+    return DemoReport(
+        speeds={address: server.speed for address, server in pool.servers.items()},
+        concurrency=arguments.concurrency,
+        picked=picked,
+        direct=direct,
+        explanation=pool.witness.explanation,
+    )
+
+
+def _way(traffic: Traffic, pool: DemoPool, overheads: list[float]) -> Way:
+    from inferencepool.cli._demo_report import Way  # noqa: PLC0415 - as in _demonstrate
+
+    return Way(
+        served_by=traffic.served_by,
+        seconds=traffic.seconds,
+        failed=traffic.failed,
+        queues=pool.take_queues(),
+        overheads=overheads,
+    )
+
+
+def _show(report: DemoReport, pool: DemoPool, arguments: argparse.Namespace) -> None:
+    if arguments.output == "json":
+        print(json.dumps(report.to_dict() | {"url": pool.picked_url}), flush=True)
+        return
+    for line in report.lines():
+        print(one_line(line), flush=True)
+
+
+def _invitation(pool: DemoPool) -> str:
+    from inferencepool.cli._demo_pool import MODEL  # noqa: PLC0415 - as in _demonstrate
+
+    body = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "Hello"}]}, separators=(",", ":"))
+    return (
+        "\nIt keeps running until you press Ctrl-C. Try, in another terminal:\n\n"
+        f"  curl -i {pool.picked_url}/v1/chat/completions \\\n"
+        f"    -H 'content-type: application/json' \\\n    -d '{body}'\n"
+        "\nThe response header x-served-by tells the server."
+    )
+
+
+def _tell(arguments: argparse.Namespace, text: str) -> None:
+    """Say what goes on: where the output is for a program, on standard error."""
+    print(text, file=sys.stderr if arguments.output == "json" else sys.stdout, flush=True)

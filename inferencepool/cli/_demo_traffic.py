@@ -1,0 +1,117 @@
+"""The requests of ``demo``, and how long they took."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from random import Random
+from typing import Any
+
+import aiohttp
+import attrs
+
+from inferencepool.cli._demo_pool import MODEL
+
+__all__ = ["Traffic", "measure_overhead", "requests_of", "send"]
+
+_TIMEOUT = aiohttp.ClientTimeout(total=120)
+_WORDS = "the pool of model servers picks one for every request that comes with a prompt".split()  # noqa: SIM905 - text
+_QUIET: dict[str, Any] = {"model": MODEL, "prompt": "one", "max_tokens": 1}
+
+
+@attrs.define(eq=False)
+class Traffic:
+    """
+    What came of some requests.
+
+    Attributes:
+        served_by: How many each server answered.
+        seconds: How long each took that was answered, to its last byte.
+        failed: How many were not answered, by what came instead.
+    """
+
+    served_by: Counter[str] = attrs.field(factory=Counter)
+    seconds: list[float] = attrs.field(factory=list)
+    failed: Counter[str] = attrs.field(factory=Counter)
+
+
+def requests_of(count: int, seed: int) -> list[dict[str, Any]]:
+    """Make the bodies of *count* requests: short and long prompts, chats and completions, some as events."""
+    rng = Random(seed)
+    return [_request(rng) for _ in range(count)]
+
+
+def _request(rng: Random) -> dict[str, Any]:
+    prompt = " ".join(rng.choices(_WORDS, k=rng.choice((10, 40, 160, 640))))
+    body: dict[str, Any] = {"model": MODEL, "max_tokens": rng.randint(4, 24), "ignore_eos": True}
+    if rng.random() < 0.25:  # noqa: PLR2004 - one in four
+        body["stream"] = True
+    if rng.random() < 0.5:  # noqa: PLR2004 - one in two
+        return body | {"messages": [{"role": "user", "content": prompt}]}
+    return body | {"prompt": prompt}
+
+
+async def send(
+    url: str, bodies: Sequence[dict[str, Any]], concurrency: int, halfway: Callable[[], object] = lambda: None
+) -> Traffic:
+    """
+    Send requests, so many at a time, and wait for all answers.
+
+    Args:
+        url: Where to, without a path.
+        bodies: What to send.
+        concurrency: How many at a time.
+        halfway: Is called when half of them are on their way.
+    """
+    traffic = Traffic()
+    async with aiohttp.ClientSession(timeout=_TIMEOUT, connector=aiohttp.TCPConnector(limit=0)) as client:
+        remaining = iter(list(enumerate(bodies)))
+
+        async def work(remaining: Iterator[tuple[int, dict[str, Any]]]) -> None:
+            for number, body in remaining:
+                if number == len(bodies) // 2:
+                    halfway()
+                await _ask(client, url, body, traffic)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(concurrency):
+                group.create_task(work(remaining))
+    return traffic
+
+
+async def _ask(client: aiohttp.ClientSession, url: str, body: dict[str, Any], traffic: Traffic) -> None:
+    path = "/v1/chat/completions" if "messages" in body else "/v1/completions"
+    began = time.perf_counter()
+    try:
+        async with client.post(f"{url}{path}", json=body) as response:
+            answer = await response.read()
+    except (aiohttp.ClientError, TimeoutError) as error:
+        traffic.failed[type(error).__name__] += 1
+        return
+    ended = b"data: [DONE]" in answer if body.get("stream") else True
+    if response.status != 200 or not ended:  # noqa: PLR2004 - HTTP's word for success
+        traffic.failed[f"status {response.status}" if ended else "events without an end"] += 1
+        return
+    traffic.seconds.append(time.perf_counter() - began)
+    traffic.served_by[response.headers.get("x-served-by", "")] += 1
+
+
+async def measure_overhead(urls: Sequence[str], rounds: int) -> list[list[float]]:
+    """
+    Tell what is between client and server: for each of *urls*, the seconds of each request beyond the server's own.
+
+    One request at a time, the URLs in turn.
+    """
+    overheads: list[list[float]] = [[] for _ in urls]
+    async with aiohttp.ClientSession(timeout=_TIMEOUT) as client:
+        for _ in range(rounds):
+            for url, overhead in zip(urls, overheads, strict=True):
+                began = time.perf_counter()
+                async with client.post(f"{url}/v1/completions", json=_QUIET) as response:
+                    await response.read()
+                took = time.perf_counter() - began
+                if timing := response.headers.get("server-timing"):
+                    overhead.append(took - float(timing.partition("dur=")[2]) / 1000)
+    return overheads

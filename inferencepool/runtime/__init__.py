@@ -1,0 +1,3 @@
+"""Everything that does I/O: servers, clients, files and processes."""
+
+__all__: list[str] = []

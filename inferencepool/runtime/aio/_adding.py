@@ -1,0 +1,87 @@
+"""Adding routes to a `grpc.aio.Server`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from inferencepool.errors import ConfigurationError, MissingExtraError
+from inferencepool.runtime.aio._exchange import Exchange
+from inferencepool.runtime.aio._handling import Handling
+from inferencepool.runtime.grpc import CallFactory
+
+if TYPE_CHECKING:
+    import grpc  # type: ignore[import-untyped]  # grpcio ships no types
+
+__all__ = ["add_to_grpc_aio_server"]
+
+_DEFAULT_QUEUED_BYTES = 64 * 1024 * 1024
+
+
+def add_to_grpc_aio_server(
+    server: grpc.aio.Server,
+    routes: Mapping[str, CallFactory],
+    *,
+    queued_bytes: int = _DEFAULT_QUEUED_BYTES,
+    on_error: Callable[[Exception], None] | None = None,
+) -> None:
+    """
+    Add *routes* to *server*, which must not have been started.
+
+    Calls see what they see on a `GrpcServer`, with these differences, which are grpcio's:
+
+    - Of the pseudo headers only ``:path`` and ``:method`` are in `Stream.headers`.
+    - A client that resets the RPC, a lost connection, a deadline that passes and a server that stops look the same: the
+      reason is RESET, without a code.
+    - A half-close that comes together with a reset is not told; one that comes alone is told after 5 ms, because grpcio
+      announces a reset like a half-close.
+    - An RPC with too many answers waiting (OVERFLOW) is over for the call at once. The client learns it by
+      RESOURCE_EXHAUSTED after the message that was being sent, because grpcio cannot break a message off.
+
+    Args:
+        server: The server; its options limit the size of messages, and its ports are its owner's.
+        routes: Call factories by path, such as those of `health_routes`.
+        queued_bytes: Answers of one RPC that may wait for the client. Beyond half of it, nothing more is read from that
+            client; beyond the whole, the RPC ends.
+        on_error: Called with what a call raises; that RPC ends with INTERNAL. By default the event loop's exception
+            handler is called.
+
+    Raises:
+        ConfigurationError: *queued_bytes* is not a whole number above 0, or a path does not look like
+            ``/package.Service/Method``.
+        MissingExtraError: grpcio is not installed.
+    """
+    try:
+        import grpc  # noqa: PLC0415 - not every user has it
+    except ImportError:
+        message = "adding to a grpc.aio server needs grpcio: pip install grpcio"
+        raise MissingExtraError(message) from None
+    if type(queued_bytes) is not int or queued_bytes < 1:
+        message = f"grpc.aio server: queued_bytes: {queued_bytes!r} is not a whole number above 0"
+        raise ConfigurationError(message)
+    for path in routes:
+        if not path.startswith("/") or path.count("/") != 2:  # noqa: PLR2004 - service and method
+            message = f"grpc.aio server: routes: {path!r} does not look like /package.Service/Method"
+            raise ConfigurationError(message)
+
+    # Streaming in both directions covers the three other kinds, and without serializers messages stay bytes.
+    handlers = {
+        path: grpc.stream_stream_rpc_method_handler(_handle(path, factory, queued_bytes, on_error))
+        for path, factory in routes.items()
+    }
+
+    class Routes(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio ships no types
+        def service(self, handler_call_details: Any) -> Any:
+            return handlers.get(handler_call_details.method)
+
+    server.add_generic_rpc_handlers((Routes(),))
+
+
+def _handle(
+    path: str, factory: CallFactory, queued_bytes: int, on_error: Callable[[Exception], None] | None
+) -> Callable[[Any, Any], Any]:
+    async def handle(_requests: Any, context: Any) -> None:
+        exchange = Exchange(path, context.invocation_metadata() or (), queued_bytes, on_error)
+        await Handling(context, exchange).run(factory)
+
+    return handle

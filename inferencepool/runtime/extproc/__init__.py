@@ -1,0 +1,5 @@
+"""The service ``envoy.service.ext_proc.v3.ExternalProcessor``, to be mounted on a gRPC server."""
+
+from inferencepool.runtime.extproc._call import EXT_PROC_SERVICE, extproc_routes
+
+__all__ = ["EXT_PROC_SERVICE", "extproc_routes"]

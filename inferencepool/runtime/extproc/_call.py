@@ -1,0 +1,114 @@
+"""One RPC of ext_proc: a `Session` joined to a stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Final, final
+
+import attrs
+
+from inferencepool.adapters.extproc import Answer, ExternalProcessor, Session, decode, encode
+from inferencepool.errors import InvalidMessageError
+from inferencepool.runtime.grpc import CallFactory, Closure, Status, Stream
+
+__all__ = ["EXT_PROC_SERVICE", "extproc_routes"]
+
+EXT_PROC_SERVICE: Final = "envoy.service.ext_proc.v3.ExternalProcessor"
+
+# How often stalled requests are looked for, as a share of the time they are given.
+_SHARE = 0.1
+
+
+def extproc_routes(processor: ExternalProcessor) -> Mapping[str, CallFactory]:
+    """
+    Give the routes of the service: what a `GrpcServer`, or `add_to_grpc_aio_server`, is given to serve *processor*.
+
+    All of its RPCs belong to one event loop.
+    """
+    stalled = _Stalled(processor.options.request_timeout * _SHARE)
+
+    def call(stream: Stream) -> _Call:
+        return _Call(stream, processor.session(), stalled)
+
+    return {f"/{EXT_PROC_SERVICE}/Process": call}
+
+
+@final
+@attrs.define(eq=False)
+class _Stalled:
+    """
+    Calls that wait for more of their request, and the one timer that looks after them.
+
+    One timer for each request would cost more than the request's own work; this one runs only while a call waits.
+    """
+
+    _interval: float
+    _waiting: dict[_Call, None] = attrs.field(factory=dict)
+    _timer: asyncio.TimerHandle | None = None
+
+    def watch(self, call: _Call) -> None:
+        self._waiting[call] = None
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._interval, self._look)
+
+    def forget(self, call: _Call) -> None:
+        self._waiting.pop(call, None)
+
+    def _look(self) -> None:
+        self._timer = None
+        for call in list(self._waiting):
+            call.expire()
+        if self._waiting:
+            self._timer = asyncio.get_running_loop().call_later(self._interval, self._look)
+
+
+@final
+@attrs.define(eq=False)
+class _Call:
+    """
+    Serves one HTTP request.
+
+    What a strategy raises is left to the server: it ends the stream with INTERNAL, and the proxy does what the pool's
+    failure mode says.
+    """
+
+    _stream: Stream
+    _session: Session
+    _stalled: _Stalled
+    _waits: bool = False
+    _finished: bool = False
+
+    def message(self, data: bytes) -> None:
+        try:
+            answers = self._session.receive(decode(data))
+        except InvalidMessageError as error:
+            self._stream.end(Status.INVALID_ARGUMENT, str(error))
+            return
+        self._answer(answers)
+
+    def half_closed(self) -> None:
+        # After this side's end it says nothing: Envoy closes its own in reply.
+        self._finished = not self._session.done
+        self._stream.end()
+
+    def closed(self, closure: Closure) -> None:  # noqa: ARG002 - what counts is whether the proxy had finished
+        if self._waits:
+            self._stalled.forget(self)
+        self._session.close(finished=self._finished)
+
+    def expire(self) -> None:
+        self._answer(self._session.expire())
+
+    def _answer(self, answers: Sequence[Answer]) -> None:
+        if answers:
+            self._stream.send(*map(encode, answers))
+        if self._session.done:
+            self._stream.end()
+        waits = self._session.deadline is not None
+        if waits is not self._waits:
+            self._waits = waits
+            if waits:
+                self._stalled.watch(self)
+            else:
+                self._stalled.forget(self)

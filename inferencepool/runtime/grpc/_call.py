@@ -1,0 +1,61 @@
+"""The two sides of an RPC: what the server gives, and what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from inferencepool.runtime.grpc._closure import Closure
+from inferencepool.runtime.grpc._status import Status
+
+__all__ = ["Call", "CallFactory", "Stream"]
+
+
+class Stream(Protocol):
+    """
+    The server's end of one RPC, given to the call that serves it.
+
+    Only the thread of the event loop may use it, at any time. No method of the call runs inside one of these.
+    """
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """
+        Metadata of the request by name in lower case, pseudo headers such as ``:path`` included.
+
+        Values of a repeated name are joined by commas. Values are Latin-1, so that every byte survives; those of names
+        in ``-bin`` are still in base64.
+        """
+
+    def send(self, *messages: bytes) -> None:
+        """Send gRPC *messages*, in order. What the client cannot take yet is queued. Ignored after the end."""
+
+    def end(self, status: Status = Status.OK, text: str = "") -> None:
+        """
+        End the RPC after everything sent so far. Only the first end counts.
+
+        Args:
+            status: How it ends.
+            text: For people; at most 1,024 characters of it are sent.
+        """
+
+
+class Call(Protocol):
+    """
+    What serves one RPC.
+
+    All methods are called by the thread of the event loop and must not block. An exception ends the RPC with INTERNAL.
+    """
+
+    def message(self, data: bytes) -> None:
+        """Take a whole gRPC message. Not called after the end."""
+
+    def half_closed(self) -> None:
+        """Learn that the client will send no more; at most once, and possibly after the end."""
+
+    def closed(self, closure: Closure) -> None:
+        """Learn that the RPC is over, and why. Called exactly once, as the last of all."""
+
+
+CallFactory = Callable[[Stream], Call]
+"""Makes the call that serves an RPC; it may send and end at once."""

@@ -1,0 +1,128 @@
+"""gRPC messages in the bytes of a stream: a byte that tells of compression, four with the length, the message."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+from inferencepool.runtime.grpc._status import Status
+
+__all__ = ["PREFIX_SIZE", "MessageReader", "prefix"]
+
+#: Bytes before every message.
+PREFIX_SIZE = 5
+
+_PREFIX = struct.Struct(">BL")
+_GZIP_WINDOW = 16 + zlib.MAX_WBITS
+
+
+def prefix(message: bytes) -> bytes:
+    """Give the bytes that go before *message*, which is sent as it is."""
+    return _PREFIX.pack(0, len(message))
+
+
+class MessageReader:
+    """
+    Finds the messages in the data of one RPC, however it is cut. One thread uses it.
+
+    Attributes:
+        failure: Status and text with which the RPC must end, once what came cannot be read; None before.
+
+    Args:
+        limit: Size of the largest message in bytes, before and after decompression.
+        gzip: Whether compressed messages are compressed by gzip; if not, there must be none.
+    """
+
+    __slots__ = ("_buffer", "_gzip", "_limit", "failure")
+
+    def __init__(self, limit: int, *, gzip: bool) -> None:
+        self._limit = limit
+        self._gzip = gzip
+        self._buffer = bytearray()
+        self.failure: tuple[Status, str] | None = None
+
+    @property
+    def held(self) -> int:
+        """Bytes of a message that is not whole yet."""
+        return len(self._buffer)
+
+    def clear(self) -> None:
+        """Forget what is held."""
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """
+        Take the next *data* and give the messages that it completes, in order.
+
+        Once `failure` is set, everything that follows is dropped.
+        """
+        if self.failure is not None:
+            return []
+        buffer = self._buffer
+        if not buffer:
+            messages: list[bytes] = []
+            used = self._split(data, messages)
+            if used < len(data):
+                buffer += data[used:] if used else data
+            return messages
+        buffer += data
+        if len(buffer) < PREFIX_SIZE:
+            return []
+        messages = []
+        # Slices of a view are copied once, those of a bytearray twice.
+        with memoryview(buffer) as view:
+            used = self._split(view, messages)
+        del buffer[:used]
+        return messages
+
+    def _split(self, data: bytes | memoryview, messages: list[bytes]) -> int:
+        """
+        Append the whole messages at the start of *data* to *messages*.
+
+        Returns:
+            How many bytes they take; all of them after a failure, so that nothing is kept.
+        """
+        start = 0
+        size = len(data)
+        while size - start >= PREFIX_SIZE:
+            flag, length = _PREFIX.unpack_from(data, start)
+            if length > self._limit:
+                text = f"a message of {length} bytes is larger than the limit of {self._limit}"
+                self.failure = Status.RESOURCE_EXHAUSTED, text
+                return size
+            stop = start + PREFIX_SIZE + length
+            if stop > size:
+                # A flag that cannot be must not wait for the rest of its message.
+                return start if not flag or self._check_flag(flag) else size
+            message = bytes(data[start + PREFIX_SIZE : stop])
+            if flag:
+                unpacked = self._decompress(message) if self._check_flag(flag) else None
+                if unpacked is None:
+                    return size
+                message = unpacked
+            messages.append(message)
+            start = stop
+        return start
+
+    def _check_flag(self, flag: int) -> bool:
+        if flag == 1 and self._gzip:
+            return True
+        text = "a compressed message without grpc-encoding" if flag == 1 else f"{flag} is no flag of compression"
+        self.failure = Status.INTERNAL, text
+        return False
+
+    def _decompress(self, message: bytes) -> bytes | None:
+        inflater = zlib.decompressobj(_GZIP_WINDOW)
+        try:
+            unpacked = inflater.decompress(message, self._limit + 1)
+        except zlib.error:
+            self.failure = Status.INTERNAL, "a message is not what gzip makes"
+            return None
+        if len(unpacked) > self._limit:
+            text = f"a message is larger than the limit of {self._limit} after decompression"
+            self.failure = Status.RESOURCE_EXHAUSTED, text
+            return None
+        if not inflater.eof or inflater.unused_data:
+            self.failure = Status.INTERNAL, "a message is not what gzip makes"
+            return None
+        return unpacked

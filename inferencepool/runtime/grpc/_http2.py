@@ -1,0 +1,228 @@
+"""
+HTTP/2 for a gRPC server: the `h2` library, with what it leaves open.
+
+What `h2` leaves to its caller is done in `Connection`: queues for what the peer's windows do not allow, limits against
+floods, deadlines. What would cost too much or end too much inside it is changed here:
+
+- It counts open streams by walking over all of them for each new one. The caller counts its own; here old ones are
+  dropped now and then.
+- It refuses to speak once it sent or received a GOAWAY. RPCs in flight go on: a notice of GOAWAY is written beside it,
+  and the peer's is an event only.
+- It answers every frame of a stream that was reset by another reset. Such frames were under way and are ignored.
+- It makes a text of every frame for a log that is off.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from inferencepool.errors import MissingExtraError
+
+try:
+    import hpack
+    from h2.config import H2Configuration
+    from h2.connection import H2Connection
+    from h2.errors import ErrorCodes
+    from h2.events import ConnectionTerminated, Event
+    from h2.exceptions import ProtocolError, StreamClosedError, StreamIDTooLowError
+    from h2.settings import SettingCodes, Settings
+    from h2.stream import H2Stream
+    from hyperframe.frame import DataFrame, Frame, GoAwayFrame, RstStreamFrame
+except ImportError:
+    _MESSAGE = 'the gRPC server needs h2: pip install "inferencepool[epp]"'
+    raise MissingExtraError(_MESSAGE) from None
+
+__all__ = ["DRAIN_NOTICE", "ErrorCodes", "H2Stream", "Http2", "ProtocolError", "ReadyHeaders"]
+
+#: A GOAWAY that refuses nothing yet: the client should open no more streams (RFC 9113, section 6.8).
+DRAIN_NOTICE: bytes = GoAwayFrame(0, last_stream_id=2**31 - 1, error_code=0).serialize()
+
+_INITIAL_WINDOW = 65_535
+# Frame header: 24 bits of length, type, flags, stream.
+_FRAME_HEADER = struct.Struct(">HBBBL")
+_DATA_FRAME = 0
+_HEADERS_FRAME = 1
+_FRAME_TYPE = 3
+# How many closed streams may lie about before they are dropped.
+_SWEEP = 64
+
+# The headers of answers are made here and of requests are checked by the server; h2's checks cost a quarter of an RPC.
+_CONFIG = H2Configuration(
+    client_side=False,
+    header_encoding=None,
+    validate_inbound_headers=False,
+    normalize_inbound_headers=False,
+    validate_outbound_headers=False,
+    normalize_outbound_headers=False,
+)
+
+
+class ReadyHeaders:
+    """
+    A list of headers that is encoded once, as literals that leave the table of HPACK alone.
+
+    Attributes:
+        block: The encoded list.
+    """
+
+    def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        self._headers = tuple(headers)
+        self.block: bytes = hpack.Encoder().encode([hpack.NeverIndexedHeaderTuple(*header) for header in self._headers])
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        return iter(self._headers)
+
+
+class _Encoder(hpack.Encoder):
+    """Takes `ReadyHeaders` as they are."""
+
+    def encode(self, headers: Any, huffman: bool = True) -> bytes:
+        # After the peer changed the size of the table, the next block must say so.
+        if type(headers) is ReadyHeaders and not self.table_size_changes:
+            return headers.block
+        return super().encode(headers, huffman)
+
+
+class Http2(H2Connection):
+    """
+    The server's side of one connection of HTTP/2, without I/O.
+
+    Attributes:
+        silent_frames: Frames received so far that led to no event.
+
+    Args:
+        streams: How many streams the peer is told to open at most; the caller refuses more.
+        header_bytes: The largest list of headers, after decompression.
+        stream_window: Receive window of a stream.
+        connection_window: Receive window of the connection.
+    """
+
+    # Enough to know what is still under way on streams that were reset.
+    MAX_CLOSED_STREAMS = 4096
+
+    def __init__(self, *, streams: int, header_bytes: int, stream_window: int, connection_window: int) -> None:
+        super().__init__(_CONFIG)
+        self.silent_frames = 0
+        self._sweep_at = _SWEEP
+        self._header_bytes = header_bytes
+        self.encoder = _Encoder()
+        # Settings changed later would not be announced by the first frame, but counted on by h2 once it is answered.
+        self.local_settings = Settings(
+            client=False,
+            initial_values={
+                SettingCodes.INITIAL_WINDOW_SIZE: stream_window,
+                SettingCodes.MAX_CONCURRENT_STREAMS: streams,
+                SettingCodes.MAX_HEADER_LIST_SIZE: header_bytes,
+            },
+        )
+        self.decoder.max_header_list_size = header_bytes
+        self.initiate_connection()
+        if connection_window > _INITIAL_WINDOW:
+            self.increment_flow_control_window(connection_window - _INITIAL_WINDOW)
+
+    @property
+    def open_inbound_streams(self) -> int:
+        """Always 0, so that h2 leaves the limit to the caller, who can refuse a stream without ending all others."""
+        if len(self.streams) >= self._sweep_at:
+            self._sweep_at = max(_SWEEP, 2 * super().open_inbound_streams)
+        return 0
+
+    @property
+    def output_size(self) -> int:
+        """Bytes waiting to be written."""
+        return len(self._data_to_send)
+
+    def take_output(self) -> bytearray:
+        """Give what is to be written; it is the caller's then."""
+        data = self._data_to_send
+        self._data_to_send = bytearray()
+        return data
+
+    def has_unfinished_headers(self) -> bool:
+        """Tell whether a list of headers began and did not end yet."""
+        buffer = self.incoming_buffer
+        if buffer._headers_buffer:  # noqa: SLF001 - h2 tells of whole lists only
+            return True
+        data = buffer._data  # noqa: SLF001 - as above
+        return len(data) > _FRAME_TYPE and data[_FRAME_TYPE] == _HEADERS_FRAME
+
+    def has_oversized_headers(self) -> bool:
+        """Tell whether the unfinished list of headers is already larger than any that is allowed."""
+        frames = self.incoming_buffer._headers_buffer  # noqa: SLF001 - as above
+        return sum(len(frame.data) for frame in frames) > 2 * self._header_bytes
+
+    def live_stream(self, stream_id: int) -> H2Stream | None:
+        """Give the stream if it can still be written to. While events are handled, h2 may be ahead of them."""
+        stream = self.streams.get(stream_id)
+        return None if stream is None or stream.closed else stream
+
+    def reset(self, stream_id: int, code: ErrorCodes) -> None:
+        """Reset a stream, unless it is closed already."""
+        if self.live_stream(stream_id) is not None:
+            self.reset_stream(stream_id, code)
+
+    def room(self, stream: H2Stream) -> int:
+        """Give how many bytes of data the peer's windows allow on *stream*."""
+        return max(0, min(self.outbound_flow_control_window, stream.outbound_flow_control_window))
+
+    def write_data(self, stream: H2Stream, data: bytes | memoryview) -> None:
+        """
+        Write *data*, not more than `room`, in as many frames as it takes.
+
+        Data changes nothing but the windows, and h2's own way to write it copies it four times.
+        """
+        output = self._data_to_send
+        size = len(data)
+        most = self.max_outbound_frame_size
+        for start in range(0, size, most):
+            length = min(most, size - start)
+            output += _FRAME_HEADER.pack(length >> 8, length & 0xFF, _DATA_FRAME, 0, stream.stream_id)
+            output += data if length == size else data[start : start + length]
+        stream.outbound_flow_control_window -= size
+        self.outbound_flow_control_window -= size
+
+    def _receive_frame(self, frame: Frame) -> list[Event]:
+        frames: list[Frame]
+        events: list[Event]
+        try:
+            frames, events = self._frame_dispatch_table[frame.__class__](frame)
+        except StreamClosedError as error:
+            if not self._stream_is_closed_by_reset(error.stream_id):
+                raise
+            frames, events = [], error._events  # noqa: SLF001 - not empty if the stream was open until now
+            if events:
+                frames.append(self._reset_frame(error))
+        except StreamIDTooLowError as error:
+            if self._stream_is_closed_by_end(error.stream_id):
+                raise StreamClosedError(error.stream_id) from error
+            if not self._stream_is_closed_by_reset(error.stream_id):
+                raise
+            frames, events = [], []
+        if frames:
+            self._prepare_for_sending(frames)
+        if not events:
+            self.silent_frames += 1
+        return events
+
+    @staticmethod
+    def _reset_frame(error: StreamClosedError) -> RstStreamFrame:
+        frame = RstStreamFrame(error.stream_id)
+        frame.error_code = error.error_code
+        return frame
+
+    def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Frame], list[Event]]:
+        event = ConnectionTerminated()
+        event.error_code = frame.error_code
+        event.last_stream_id = frame.last_stream_id
+        event.additional_data = frame.additional_data or None
+        return [], [event]
+
+    def _handle_data_on_closed_stream(
+        self, events: list[Event], exc: StreamClosedError, frame: DataFrame
+    ) -> tuple[list[Frame], list[Event]]:
+        frames, events = super()._handle_data_on_closed_stream(events, exc, frame)
+        if not exc._events:  # noqa: SLF001 - as above
+            frames = [answer for answer in frames if not isinstance(answer, RstStreamFrame)]
+        return frames, events

@@ -1,0 +1,87 @@
+"""What one peer may use of the server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import isfinite
+from typing import Any
+
+import attrs
+
+from inferencepool.errors import ConfigurationError
+
+__all__ = ["Limits"]
+
+_LARGEST_WINDOW = 2**31 - 1
+_INITIAL_WINDOW = 65_535
+_KIB = 1024
+_MIB = 1024 * _KIB
+
+_Validator = Callable[[Any, Any, Any], None]
+
+
+def _refusal(attribute: Any, value: object, rule: str) -> ConfigurationError:
+    return ConfigurationError(f"grpc limits: {attribute.name}: {value!r} {rule}")
+
+
+def _whole(least: int, most: int = 2**40) -> _Validator:
+    def check(_: Any, attribute: Any, value: Any) -> None:
+        if type(value) is not int or not least <= value <= most:
+            raise _refusal(attribute, value, f"is not a whole number from {least} to {most}")
+
+    return check
+
+
+def _seconds(_: Any, attribute: Any, value: Any) -> None:
+    if type(value) not in {int, float} or not (isfinite(value) and value > 0):
+        raise _refusal(attribute, value, "is not a finite number above 0")
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """
+    What one peer may use of the server. A peer that breaks a limit loses the RPC or, if it must, the connection.
+
+    Attributes:
+        connections: Connections at a time; more are closed as they come.
+        streams: RPCs at a time on one connection; announced to the client, more are refused. Envoy keeps one connection
+            per worker thread, and one RPC per request in flight.
+        header_bytes: Size of one list of headers after decompression, as HTTP/2 counts it.
+        message_bytes: Size of a message that comes in; a larger one ends its RPC with RESOURCE_EXHAUSTED.
+        partial_bytes: Messages on a connection that are not yet whole, together; the RPC that exceeds it ends with
+            RESOURCE_EXHAUSTED. Not below `message_bytes`.
+        stream_window: Bytes that may be under way to the server for one RPC.
+        connection_window: Bytes that may be under way to the server on one connection.
+        queued_bytes: Answers of one RPC that the client does not take; more reset the RPC.
+        connection_queued_bytes: The same for all RPCs of a connection together. Not below `queued_bytes`.
+        idle_frames: Frames without work that may come at once. Every message that comes in allows 8 more.
+        idle_frames_per_second: Frames without work that may come on top, per second.
+        handshake_seconds: Time for the handshake of TLS, and again for that of HTTP/2.
+        header_seconds: Time for a list of headers from its first byte to its last.
+        idle_seconds: Time a connection without RPCs is kept; None for ever.
+        linger_seconds: Time a peer gets to read the last words on a connection and to close it.
+    """
+
+    connections: int = attrs.field(default=1024, validator=_whole(1))
+    streams: int = attrs.field(default=8192, validator=_whole(1, 2**31 - 1))
+    header_bytes: int = attrs.field(default=32 * _KIB, validator=_whole(1024, 2**24))
+    message_bytes: int = attrs.field(default=4 * _MIB, validator=_whole(1, 2**32 - 1))
+    partial_bytes: int = attrs.field(default=64 * _MIB, validator=_whole(1))
+    stream_window: int = attrs.field(default=_MIB, validator=_whole(16 * _KIB, _LARGEST_WINDOW))
+    connection_window: int = attrs.field(default=16 * _MIB, validator=_whole(_INITIAL_WINDOW, _LARGEST_WINDOW))
+    queued_bytes: int = attrs.field(default=64 * _MIB, validator=_whole(1))
+    connection_queued_bytes: int = attrs.field(default=256 * _MIB, validator=_whole(1))
+    idle_frames: int = attrs.field(default=2000, validator=_whole(100))
+    idle_frames_per_second: float = attrs.field(default=200.0, validator=_seconds)
+    handshake_seconds: float = attrs.field(default=10.0, validator=_seconds)
+    header_seconds: float = attrs.field(default=10.0, validator=_seconds)
+    idle_seconds: float | None = attrs.field(default=None, validator=attrs.validators.optional(_seconds))
+    linger_seconds: float = attrs.field(default=1.0, validator=_seconds)
+
+    def __attrs_post_init__(self) -> None:
+        fields = attrs.fields(Limits)
+        if self.partial_bytes < self.message_bytes:
+            raise _refusal(fields.partial_bytes, self.partial_bytes, f"is below message_bytes, {self.message_bytes}")
+        if self.connection_queued_bytes < self.queued_bytes:
+            rule = f"is below queued_bytes, {self.queued_bytes}"
+            raise _refusal(fields.connection_queued_bytes, self.connection_queued_bytes, rule)

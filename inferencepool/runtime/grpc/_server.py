@@ -1,0 +1,159 @@
+"""The server: addresses, connections, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections.abc import Callable, Mapping
+from math import isfinite
+
+from inferencepool.errors import ConfigurationError
+from inferencepool.runtime.grpc._call import CallFactory
+from inferencepool.runtime.grpc._connection import Connection
+from inferencepool.runtime.grpc._limits import Limits
+from inferencepool.runtime.grpc._service import Service, Statistics
+
+__all__ = ["GrpcServer"]
+
+_LOGGER = logging.getLogger(__name__)
+_BACKLOG = 1024
+
+
+def _log(error: Exception) -> None:
+    _LOGGER.error("a call failed", exc_info=error)
+
+
+class GrpcServer:
+    """
+    Serves gRPC over HTTP/2, with TLS or without (then the client must know: there is no upgrade from HTTP/1.1).
+
+    It lives on one event loop, whose thread guards it.
+
+    Args:
+        routes: What makes the call for an RPC, by the path of its method, such as ``/grpc.health.v1.Health/Check``.
+        limits: What one peer may use.
+        on_error: Told of every exception of a call; it must not raise. The RPC has ended with INTERNAL then, and
+            nothing else is touched. Without it, errors are logged.
+
+    Raises:
+        ConfigurationError: A path does not begin with a slash.
+    """
+
+    def __init__(
+        self,
+        routes: Mapping[str, CallFactory],
+        *,
+        limits: Limits | None = None,
+        on_error: Callable[[Exception], None] = _log,
+    ) -> None:
+        for path in routes:
+            if not path.startswith("/"):
+                message = (
+                    f"grpc server: routes: {path!r} is not the path of a method, such as '/package.Service/Method'"
+                )
+                raise ConfigurationError(message)
+        self._service = Service(routes, limits or Limits(), on_error)
+        self._listeners: list[asyncio.Server] = []
+        self._addresses: list[tuple[str, int]] = []
+        self._connections: set[Connection] = set()
+
+    @property
+    def addresses(self) -> tuple[tuple[str, int], ...]:
+        """Address and port of every socket that was bound, in the order of `start`."""
+        return tuple(self._addresses)
+
+    @property
+    def port(self) -> int:
+        """
+        Port of the first socket that was bound.
+
+        Raises:
+            ConfigurationError: The server was not started.
+        """
+        if not self._addresses:
+            message = "grpc server: port: the server was not started"
+            raise ConfigurationError(message)
+        return self._addresses[0][1]
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether `stop` was called: calls that need not go on may end."""
+        return self._service.is_stopping
+
+    async def start(self, host: str | None, port: int, *, tls: ssl.SSLContext | None = None) -> None:
+        """
+        Listen on one more address. May be called any number of times before `stop`.
+
+        Args:
+            host: Name or address; None for all addresses of this machine.
+            port: Port; 0 for any that is free.
+            tls: How to secure connections; its protocol (ALPN) is set to ``h2`` here. None for no security.
+
+        Raises:
+            ConfigurationError: The server was stopped.
+            OSError: The address cannot be bound.
+        """
+        if self._service.is_stopping:
+            message = "grpc server: start: the server was stopped and cannot be started again"
+            raise ConfigurationError(message)
+        loop = asyncio.get_running_loop()
+        timeout = None
+        if tls is not None:
+            tls.set_alpn_protocols(["h2"])
+            timeout = self._service.limits.handshake_seconds
+        listener = await loop.create_server(
+            lambda: self._connect(loop), host, port, ssl=tls, ssl_handshake_timeout=timeout, backlog=_BACKLOG
+        )
+        self._listeners.append(listener)
+        self._addresses += [socket.getsockname()[:2] for socket in listener.sockets]
+
+    async def stop(self, grace: float) -> None:
+        """
+        End in order: take no more connections, let RPCs in flight finish, end the rest with status OK, close.
+
+        Clients are asked at once to open no more RPCs; those that they open until then are served. To Envoy, status OK
+        from an external processor means that the HTTP exchange goes on without it.
+
+        Args:
+            grace: Seconds that RPCs in flight may still take; 0 ends them now.
+
+        Raises:
+            ConfigurationError: *grace* is not a finite number of 0 or more.
+        """
+        if type(grace) not in {int, float} or not (isfinite(grace) and grace >= 0):
+            message = f"grpc server: stop: grace: {grace!r} is not a finite number of seconds of 0 or more"
+            raise ConfigurationError(message)
+        service = self._service
+        if not service.is_stopping:
+            service.is_stopping = True
+            for listener in self._listeners:
+                listener.close()
+            for connection in self._connections.copy():
+                connection.drain()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await service.quiet.wait()
+        for connection in self._connections.copy():
+            connection.finish()
+        # Bounded: a connection that its peer does not close is cut off after `Limits.linger_seconds`.
+        await service.empty.wait()
+
+    def statistics(self) -> Statistics:
+        """Give what the server does and did."""
+        service = self._service
+        return Statistics(
+            connections=service.connections,
+            streams=service.streams,
+            partial_bytes=sum(connection.partial_bytes for connection in self._connections),
+            queued_bytes=sum(connection.queued_bytes for connection in self._connections),
+            connections_total=service.connections_total,
+            streams_total=service.streams_total,
+            streams_refused=service.streams_refused,
+            floods=service.floods,
+            violations=service.violations,
+        )
+
+    def _connect(self, loop: asyncio.AbstractEventLoop) -> Connection:
+        return Connection(self._service, self._connections.add, self._connections.discard, loop)

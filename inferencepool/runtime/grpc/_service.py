@@ -1,0 +1,99 @@
+"""What all connections of a server share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import attrs
+
+from inferencepool.runtime.grpc._call import CallFactory
+from inferencepool.runtime.grpc._limits import Limits
+
+__all__ = ["Service", "Statistics"]
+
+
+@attrs.frozen
+class Statistics:
+    """
+    What a server does and did.
+
+    Attributes:
+        connections: Open connections, those included that are about to close.
+        streams: RPCs in flight.
+        partial_bytes: Bytes of messages that came in part.
+        queued_bytes: Bytes of answers that clients do not take yet.
+        connections_total: Connections since the start.
+        streams_total: RPCs since the start.
+        streams_refused: RPCs beyond `Limits.streams`.
+        floods: Connections closed because of frames without work or headers beyond their limit.
+        violations: Connections closed because the peer broke HTTP/2.
+    """
+
+    connections: int
+    streams: int
+    partial_bytes: int
+    queued_bytes: int
+    connections_total: int
+    streams_total: int
+    streams_refused: int
+    floods: int
+    violations: int
+
+
+class Service:
+    """
+    What all connections of a server share: its methods and its counts. The event loop's thread guards it.
+
+    Attributes:
+        routes: What makes the calls, by the path of the method.
+        limits: What one peer may use.
+        on_error: Told of every exception of a call.
+        is_stopping: Whether the server takes no more connections.
+        quiet: Set while no RPC is in flight.
+        empty: Set while there is no connection.
+    """
+
+    def __init__(
+        self, routes: Mapping[str, CallFactory], limits: Limits, on_error: Callable[[Exception], None]
+    ) -> None:
+        self.routes = {path.encode(): factory for path, factory in routes.items()}
+        self.limits = limits
+        self.on_error = on_error
+        self.is_stopping = False
+        self.quiet = asyncio.Event()
+        self.quiet.set()
+        self.empty = asyncio.Event()
+        self.empty.set()
+        self.connections = 0
+        self.streams = 0
+        self.connections_total = 0
+        self.streams_total = 0
+        self.streams_refused = 0
+        self.floods = 0
+        self.violations = 0
+
+    def connection_opened(self) -> None:
+        """Count a connection."""
+        self.connections += 1
+        self.connections_total += 1
+        self.empty.clear()
+
+    def connection_closed(self) -> None:
+        """Count a connection that is gone."""
+        self.connections -= 1
+        if not self.connections:
+            self.empty.set()
+
+    def stream_opened(self) -> None:
+        """Count an RPC."""
+        self.streams += 1
+        self.streams_total += 1
+        if self.streams == 1:
+            self.quiet.clear()
+
+    def stream_closed(self) -> None:
+        """Count an RPC that is over."""
+        self.streams -= 1
+        if not self.streams:
+            self.quiet.set()

@@ -1,0 +1,220 @@
+"""How many tokens a response took."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inferencepool.adapters.bodies import Usage, UsageKind, UsageReader, read_usage
+from tests.strategies.bodies import cuts, event_streams
+
+KINDS = [UsageKind.OPENAI, UsageKind.ANTHROPIC, UsageKind.SGLANG]
+COUNTS = st.integers(0, 99)
+
+
+def read_stream(kind: UsageKind, *chunks: bytes, limit: int = 2**20) -> Usage:
+    """Read a stream of events."""
+    reader = UsageReader(kind, event_stream=True, max_event_size=limit)
+    for chunk in chunks:
+        reader.feed(chunk)
+    return reader.finish()
+
+
+def openai_events() -> st.SearchStrategy[str]:
+    """Make events with usage, without, and with what looks like it."""
+    usage = st.fixed_dictionaries({"prompt_tokens": COUNTS, "completion_tokens": COUNTS})
+    return st.one_of(
+        usage.map(lambda usage: json.dumps({"choices": [], "usage": usage})),
+        usage.map(lambda usage: json.dumps({"choices": [], "usage": usage}, indent=1)),
+        usage.map(lambda usage: json.dumps({"type": "response.completed", "response": {"usage": usage}})),
+        usage.map(lambda usage: json.dumps({"choices": [{"delta": {"content": json.dumps({"usage": usage})}}]})),
+        st.sampled_from(
+            ["[DONE]", '{"usage":null}', '{"usage":{"prompt_tokens"', "", '{"a":"\u00e9\u4e2d\U0001f600"}']
+        ),
+    )
+
+
+def anthropic_events() -> st.SearchStrategy[str]:
+    """Make the events of messages."""
+    return st.one_of(
+        COUNTS.map(lambda n: json.dumps({"type": "message_start", "message": {"usage": {"input_tokens": n}}})),
+        COUNTS.map(lambda n: json.dumps({"type": "message_delta", "usage": {"output_tokens": n}})),
+        COUNTS.map(lambda n: json.dumps({"type": "message_delta", "usage": {"cache_read_input_tokens": n}})),
+        st.just(json.dumps({"type": "ping"})),
+    )
+
+
+@pytest.mark.parametrize(("kind", "events"), [("openai", openai_events()), ("anthropic", anthropic_events())])
+@given(data=st.data(), limit=st.integers(1, 150))
+def test_cuts_change_nothing(kind: str, events: st.SearchStrategy[str], data: st.DataObject, limit: int) -> None:
+    """A stream of events tells the same however it is cut, events longer than the limit included."""
+    stream = data.draw(event_streams(events))
+    chunks = data.draw(cuts(stream))
+    whole = read_stream(UsageKind(kind), stream, limit=limit)
+
+    assert whole == read_stream(UsageKind(kind), *chunks, limit=limit)
+    assert whole == read_stream(UsageKind(kind), *(bytes([byte]) for byte in stream), limit=limit)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.binary(max_size=60), head=st.sampled_from([b"", b'data: {"usage":{', b'{"usage":', b'{"meta_info":']))
+def test_any_bytes_raise_nothing(kind: UsageKind, data: bytes, head: bytes) -> None:
+    """Whatever a response consists of, reading its usage ends without an error."""
+    assert isinstance(read_usage(head + data, kind), Usage)
+    assert isinstance(read_stream(kind, head + data, b"\n\n"), Usage)
+
+
+@pytest.mark.parametrize(
+    ("kind", "document", "expected"),
+    [
+        (
+            "openai",
+            {"usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}},
+            Usage(7, 3, None, 10),
+        ),
+        (
+            "openai",
+            {"usage": {"prompt_tokens": 7, "prompt_tokens_details": {"cached_tokens": 4}, "completion_tokens": None}},
+            Usage(7, None, 4),
+        ),
+        (
+            "openai",
+            {"usage": {"input_tokens": 5, "output_tokens": "6", "input_tokens_details": {"cached_tokens": 0}}},
+            Usage(5, 6, 0),
+        ),
+        ("openai", {"usage": {"prompt_tokens": "7.0", "completion_tokens": "x", "total_tokens": -1}}, Usage(7)),
+        ("openai", {"usage": {"prompt_tokens": True, "completion_tokens": [], "total_tokens": 2**70}}, Usage()),
+        ("openai", {"usage": {"prompt_tokens": "nan", "completion_tokens": "inf"}}, Usage()),
+        ("openai", {"usage": {"prompt_tokens": 1, "prompt_tokens_details": {}}}, Usage(1)),
+        ("openai", {"usage": None}, Usage()),
+        ("openai", {"meta_info": {"prompt_tokens": 1}}, Usage()),
+        (
+            "anthropic",
+            {"usage": {"input_tokens": 25, "output_tokens": 15, "cache_read_input_tokens": 8}},
+            Usage(25, 15, 8, 40),
+        ),
+        ("anthropic", {"usage": {"input_tokens": 25}}, Usage(25)),
+        ("anthropic", {}, Usage()),
+        (
+            "sglang",
+            {"meta_info": {"prompt_tokens": 4, "completion_tokens": 2, "cached_tokens": 1, "finish_reason": None}},
+            Usage(4, 2, 1, 6),
+        ),
+        ("sglang", {"meta_info": 1}, Usage()),
+        ("none", {"usage": {"prompt_tokens": 7}}, Usage()),
+    ],
+)
+def test_json(kind: str, document: dict[str, Any], expected: Usage) -> None:
+    """Each API tells its usage under its own names; what is no number of tokens tells nothing."""
+    body = json.dumps(document).encode()
+    reader = UsageReader(UsageKind(kind), event_stream=False, loads=orjson.loads)
+    for byte in body:
+        reader.feed(bytes([byte]))
+
+    assert expected == read_usage(body, UsageKind(kind))
+    assert expected == reader.finish()
+    assert expected == reader.usage
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"[" * 100_000, b'{"usage":[]}', b"\xff"])
+def test_what_cannot_be_read_tells_nothing(body: bytes) -> None:
+    """A response that is no JSON, or has usage of another kind, leaves it unknown."""
+    assert Usage() == read_usage(body, UsageKind.OPENAI)
+
+
+@pytest.mark.parametrize(
+    ("kind", "stream", "expected"),
+    [
+        # Usage in a last event, as with stream_options.include_usage; all before it have null.
+        (
+            "openai",
+            (
+                'data: {"choices":[{}],"usage":null}\n\ndata: {"choices":[],"usage":{"prompt_tokens":7,"total_tokens":17,'
+                '"completion_tokens":10}}\n\ndata: [DONE]\n\n'
+            ),
+            Usage(7, 10, None, 17),
+        ),
+        # Usage in every event: the last counts.
+        (
+            "openai",
+            'data: {"usage":{"completion_tokens":1}}\n\ndata: {"usage":{"completion_tokens":2}}\n\n',
+            Usage(None, 2),
+        ),
+        (
+            "openai",
+            (
+                'event: response.completed\r\ndata:{"type":"response.completed","response":{"usage" : {"input_tokens":31,'
+                '"input_tokens_details":{"cached_tokens":16},"output_tokens":9,"total_tokens":40}}}\r\n\r\n'
+            ),
+            Usage(31, 9, 16, 40),
+        ),
+        ("openai", 'data: {"usage":\ndata: {"prompt_tokens":3}}\n\n', Usage(3)),
+        ("openai", '\ufeffdata: {"usage":{"prompt_tokens":3}}\n\n', Usage(3)),
+        ("openai", 'data: {"usage":{"prompt_tokens":3}}', Usage(3)),
+        ("openai", ': {"usage":{"prompt_tokens":3}}\n\nevent: {"usage":{"prompt_tokens":3}}\n\n', Usage()),
+        ("openai", 'data: {"usage":{"prompt_tokens":3}\n\n', Usage()),
+        ("openai", 'data: {"usage":{"prompt_tokens":3}}\n\ndata: {"usage":{}}\n\n', Usage(3)),
+        ("openai", 'data: {"response":{"usage":{"prompt_tokens":3}},"usage":{}}\n\n', Usage(3)),
+        ("openai", 'data: {"a":{"usage":{"prompt_tokens":3}}}\n\n', Usage()),
+        (
+            "anthropic",
+            (
+                'event: message_start\ndata: {"type":"message_start","message":{"usage":{"input_tokens":25,'
+                '"cache_read_input_tokens":5,"output_tokens":1}}}\n\nevent: ping\ndata: {"type":"ping"}\n\n'
+                'event: message_delta\ndata: {"type":"message_delta","delta":{},"usage":{"output_tokens":15}}\n\n'
+            ),
+            Usage(25, 15, 5, 40),
+        ),
+        ("anthropic", 'data: {"type":"message_start","message":[{"usage":{}}]}\n\n', Usage()),
+        (
+            "sglang",
+            (
+                'data: {"meta_info":{"prompt_tokens":4,"completion_tokens":1,"finish_reason":null}}\n\n'
+                'data: {"meta_info":{"prompt_tokens":4,"completion_tokens":2,"finish_reason": {"type":"stop"}}}\n\n'
+                "data: [DONE]\n\n"
+            ),
+            Usage(4, 2, None, 6),
+        ),
+        ("sglang", 'data: {"meta_info":{"prompt_tokens":4,"finish_reason": null}}\n\n', Usage()),
+        ("none", 'data: {"usage":{"prompt_tokens":3}}\n\n', Usage()),
+    ],
+)
+def test_events(kind: str, stream: str, expected: Usage) -> None:
+    """Of a stream of events the one that tells the usage is read, in one chunk or in one for each byte."""
+    data = stream.encode()
+
+    assert expected == read_stream(UsageKind(kind), data)
+    assert expected == read_stream(UsageKind(kind), *(bytes([byte]) for byte in data))
+
+
+def test_an_event_that_is_too_long_is_passed_over() -> None:
+    """An event above the limit is neither read nor kept, and those behind it are read."""
+    reader = UsageReader(UsageKind.OPENAI, event_stream=True, max_event_size=100)
+    reader.feed(b'data: {"usage":{"prompt_tokens":1},"a":"')
+    for _ in range(1_000):
+        reader.feed(b"x" * 100)
+        assert len(reader._pending) <= 204
+    reader.feed(b'"}\n')
+    reader.feed(b'\ndata: {"usage":{"prompt_tokens":2}}\n\n')
+
+    assert Usage(2) == reader.usage
+
+
+def test_a_last_event_that_is_too_long_tells_nothing() -> None:
+    """What is left of an event above the limit is not taken for an event at the end."""
+    assert Usage() == read_stream(UsageKind.OPENAI, b"data: " + b"x" * 300, b'\ndata: {"usage":{"a":1}}', limit=100)
+
+
+def test_a_response_that_is_too_long_tells_nothing() -> None:
+    """A response in JSON above the limit is not kept."""
+    reader = UsageReader(UsageKind.OPENAI, event_stream=False, max_body_size=30)
+    for chunk in (b'{"usage":{"prompt_tokens":1}', b"    ", b"}"):
+        reader.feed(chunk)
+    assert not reader._pending
+
+    assert Usage() == reader.finish()

