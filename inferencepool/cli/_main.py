@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from io import TextIOWrapper
 
-from inferencepool.cli import _demo, _envoy_config, _pick, _validate
+from inferencepool.cli import _demo, _envoy_config, _pick, _serve, _validate
 from inferencepool.cli._output import report
 from inferencepool.errors import InferencePoolError
 
@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _validate.add_command(commands)
     _pick.add_command(commands)
+    _serve.add_command(commands)
     _envoy_config.add_command(commands)
     _demo.add_command(commands)
     return parser

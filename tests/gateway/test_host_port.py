@@ -31,8 +31,8 @@ def test_text_is_read(text: str, host: str, port: int, *, is_ip: bool) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", ":", ":80", "a", "a:", "a:b", "a:-1", "a:65536", "a:\u0661", "fd00::1:80", "[fd00::1]", "[10.0.0.1]:80", "[x]:80",
-     "10.0.0.300:80", "10.0.0:80", "a b:80", "-a:80", f"{'a' * 64}:80", f"{'a.' * 127}a:80", "a..b:80", "http://a:80"],
+    ["", ":", ":80", "a", "a:", "a:b", "a:-1", "a:65536", "a:\u0661", "fd00::1:80", "[fd00::1]", "[10.0.0.1]:80",
+     "[x]:80", "10.0.0.300:80", "10.0.0:80", "a b:80", "-a:80", f"{'a' * 64}:80", f"{'a.' * 127}a:80", "a..b:80", "http://a:80"],
 )  # fmt: skip
 def test_other_text_is_refused(text: str) -> None:
     """The error shows the text."""

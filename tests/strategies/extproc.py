@@ -84,7 +84,7 @@ def _set_headers() -> st.SearchStrategy[tuple[tuple[str, str], ...]]:
 
 def answers() -> st.SearchStrategy[Answer]:
     """Make what a proxy may be answered."""
-    chunks = BODIES | BODIES.map(memoryview)
+    chunks: st.SearchStrategy[bytes | memoryview] = BODIES | BODIES.map(_to_view)
     return (
         st.builds(RequestHeadersAnswer, routings())
         | st.builds(RequestBodyAnswer, routings(), st.none() | BODIES)
@@ -94,6 +94,10 @@ def answers() -> st.SearchStrategy[Answer]:
         | st.builds(ImmediateResponse, st.integers(200, 599), BODIES, _set_headers(), TEXTS)
         | st.sampled_from([ResponseBodyAnswer(), RequestTrailersAnswer(), ResponseTrailersAnswer()])
     )
+
+
+def _to_view(body: bytes) -> memoryview:
+    return memoryview(body)
 
 
 _VARINTS: Final = {"bool", "int32", "uint32"}

@@ -137,23 +137,23 @@ class _Reader:
     def _message(self) -> Message:
         kind = self._kind
         if kind == _REQUEST_HEADERS:
-            if self._modes is None:
-                return RequestHeaders(self._headers, self._end_of_stream, None, None, self._metadata)
-            request = _to_mode(self._modes[0], "request_body_mode")
-            response = _to_mode(self._modes[1], "response_body_mode")
-            return RequestHeaders(self._headers, self._end_of_stream, request, response, self._metadata)
+            return self._request_headers()
         if kind == _RESPONSE_HEADERS:
             return ResponseHeaders(self._headers, self._end_of_stream, self._metadata)
-        if kind == _REQUEST_BODY:
-            return RequestBody(self._body, self._end_of_stream, self._metadata)
-        if kind == _RESPONSE_BODY:
-            return ResponseBody(self._body, self._end_of_stream, self._metadata)
-        if kind == _REQUEST_TRAILERS:
-            return RequestTrailers()
-        if kind == _RESPONSE_TRAILERS:
-            return ResponseTrailers()
+        if kind in _BODY_KINDS:
+            body = RequestBody if kind == _REQUEST_BODY else ResponseBody
+            return body(self._body, self._end_of_stream, self._metadata)
+        if kind:
+            return RequestTrailers() if kind == _REQUEST_TRAILERS else ResponseTrailers()
         message = f"ProcessingRequest: holds none of {', '.join(_KINDS.values())}"
         raise InvalidMessageError(message)
+
+    def _request_headers(self) -> RequestHeaders:
+        if self._modes is None:
+            return RequestHeaders(self._headers, self._end_of_stream, None, None, self._metadata)
+        request = _to_mode(self._modes[0], "request_body_mode")
+        response = _to_mode(self._modes[1], "response_body_mode")
+        return RequestHeaders(self._headers, self._end_of_stream, request, response, self._metadata)
 
     def _read_kind(self, kind: int, at: int, end: int) -> None:
         if kind != self._kind:

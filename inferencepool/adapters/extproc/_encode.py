@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, assert_never
 
 from inferencepool.adapters.extproc._messages import (
@@ -155,15 +155,14 @@ def _destination_only(tag: int, destination: str) -> bytes:
 def _encode_changes(tag: int, routing: Routing, replacement: bytes | None) -> bytes:
     destination = routing.destination
     headers = _set_headers(routing.set_headers)
-    lb = {}
+    metadata = b""
     if destination:
         # The last one that sets a header wins, and metadata and header have to agree.
-        header, lb[_DESTINATION.encode()] = _destination_parts(destination)
+        header, metadata = _destination_parts(destination)
         headers.append(header)
-    headers += (delimited(_REMOVE_HEADERS, _to_name(name)) for name in routing.remove_headers)
     if routing.scores is not None:
-        scores = {_to_utf8(address): number_value(address, score) for address, score in routing.scores.items()}
-        lb[_SCORES] = struct_value(scores)
+        metadata = _encode_metadata(destination, routing.scores)
+    headers += (delimited(_REMOVE_HEADERS, _to_name(name)) for name in routing.remove_headers)
     parts = [delimited(_HEADER_MUTATION, *headers)] if headers else []
     if replacement is not None:
         inner = head(_REPLACEMENT, len(replacement))
@@ -173,12 +172,11 @@ def _encode_changes(tag: int, routing: Routing, replacement: bytes | None) -> by
     # A body may be large, so that everything is joined once, at the end.
     size = sum(map(len, parts))
     common = head(_COMMON_RESPONSE, size)
-    metadata = delimited(_DYNAMIC_METADATA, struct_of({_NAMESPACE: struct_value(lb)})) if lb else b""
     return b"".join((head(tag, len(common) + size), common, *parts, metadata))
 
 
 def _destination_parts(destination: str) -> tuple[bytes, bytes]:
-    """Give the header that tells *destination*, as a field, and the value for the metadata."""
+    """Give the header that tells *destination* and the metadata that does, each as a field."""
     if len(destination) <= _LONGEST_CACHED:
         return _cached_destination_parts(destination)
     return _encode_destination(destination)
@@ -188,7 +186,17 @@ def _encode_destination(destination: str) -> tuple[bytes, bytes]:
     if not destination.isascii():
         message = f"destination {destination!r}: holds a character that is not ASCII"
         raise InvalidMessageError(message)
-    return _set_header(_DESTINATION, destination), string_value(destination)
+    return _set_header(_DESTINATION, destination), _encode_metadata(destination, None)
+
+
+def _encode_metadata(destination: str, scores: Mapping[str, float] | None) -> bytes:
+    fields = {}
+    if destination:
+        fields[_DESTINATION.encode()] = string_value(destination)
+    if scores is not None:
+        numbers = {_to_utf8(address): number_value(address, score) for address, score in scores.items()}
+        fields[_SCORES] = struct_value(numbers)
+    return delimited(_DYNAMIC_METADATA, struct_of({_NAMESPACE: struct_value(fields)}))
 
 
 _cached_destination_parts = functools.lru_cache(maxsize=_CACHED)(_encode_destination)

@@ -130,8 +130,6 @@ def _read_varint(data: bytes, at: int, end: int, where: str, longest: int) -> tu
 
 def to_varint(number: int) -> bytes:
     """Write a number of 0 or more."""
-    if number < _CONTINUES:
-        return bytes((number,))
     written = bytearray()
     while number >= _CONTINUES:
         written.append(number & 0x7F | _CONTINUES)

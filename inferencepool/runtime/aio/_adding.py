@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from inferencepool.errors import ConfigurationError, MissingExtraError
@@ -11,11 +13,16 @@ from inferencepool.runtime.aio._handling import Handling
 from inferencepool.runtime.grpc import CallFactory
 
 if TYPE_CHECKING:
-    import grpc  # type: ignore[import-untyped]  # grpcio ships no types
+    import grpc.aio  # type: ignore[import-untyped]  # grpcio ships no types
 
 __all__ = ["add_to_grpc_aio_server"]
 
+_LOGGER = logging.getLogger(__name__)
 _DEFAULT_QUEUED_BYTES = 64 * 1024 * 1024
+
+
+def _log(error: Exception) -> None:
+    _LOGGER.error("a call failed", exc_info=error)
 
 
 def add_to_grpc_aio_server(
@@ -23,7 +30,7 @@ def add_to_grpc_aio_server(
     routes: Mapping[str, CallFactory],
     *,
     queued_bytes: int = _DEFAULT_QUEUED_BYTES,
-    on_error: Callable[[Exception], None] | None = None,
+    on_error: Callable[[Exception], None] = _log,
 ) -> None:
     """
     Add *routes* to *server*, which must not have been started.
@@ -43,8 +50,8 @@ def add_to_grpc_aio_server(
         routes: Call factories by path, such as those of `health_routes`.
         queued_bytes: Answers of one RPC that may wait for the client. Beyond half of it, nothing more is read from that
             client; beyond the whole, the RPC ends.
-        on_error: Called with what a call raises; that RPC ends with INTERNAL. By default the event loop's exception
-            handler is called.
+        on_error: Told of every exception of a call; it must not raise. The RPC has ended with INTERNAL then. Without
+            it, errors are logged.
 
     Raises:
         ConfigurationError: *queued_bytes* is not a whole number above 0, or a path does not look like
@@ -52,7 +59,7 @@ def add_to_grpc_aio_server(
         MissingExtraError: grpcio is not installed.
     """
     try:
-        import grpc  # noqa: PLC0415 - not every user has it
+        import grpc.aio  # noqa: PLC0415 - not every user has it
     except ImportError:
         message = "adding to a grpc.aio server needs grpcio: pip install grpcio"
         raise MissingExtraError(message) from None
@@ -66,7 +73,7 @@ def add_to_grpc_aio_server(
 
     # Streaming in both directions covers the three other kinds, and without serializers messages stay bytes.
     handlers = {
-        path: grpc.stream_stream_rpc_method_handler(_handle(path, factory, queued_bytes, on_error))
+        path: grpc.stream_stream_rpc_method_handler(_make_handler(grpc, path, factory, queued_bytes, on_error))
         for path, factory in routes.items()
     }
 
@@ -77,11 +84,11 @@ def add_to_grpc_aio_server(
     server.add_generic_rpc_handlers((Routes(),))
 
 
-def _handle(
-    path: str, factory: CallFactory, queued_bytes: int, on_error: Callable[[Exception], None] | None
+def _make_handler(
+    grpc_: ModuleType, path: str, factory: CallFactory, queued_bytes: int, on_error: Callable[[Exception], None]
 ) -> Callable[[Any, Any], Any]:
     async def handle(_requests: Any, context: Any) -> None:
         exchange = Exchange(path, context.invocation_metadata() or (), queued_bytes, on_error)
-        await Handling(context, exchange).run(factory)
+        await Handling(grpc_, context, exchange).run(factory)
 
     return handle

@@ -35,7 +35,7 @@ class Exchange:
         path: str,
         metadata: Iterable[tuple[str, str | bytes]],
         queued_bytes: int,
-        on_error: Callable[[Exception], None] | None,
+        on_error: Callable[[Exception], None],
     ) -> None:
         self.headers: Mapping[str, str] = _text_headers(path, metadata)
         self.waiting: deque[bytes] = deque()
@@ -45,10 +45,10 @@ class Exchange:
         self.end_with: tuple[Status, str] | None = None
         self._most_queued = queued_bytes
         self._queued = 0
+        self._overflowed = False
         self._is_closed = False
         self._call: Call | None = None
-        self._loop = asyncio.get_running_loop()
-        self._on_error = on_error or self._report
+        self._on_error = on_error
 
     def send(self, *messages: bytes) -> None:
         """Send gRPC *messages*, in order."""
@@ -59,9 +59,10 @@ class Exchange:
         self.changed.set()
         if self._queued > self._most_queued:
             self.waiting.clear()
+            self._overflowed = True
             self.end_with = Status.RESOURCE_EXHAUSTED, f"more than {self._most_queued} bytes wait for the client"
             # Not at once: no method of the call runs inside one of the stream's.
-            self._loop.call_soon(self.close, Closure(Reason.OVERFLOW))
+            asyncio.get_running_loop().call_soon(self.close, Closure(Reason.OVERFLOW))
 
     def end(self, status: Status = Status.OK, text: str = "") -> None:
         """End the RPC after everything sent so far."""
@@ -107,7 +108,7 @@ class Exchange:
         call, self._call = self._call, None
         if call is not None:
             try:
-                call.closed(closure)
+                call.closed(Closure(Reason.OVERFLOW) if self._overflowed else closure)
             except Exception as error:  # noqa: BLE001 - as above
                 self._on_error(error)
 
@@ -121,9 +122,6 @@ class Exchange:
     def _fail(self, error: Exception) -> None:
         self.end(Status.INTERNAL, f"the server failed: {type(error).__name__}")
         self._on_error(error)
-
-    def _report(self, error: Exception) -> None:
-        self._loop.call_exception_handler({"message": "a gRPC call failed", "exception": error})
 
 
 def _text_headers(path: str, metadata: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:

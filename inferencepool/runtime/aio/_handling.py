@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import ModuleType
 from typing import Any
 
 from inferencepool.runtime.aio._exchange import Exchange
@@ -22,7 +23,8 @@ class Handling:
     Reading and writing go on side by side, so that a client that does not read can still send, and the reverse.
     """
 
-    def __init__(self, context: Any, exchange: Exchange) -> None:
+    def __init__(self, grpc_: ModuleType, context: Any, exchange: Exchange) -> None:
+        self._grpc = grpc_
         self._context = context
         self._exchange = exchange
 
@@ -33,7 +35,7 @@ class Handling:
         reading = asyncio.create_task(self._read())
         try:
             status, text = await self._write()
-            self._context.set_code(_status_code(status))
+            self._context.set_code(next(code for code in self._grpc.StatusCode if code.value[0] == status))
             self._context.set_details(text)
             exchange.close(Closure(Reason.ENDED, status=status))
         finally:
@@ -41,10 +43,8 @@ class Handling:
             exchange.close(Closure(Reason.RESET))
 
     async def _read(self) -> None:
-        from grpc.aio import EOF  # type: ignore[import-untyped]  # noqa: PLC0415 - not every user has it
-
         exchange = self._exchange
-        while (message := await self._context.read()) is not EOF:
+        while (message := await self._context.read()) is not self._grpc.aio.EOF:
             exchange.deliver(message)
             if exchange.end_with is not None:
                 break
@@ -64,9 +64,3 @@ class Handling:
                 return exchange.end_with
             exchange.changed.clear()
             await exchange.changed.wait()
-
-
-def _status_code(status: Status) -> Any:
-    from grpc import StatusCode  # noqa: PLC0415 - not every user has it
-
-    return next(code for code in StatusCode if code.value[0] == status)

@@ -90,7 +90,7 @@ class _Watch(_OneRequest):
         self._loop = asyncio.get_running_loop()
         self._stop: Callable[[], None] | None = None
 
-    def closed(self, closure: Closure) -> None:
+    def closed(self, closure: Closure) -> None:  # noqa: ARG002 - whatever the reason
         if self._stop is not None:
             self._stop()
 

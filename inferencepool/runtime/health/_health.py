@@ -50,8 +50,8 @@ class Health:
         Begin with no condition met.
 
         Args:
-            conditions: What must hold for readiness: names for `set` and `unmet`, such as ``synced`` (the pool is known)
-                or ``leader``.
+            conditions: What must hold for readiness: names for `set` and `unmet`, such as ``synced`` (the pool is
+                known) or ``leader``.
             services: Further names that follow readiness, such as ``inference-extension``, which charts ask for.
             any_name: Let every other name follow readiness, too, as the reference picker does without leader election;
                 otherwise such a name is unknown.

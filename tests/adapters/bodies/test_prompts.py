@@ -67,11 +67,9 @@ def test_conversations_that_differ_never_collide(first: list[Any], second: list[
 def test_texts_share_what_they_begin_with(shared: str, first: str, second: str) -> None:
     """The bytes of two messages are alike as far as their texts are; no length stands in front of a text."""
     text = prompt([{"role": "user", "content": shared}])
-    common = commonprefix(
-        [
-            prompt([{"role": "user", "content": shared + first}]),
-            prompt([{"role": "user", "content": shared + second}]),
-        ]
+    common = common_prefix(
+        prompt([{"role": "user", "content": shared + first}]),
+        prompt([{"role": "user", "content": shared + second}]),
     )
 
     assert common.startswith(text) or "\ud800" <= shared[-1:] <= "\udfff"
@@ -104,7 +102,7 @@ def test_what_is_alike() -> None:
     """A string is one part of text; null, the order of keys and marks for caching say nothing to a model."""
     plain = prompt([{"role": "user", "content": "a"}], tools=TOOLS)
     part = {**text_part("a"), "cache_control": {"type": "ephemeral"}}
-    message = {"content": [part], "refusal": None, "role": "user", "cache_control": {}}
+    message: dict[str, Any] = {"content": [part], "refusal": None, "role": "user", "cache_control": {}}
     tools = [{"function": {"parameters": {"a": 2, "b": 1}, "name": "f"}, "type": "function"}]
     call = {"type": "tool_use", "id": "1", "name": "f", "input": {}}
 
@@ -120,7 +118,7 @@ def test_tools_come_first() -> None:
 
     assert prompt(messages, tools=TOOLS).endswith(prompt(messages))
     assert prompt(messages, tools=[]) == prompt(messages)
-    assert len(common_prefix(*[prompt(messages, ANTHROPIC, system="x"), prompt(messages, ANTHROPIC, system="y")])) < 10
+    assert len(common_prefix(prompt(messages, ANTHROPIC, system="x"), prompt(messages, ANTHROPIC, system="y"))) < 10
     assert prompt([], RESPONSES, instructions="x", tools=TOOLS).endswith(b"\xfesystem\xffx")
 
 

@@ -134,8 +134,8 @@ def test_what_cannot_be_read_tells_nothing(body: bytes) -> None:
         (
             "openai",
             (
-                'data: {"choices":[{}],"usage":null}\n\ndata: {"choices":[],"usage":{"prompt_tokens":7,"total_tokens":17,'
-                '"completion_tokens":10}}\n\ndata: [DONE]\n\n'
+                'data: {"choices":[{}],"usage":null}\n\ndata: {"choices":[],"usage":{"prompt_tokens":7,'
+                '"total_tokens":17,"completion_tokens":10}}\n\ndata: [DONE]\n\n'
             ),
             Usage(7, 10, None, 17),
         ),
@@ -148,8 +148,8 @@ def test_what_cannot_be_read_tells_nothing(body: bytes) -> None:
         (
             "openai",
             (
-                'event: response.completed\r\ndata:{"type":"response.completed","response":{"usage" : {"input_tokens":31,'
-                '"input_tokens_details":{"cached_tokens":16},"output_tokens":9,"total_tokens":40}}}\r\n\r\n'
+                'event: response.completed\r\ndata:{"type":"response.completed","response":{"usage" : '
+                '{"input_tokens":31,"input_tokens_details":{"cached_tokens":16},"output_tokens":9,"total_tokens":40}}}\r\n\r\n'
             ),
             Usage(31, 9, 16, 40),
         ),

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.message import DecodeError, Message as Protobuf
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # type: ignore[import-untyped]  # no stubs
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no stubs
 
 from inferencepool.adapters.extproc._messages import (
     Answer,
@@ -149,7 +149,7 @@ def _add_field(message: descriptor_pb2.DescriptorProto, number: int, name: str, 
         field.type_name = f".{_PACKAGE}.{kind}"
 
 
-def _build() -> tuple[type[Protobuf], type[Protobuf]]:
+def _build() -> tuple[Any, Any]:
     file = descriptor_pb2.FileDescriptorProto(name=f"{_PACKAGE}.proto", package=_PACKAGE, syntax="proto3")
     for message_name, fields in SCHEMA.items():
         message = file.message_type.add(name=message_name)
@@ -157,9 +157,9 @@ def _build() -> tuple[type[Protobuf], type[Protobuf]]:
             number, name, kind = field.split()
             _add_field(message, int(number), name, kind)
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)  # type: ignore[no-untyped-call]
+    pool.Add(file)
     request, response = (
-        message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))  # type: ignore[no-untyped-call]
+        message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
         for name in ("ProcessingRequest", "ProcessingResponse")
     )
     return request, response
@@ -308,24 +308,26 @@ def to_answer(response: Any) -> Answer:
     if kind in {"request_trailers", "response_trailers"}:
         assert not part.HasField("header_mutation")
         return RequestTrailersAnswer() if kind == "request_trailers" else ResponseTrailersAnswer()
-    common = part.response
+    if kind == "response_body" and not part.HasField("response"):
+        return ResponseBodyAnswer()
+    return _to_common_answer(kind, response, part.response)
+
+
+def _to_common_answer(kind: str, response: Any, common: Any) -> Answer:
     assert common.status == 0
     mutation = common.body_mutation.WhichOneof("kind")
     if mutation == "streamed_response":
         assert not common.HasField("header_mutation")
+        chunk = common.body_mutation.streamed_response
         streamed = StreamedRequestBody if kind == "request_body" else StreamedResponseBody
-        return streamed(
-            common.body_mutation.streamed_response.body, common.body_mutation.streamed_response.end_of_stream
-        )
+        return streamed(chunk.body, chunk.end_of_stream)
     if kind == "response_headers":
         return ResponseHeadersAnswer(_set_headers(common.header_mutation))
-    if kind == "response_body":
-        assert not part.HasField("response")
-        return ResponseBodyAnswer()
     routing = _to_routing(response, common)
     if kind == "request_headers":
         assert mutation is None
         return RequestHeadersAnswer(routing)
+    assert kind == "request_body"
     return RequestBodyAnswer(routing, common.body_mutation.body if mutation else None)
 
 

@@ -41,44 +41,43 @@ ENVOY_REQUEST = bytes.fromhex(
 )
 
 
-def delimited(number: int, *contents: bytes) -> bytes:
+def _delimited(number: int, *contents: bytes) -> bytes:
     content = b"".join(contents)
     return write_varint(number << 3 | 2) + write_varint(len(content)) + content
 
 
-def headers_request(*headers: bytes) -> bytes:
-    return delimited(2, delimited(1, *(delimited(1, header) for header in headers)))
+def _headers_request(*headers: bytes) -> bytes:
+    return _delimited(2, _delimited(1, *(_delimited(1, header) for header in headers)))
 
 
-def header(name: bytes, value: bytes) -> bytes:
-    return delimited(1, name) + delimited(3, value)
+def _header(name: bytes, value: bytes) -> bytes:
+    return _delimited(1, name) + _delimited(3, value)
 
 
-def metadata_request(*structs: bytes, namespace: bytes = b"n") -> bytes:
-    entries = (delimited(1, delimited(1, namespace), delimited(2, each)) for each in structs)
-    return delimited(4) + delimited(8, *entries)
+def _metadata_request(*structs: bytes, namespace: bytes = b"n") -> bytes:
+    entries = (_delimited(1, _delimited(1, namespace), _delimited(2, each)) for each in structs)
+    return _delimited(4) + _delimited(8, *entries)
 
 
-def entry(key: bytes, *values: bytes) -> bytes:
-    return delimited(1, delimited(1, key), *(delimited(2, value) for value in values))
+def _entry(key: bytes, *values: bytes) -> bytes:
+    return _delimited(1, _delimited(1, key), *(_delimited(2, value) for value in values))
 
 
-def try_decode(data: bytes) -> Message | None:
+def _try_decode(data: bytes) -> Message | None:
     try:
         return decode(data)
-    except InvalidMessageError as error:
-        assert str(error).startswith("ProcessingRequest")
+    except InvalidMessageError:
         return None
 
 
-def reference(data: bytes) -> Message | None:
+def _reference(data: bytes) -> Message | None:
     try:
         return oracle.to_message(oracle.parse_request(data))
     except (oracle.DecodeError, ValueError):
         return None
 
 
-def comparable(message: Message | None) -> Any:
+def _comparable(message: Message | None) -> Any:
     """Give a form in which NaN equals itself and 1.0 does not equal True."""
     return message and (type(message), json.dumps(attrs.asdict(message), sort_keys=True, default=repr))
 
@@ -89,24 +88,24 @@ class TestProperties:
         """A request that protobuf writes gives the value it was written for, the first time and again."""
         data = oracle.write_request(message).SerializeToString()
 
-        assert comparable(message) == comparable(decode(data))
-        assert comparable(message) == comparable(decode(data))
+        assert _comparable(message) == _comparable(decode(data))
+        assert _comparable(message) == _comparable(decode(data))
 
     @given(wire_messages())
     @example(b"")
     def test_same_as_the_library(self, data: bytes) -> None:
         """Well-formed bytes, with unknown fields, repetitions and wrong types, mean what they mean to protobuf."""
-        assert comparable(reference(data)) == comparable(try_decode(data))
+        assert _comparable(_reference(data)) == _comparable(_try_decode(data))
 
     @given(
         wire_messages("HttpHeaders"), wire_messages("Metadata"), wire_messages("ProtocolConfiguration"), st.booleans()
     )
     def test_same_headers_as_the_library(self, headers: bytes, metadata: bytes, config: bytes, first: bool) -> None:
         """The same for the parts of a headers message, in either order."""
-        parts = delimited(2, headers), delimited(8, metadata), delimited(11, config)
+        parts = _delimited(2, headers), _delimited(8, metadata), _delimited(11, config)
         data = b"".join(parts if first else reversed(parts))
 
-        assert comparable(reference(data)) == comparable(try_decode(data))
+        assert _comparable(_reference(data)) == _comparable(_try_decode(data))
 
     @given(messages(), st.data())
     def test_unknown_fields_are_skipped(self, message: Message, data: st.DataObject) -> None:
@@ -116,7 +115,7 @@ class TestProperties:
                 [
                     write_varint(99 << 3) + write_varint(2**64 - 1),
                     write_varint(99 << 3 | 1) + bytes(8),
-                    delimited(2**29 - 1, b"\xff\xff"),
+                    _delimited(2**29 - 1, b"\xff\xff"),
                     write_varint(99 << 3 | 5) + bytes(4),
                 ]
             )
@@ -125,7 +124,7 @@ class TestProperties:
         place = data.draw(st.sampled_from(list(_parts(request))))
         place.MergeFromString(field)
 
-        assert comparable(message) == comparable(decode(request.SerializeToString()))
+        assert _comparable(message) == _comparable(decode(request.SerializeToString()))
 
     @given(messages(), messages(), st.data())
     def test_damaged(self, message: Message, other: Message, data: st.DataObject) -> None:
@@ -137,16 +136,16 @@ class TestProperties:
         written = written[: data.draw(st.integers(0, len(written)) | st.just(len(written)))]
         if data.draw(st.booleans()):
             written += oracle.write_request(other).SerializeToString()
-        found = try_decode(bytes(written))
+        found = _try_decode(bytes(written))
 
-        assert found is None or comparable(reference(bytes(written))) == comparable(found)
+        assert found is None or _comparable(_reference(bytes(written))) == _comparable(found)
 
     @given(st.binary(max_size=60))
     def test_garbage(self, data: bytes) -> None:
         """Any bytes are refused, or mean what they mean to protobuf."""
-        found = try_decode(data)
+        found = _try_decode(data)
 
-        assert found is None or comparable(reference(data)) == comparable(found)
+        assert found is None or _comparable(_reference(data)) == _comparable(found)
 
 
 def _parts(message: Any) -> Iterator[Any]:
@@ -176,13 +175,13 @@ def test_envoys_bytes() -> None:
 class TestHeaders:
     def test_raw_value_wins(self) -> None:
         """The raw value counts, the other one where it is absent or empty, and the last header of a name."""
-        data = headers_request(
-            delimited(1, b"A") + delimited(2, b"text") + delimited(3, b"raw"),
-            delimited(1, b"b") + delimited(2, b"text"),
-            delimited(1, b"c") + delimited(2, b"text") + delimited(3, b""),
-            delimited(3, b"2") + delimited(1, b"D"),
-            header(b"d", b"3"),
-            header(b"E\xc9", b"\xff\x00"),
+        data = _headers_request(
+            _delimited(1, b"A") + _delimited(2, b"text") + _delimited(3, b"raw"),
+            _delimited(1, b"b") + _delimited(2, b"text"),
+            _delimited(1, b"c") + _delimited(2, b"text") + _delimited(3, b""),
+            _delimited(3, b"2") + _delimited(1, b"D"),
+            _header(b"d", b"3"),
+            _header(b"E\xc9", b"\xff\x00"),
             b"",
         )
 
@@ -193,15 +192,15 @@ class TestHeaders:
     @pytest.mark.parametrize("size", [0, 1, 100, 127, 128, 200, 16_379, 16_380, 3_000_000])
     def test_any_length(self, size: int) -> None:
         """A value of any length is read, and a name too."""
-        data = headers_request(header(b"n" * size, b"v" * size), header(b"x", b"y"))
+        data = _headers_request(_header(b"n" * size, b"v" * size), _header(b"x", b"y"))
 
         assert decode(data) == RequestHeaders({"n" * size: "v" * size, "x": "y"})
 
     def test_memory_is_bounded(self) -> None:
         """However many headers come, few are remembered, and no long one."""
         for number in range(3 * _decode.MAX_REMEMBERED):
-            assert decode(headers_request(header(b"n", b"%d" % number))) == RequestHeaders({"n": str(number)})
-        decode(headers_request(header(b"n", b"v" * _decode.MAX_REMEMBERED_SIZE)))
+            assert decode(_headers_request(_header(b"n", b"%d" % number))) == RequestHeaders({"n": str(number)})
+        decode(_headers_request(_header(b"n", b"v" * _decode.MAX_REMEMBERED_SIZE)))
 
         assert 0 < len(_decode._remembered) <= _decode.MAX_REMEMBERED
         assert max(map(len, _decode._remembered)) <= _decode.MAX_REMEMBERED_SIZE
@@ -209,9 +208,9 @@ class TestHeaders:
     @pytest.mark.parametrize("name", ["authorization", "Cookie", "x-api-key"])
     def test_secrets_are_not_remembered(self, name: str) -> None:
         """What lets a caller in is read and not kept."""
-        secret = header(name.encode(), b"secret")
+        secret = _header(name.encode(), b"secret")
 
-        assert decode(headers_request(secret)) == RequestHeaders({name.lower(): "secret"})
+        assert decode(_headers_request(secret)) == RequestHeaders({name.lower(): "secret"})
         assert secret not in _decode._remembered
 
     def test_threads(self) -> None:
@@ -219,7 +218,9 @@ class TestHeaders:
 
         def read(thread: int) -> bool:
             return all(
-                decode(headers_request(header(b"n", b"%d-%d" % (thread, number)), header(b"m", b"%d" % (number % 50))))
+                decode(
+                    _headers_request(_header(b"n", b"%d-%d" % (thread, number)), _header(b"m", b"%d" % (number % 50)))
+                )
                 == RequestHeaders({"n": f"{thread}-{number}", "m": str(number % 50)})
                 for number in range(2 * _decode.MAX_REMEMBERED)
             )
@@ -230,13 +231,13 @@ class TestHeaders:
 
     def test_too_many(self) -> None:
         """More headers than any proxy forwards are refused, in every layout."""
-        headers = [header(b"%d" % number, b"") for number in range(_decode.MAX_HEADERS + 1)]
+        headers = [_header(b"%d" % number, b"") for number in range(_decode.MAX_HEADERS + 1)]
 
-        assert len(_headers_of(decode(headers_request(*headers[:-1])))) == _decode.MAX_HEADERS
+        assert len(_headers_of(decode(_headers_request(*headers[:-1])))) == _decode.MAX_HEADERS
         with pytest.raises(InvalidMessageError, match=r"request_headers.headers, byte \d+: more than 10000 headers"):
-            decode(headers_request(*headers))
+            decode(_headers_request(*headers))
         with pytest.raises(InvalidMessageError, match="more than 10000 headers"):
-            decode(delimited(2, delimited(1, delimited(9), *(delimited(1, each) for each in headers))))
+            decode(_delimited(2, _delimited(1, _delimited(9), *(_delimited(1, each) for each in headers))))
 
 
 def _headers_of(message: Message) -> Mapping[str, str]:
@@ -247,36 +248,36 @@ def _headers_of(message: Message) -> Mapping[str, str]:
 class TestMerging:
     def test_parts_of_headers(self) -> None:
         """A message that comes twice adds to itself, whatever is between."""
-        first = delimited(2, delimited(1, delimited(1, header(b"a", b"1"))), b"\x18\x01")
-        second = headers_request(header(b"b", b"2"))
+        first = _delimited(2, _delimited(1, _delimited(1, _header(b"a", b"1"))), b"\x18\x01")
+        second = _headers_request(_header(b"b", b"2"))
 
-        assert decode(first + delimited(8) + second) == RequestHeaders({"a": "1", "b": "2"}, end_of_stream=True)
+        assert decode(first + _delimited(8) + second) == RequestHeaders({"a": "1", "b": "2"}, end_of_stream=True)
 
     def test_last_kind_counts(self) -> None:
         """Another kind takes the place of the one before it, and of all that it held."""
-        body = delimited(5, delimited(1, b"x"), b"\x10\x01")
+        body = _delimited(5, _delimited(1, b"x"), b"\x10\x01")
 
-        assert decode(headers_request(header(b"a", b"1")) + body) == ResponseBody(b"x", end_of_stream=True)
-        assert decode(delimited(3, b"\x18\x01") + body + delimited(3)) == ResponseHeaders({})
+        assert decode(_headers_request(_header(b"a", b"1")) + body) == ResponseBody(b"x", end_of_stream=True)
+        assert decode(_delimited(3, b"\x18\x01") + body + _delimited(3)) == ResponseHeaders({})
 
     def test_modes(self) -> None:
         """No configuration tells nothing, an empty one the default, and a repeated one changes what it names."""
-        start = delimited(2)
+        start = _delimited(2)
 
         assert decode(start) == RequestHeaders({})
-        assert decode(start + delimited(11)) == RequestHeaders({}, False, BodyMode.NONE, BodyMode.NONE)
-        repeated = start + delimited(11, b"\x08\x04") + delimited(11, b"\x10\x02")
+        assert decode(start + _delimited(11)) == RequestHeaders({}, False, BodyMode.NONE, BodyMode.NONE)
+        repeated = start + _delimited(11, b"\x08\x04") + _delimited(11, b"\x10\x02")
         assert decode(repeated) == RequestHeaders({}, False, BodyMode.FULL_DUPLEX_STREAMED, BodyMode.BUFFERED)
 
     @pytest.mark.parametrize(("number", "shown"), [(5, "5"), (2**31, "-2147483648"), (2**64 - 1, "-1")])
     def test_unknown_mode(self, number: int, shown: str) -> None:
         """A mode that does not exist is refused with those that do, and one that was corrected is not."""
-        config = delimited(11, b"\x10" + write_varint(number))
+        config = _delimited(11, b"\x10" + write_varint(number))
         expected = rf"protocol_config.response_body_mode: unknown body mode {shown}; allowed: 0 \(NONE\), 1"
 
         with pytest.raises(InvalidMessageError, match=expected):
-            decode(delimited(2) + config)
-        assert decode(delimited(2) + config + delimited(11, b"\x10\x01")) == RequestHeaders(
+            decode(_delimited(2) + config)
+        assert decode(_delimited(2) + config + _delimited(11, b"\x10\x01")) == RequestHeaders(
             {}, False, BodyMode.NONE, BodyMode.STREAMED
         )
 
@@ -284,8 +285,10 @@ class TestMerging:
 class TestMetadata:
     def test_last_entry_counts(self) -> None:
         """A key that comes twice has its last value; a value that comes twice in one entry is merged."""
-        once = metadata_request(entry(b"a", b"\x20\x01"), entry(b"b", b"\x20\x01"))
-        merged = metadata_request(entry(b"a", delimited(5, entry(b"x")), delimited(5, entry(b"y"))), namespace=b"m")
+        once = _metadata_request(_entry(b"a", b"\x20\x01"), _entry(b"b", b"\x20\x01"))
+        merged = _metadata_request(
+            _entry(b"a", _delimited(5, _entry(b"x")), _delimited(5, _entry(b"y"))), namespace=b"m"
+        )
 
         assert decode(once) == RequestBody(metadata={"n": {"b": True}})
         assert decode(once + merged) == RequestBody(metadata={"n": {"b": True}, "m": {"a": {"x": None, "y": None}}})
@@ -297,10 +300,10 @@ class TestMetadata:
         def nested(levels: int) -> bytes:
             value = b""
             for _ in range(levels - 1):
-                value = delimited(6, delimited(1, value)) if in_list else delimited(5, entry(b"k", value))
-            return metadata_request(entry(b"k", value))
+                value = _delimited(6, _delimited(1, value)) if in_list else _delimited(5, _entry(b"k", value))
+            return _metadata_request(_entry(b"k", value))
 
-        assert comparable(reference(nested(MAX_DEPTH))) == comparable(decode(nested(MAX_DEPTH)))
+        assert _comparable(_reference(nested(MAX_DEPTH))) == _comparable(decode(nested(MAX_DEPTH)))
         for levels in (MAX_DEPTH + 1, 1_000):
             with pytest.raises(InvalidMessageError, match=r"metadata_context, byte \d+: .* deeper than 24 levels"):
                 decode(nested(levels))
@@ -311,22 +314,22 @@ class TestMetadata:
 
         def wide(count: int) -> bytes:
             if in_list:
-                return metadata_request(entry(b"k", delimited(6, delimited(1) * count)))
-            return metadata_request(*[entry(b"k", b"\x20\x01") * count])
+                return _metadata_request(_entry(b"k", _delimited(6, _delimited(1) * count)))
+            return _metadata_request(*[_entry(b"k", b"\x20\x01") * count])
 
         assert isinstance(decode(wide(MAX_VALUES - 2)), RequestBody)
         with pytest.raises(InvalidMessageError, match="more than 10000 values"):
             decode(wide(MAX_VALUES + 1))
 
-    @pytest.mark.parametrize("broken", [entry(b"\xff"), entry(b"k", delimited(3, b"ab\xff"))])
+    @pytest.mark.parametrize("broken", [_entry(b"\xff"), _entry(b"k", _delimited(3, b"ab\xff"))])
     def test_text_that_is_not_utf8(self, broken: bytes) -> None:
         """A key and a text have to be UTF-8, as protobuf wants it."""
         with pytest.raises(InvalidMessageError, match=r"metadata_context, byte \d+: a text is not UTF-8"):
-            decode(metadata_request(broken))
+            decode(_metadata_request(broken))
 
     def test_number_that_is_not_finite(self) -> None:
         """What JSON cannot tell is still a number."""
-        infinite = metadata_request(entry(b"k", b"\x11" + struct.pack("<d", float("inf"))))
+        infinite = _metadata_request(_entry(b"k", b"\x11" + struct.pack("<d", float("inf"))))
 
         assert decode(infinite) == RequestBody(metadata={"n": {"k": float("inf")}})
 
@@ -335,7 +338,7 @@ class TestMetadata:
     ("data", "problem"),
     [
         (b"", "ProcessingRequest: holds none of request_headers, response_headers, request_body"),
-        (delimited(8), "holds none of"),
+        (_delimited(8), "holds none of"),
         (b"\x12", "ProcessingRequest, byte 1: the message ends inside of a varint"),
         (b"\x12\x05\x00", "ProcessingRequest, byte 0: field 2 has 5 bytes, and the message ends after 1"),
         (b"\x92", "byte 0: the message ends inside of a varint"),
@@ -347,6 +350,7 @@ class TestMetadata:
         (b"\x12\x00\x50" + b"\xff" * 9 + b"\x7f", "has more than 64 bits"),
         (b"\x12\x00\x53\x54", "byte 2: field 10 is a group; allowed are varint, 64 bit, 32 bit and length-delimited"),
         (b"\x12\x00\x54", "field 10 is a group"),
+        (b"\x12\x00\x51\x80", "byte 2: field 10 has 8 bytes, and the message ends after 1"),
         (b"\x12\x00\x56", "field 10 is of the unknown wire type 6"),
         (b"\x12\x00\x51" + bytes(7), "byte 2: field 10 has 8 bytes, and the message ends after 7"),
         (b"\x12\x00\x55" + bytes(3), "field 10 has 4 bytes"),
@@ -389,7 +393,7 @@ def test_large_body_is_copied_once() -> None:
     """20 MiB come out as they went in, and no second copy is made on the way."""
     size = 20 << 20
     body = bytes(range(256)) * (size // 256)
-    data = delimited(4, delimited(1, body), b"\x10\x01")
+    data = _delimited(4, _delimited(1, body), b"\x10\x01")
     tracemalloc.start()
     try:
         message = decode(data)

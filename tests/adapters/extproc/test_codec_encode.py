@@ -31,20 +31,26 @@ from tests.strategies.extproc import answers
 ENVOY_ANSWERS = [
     (
         RequestHeadersAnswer(Routing("1.2.3.4:5", (("a", "b"),), ("c",))),
-        "0a460a4412400a0a0a060a01611a016218020a2f0a2b0a1e782d676174657761792d64657374696e6174696f6e2d656e6470"
-        "6f696e741a09312e322e332e343a3518021201632801423f0a3d0a08656e766f792e6c6212312a2f0a2d0a1e782d67617465"
-        "7761792d64657374696e6174696f6e2d656e64706f696e74120b1a09312e322e332e343a35",
+        (
+            "0a460a4412400a0a0a060a01611a016218020a2f0a2b0a1e782d676174657761792d64657374696e6174696f6e2d656e6470"
+            "6f696e741a09312e322e332e343a3518021201632801423f0a3d0a08656e766f792e6c6212312a2f0a2d0a1e782d67617465"
+            "7761792d64657374696e6174696f6e2d656e64706f696e74120b1a09312e322e332e343a35"
+        ),
     ),
     (
         RequestBodyAnswer(Routing("1.2.3.4:5"), b"{}"),
-        "1a3d0a3b12310a2f0a2b0a1e782d676174657761792d64657374696e6174696f6e2d656e64706f696e741a09312e322e332e"
-        "343a3518021a040a027b7d2801423f0a3d0a08656e766f792e6c6212312a2f0a2d0a1e782d676174657761792d6465737469"
-        "6e6174696f6e2d656e64706f696e74120b1a09312e322e332e343a35",
+        (
+            "1a3d0a3b12310a2f0a2b0a1e782d676174657761792d64657374696e6174696f6e2d656e64706f696e741a09312e322e332e"
+            "343a3518021a040a027b7d2801423f0a3d0a08656e766f792e6c6212312a2f0a2d0a1e782d676174657761792d6465737469"
+            "6e6174696f6e2d656e64706f696e74120b1a09312e322e332e343a35"
+        ),
     ),
     (
         RequestHeadersAnswer(Routing(scores={"x": 0.5})),
-        "0a020a00424d0a4b0a08656e766f792e6c62123f2a3d0a3b0a25782d676174657761792d64657374696e6174696f6e2d656e"
-        "64706f696e742d73636f72657312122a100a0e0a0178120911000000000000e03f",
+        (
+            "0a020a00424d0a4b0a08656e766f792e6c62123f2a3d0a3b0a25782d676174657761792d64657374696e6174696f6e2d656e"
+            "64706f696e742d73636f72657312122a100a0e0a0178120911000000000000e03f"
+        ),
     ),
     (
         StreamedRequestBody(b"ab", end_of_stream=True),
@@ -142,7 +148,7 @@ def test_destination_refused(value: str) -> None:
 @pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
 def test_score_refused(score: float) -> None:
     """A score is a number of JSON."""
-    with pytest.raises(InvalidMessageError, match="score of '10.0.0.1:80': .* is not a finite number"):
+    with pytest.raises(InvalidMessageError, match=r"score of '10.0.0.1:80': .* is not a finite number"):
         encode(RequestHeadersAnswer(Routing(scores={"10.0.0.1:80": score})))
 
 

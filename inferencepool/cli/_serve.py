@@ -1,0 +1,205 @@
+"""The command ``serve``: the endpoint picker behind a gateway."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from inferencepool.cli._durations import duration
+from inferencepool.cli._input_file import STANDARD_INPUT
+from inferencepool.cli._output import report
+from inferencepool.errors import ConfigurationError, InvalidDocumentError
+from inferencepool.picker import EndpointPicker
+from inferencepool.registry import EndpointRegistry
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+    from collections.abc import Callable
+
+    from inferencepool.runtime.server import EndpointPickerServer, ServerOptions
+
+__all__ = ["add_command"]
+
+_MAX_PORT = 65535
+# As Go programs read a boolean.
+_BOOLEANS = {
+    **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
+    **dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False),
+}
+_SOURCES = ("pool_file", "pods_file", "endpoints_file")
+_LATER = {
+    "config_file": "EndpointPickerConfig files are not supported yet; leave it out",
+    "metrics_port": "the picker does not serve metrics about itself yet; leave it out",
+}
+
+
+def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser."""
+    text = "serve as the endpoint picker of a gateway, over ext_proc"
+    # Abbreviations would mean something else, or nothing, as soon as there are more flags.
+    parser = commands.add_parser("serve", help=text, description=f"{text.capitalize()}.", allow_abbrev=False)
+    _add_sources(parser.add_argument_group("endpoints: from a pool and its pods, or from a file of endpoints"))
+    _add_ports(parser.add_argument_group("ports"))
+    _add_behavior(parser.add_argument_group("requests"))
+    _add_logs(parser.add_argument_group("logs"))
+    parser.set_defaults(run=_run, usage_error=parser.error)
+
+
+def _add_sources(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--pool-file", metavar="FILE", help="the InferencePool, its objectives and model rewrites; read once")
+    add("--pods-file", metavar="FILE", help="its Pods, as `kubectl get pods -o yaml` prints them; read when it changes")
+    add("--endpoints-file", metavar="FILE", help="endpoints: name, address, port, labels; read when it changes")
+    add("--config-file", metavar="FILE", help="an EndpointPickerConfig; not supported yet")
+
+
+def _add_ports(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--address", default="", help="address to listen on (all)")
+    add("--grpc-port", metavar="PORT", type=_port, default=9002, help="port of ext_proc; 0 for any (9002)")
+    add("--grpc-health-port", metavar="PORT", type=_port, default=9003, help="port of health; 0 for any (9003)")
+    add("--metrics-port", metavar="PORT", type=_port, help="metrics about the picker; not supported yet")
+    _add_boolean(group, "--secure-serving", "serve ext_proc with TLS", default=True)
+    add("--cert-path", metavar="DIR", help="directory with tls.crt and tls.key; otherwise self-signed")
+    _add_boolean(group, "--enable-cert-reload", "follow changes of these two files")
+    _add_boolean(group, "--health-checking", "serve health on the port of ext_proc as well")
+    add("--drain-timeout", metavar="TIME", type=duration, default=30.0, help="go on serving after SIGTERM (30s)")
+
+
+def _add_behavior(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--request-deadline", metavar="TIME", type=duration, default=10.0, help="refuse requests that stall (10s)")
+    _add_boolean(group, "--disable-endpoint-subset-filter", "disregard subset hints of the gateway")
+    _add_boolean(group, "--emit-endpoint-scores", "tell the gateway the score of each candidate")
+    add("--seed", metavar="N", type=int, help="make ties fall the same way each time")
+
+
+def _add_logs(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--log-format", choices=("text", "json"), default="text", help="form of the log lines (text)")
+    _add_boolean(group, "--log-requests", "a line for each request, not only for those that are refused")
+
+
+def _add_boolean(group: argparse._ArgumentGroup, flag: str, text: str, *, default: bool = False) -> None:
+    shown = f"{text} ({str(default).lower()})"
+    group.add_argument(flag, metavar="true|false", nargs="?", type=_boolean, const=True, default=default, help=shown)
+
+
+def _boolean(text: str) -> bool:
+    if text not in _BOOLEANS:
+        message = f"{text!r} is neither true nor false"
+        raise argparse.ArgumentTypeError(message)
+    return _BOOLEANS[text]
+
+
+def _port(text: str) -> int:
+    # Bounded, because int() refuses thousands of digits.
+    number = int(text) if text.isascii() and text.isdecimal() and len(text) <= len("65535") else -1
+    if not 0 <= number <= _MAX_PORT:
+        message = f"{text!r} is not a port from 0 to {_MAX_PORT}"
+        raise argparse.ArgumentTypeError(message)
+    return number
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    _check(arguments)
+    # Whoever only validates manifests need not wait for these.
+    from inferencepool.runtime.logs import LineLimit, LogFormat, start_logging  # noqa: PLC0415
+    from inferencepool.runtime.server import LIMITED_EVENTS  # noqa: PLC0415
+
+    options = _options(arguments)
+    end_logging = start_logging(LogFormat(arguments.log_format), limit=LineLimit(LIMITED_EVENTS))
+    try:
+        asyncio.run(_serve(arguments, options))
+    except InvalidDocumentError as error:
+        report(str(error), "")
+        return 1
+    finally:
+        end_logging()
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """End with a message about usage if flags make no sense together."""
+    usage_error: Callable[[str], None] = arguments.usage_error
+    for name, reason in _LATER.items():
+        if getattr(arguments, name) is not None:
+            usage_error(f"argument {_flag(name)}: {reason}")
+    given = {name for name in _SOURCES if getattr(arguments, name) is not None}
+    if given not in ({"pool_file", "pods_file"}, {"endpoints_file"}):
+        shown = ", ".join(_flag(name) for name in _SOURCES if name in given) or "none of them"
+        usage_error(f"needed are --pool-file and --pods-file, or --endpoints-file alone; given: {shown}")
+    for name in given:
+        if getattr(arguments, name) == STANDARD_INPUT:
+            usage_error(f"argument {_flag(name)}: standard input (-) cannot be read again; give a file")
+    if not arguments.request_deadline:
+        usage_error("argument --request-deadline: 0 leaves no time for any request")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _options(arguments: argparse.Namespace) -> ServerOptions:
+    from inferencepool.runtime.server import ServerOptions  # noqa: PLC0415 - as above
+
+    try:
+        return ServerOptions(
+            address=arguments.address,
+            grpc_port=arguments.grpc_port,
+            grpc_health_port=arguments.grpc_health_port,
+            secure_serving=arguments.secure_serving,
+            cert_path=arguments.cert_path,
+            enable_cert_reload=arguments.enable_cert_reload,
+            health_checking=arguments.health_checking,
+            drain_timeout=arguments.drain_timeout,
+        )
+    except ConfigurationError as error:
+        text = str(error).removeprefix("server: ")
+        name, _, reason = text.partition(": ")
+        return arguments.usage_error(f"argument {_flag(name)}: {reason.replace('_', '-')}")  # type: ignore[no-any-return]
+
+
+async def _serve(arguments: argparse.Namespace, options: ServerOptions) -> None:
+    server = _assemble(arguments, options)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if sys.platform != "win32":
+            loop.add_signal_handler(number, server.stop)
+    await server.run()
+
+
+def _assemble(arguments: argparse.Namespace, options: ServerOptions) -> EndpointPickerServer:
+    from inferencepool.adapters.extproc import ExternalProcessor, ProcessorOptions  # noqa: PLC0415 - as above
+    from inferencepool.cli._serve_files import endpoints_file, pods_file, read_serve_pool_file  # noqa: PLC0415
+    from inferencepool.runtime._json import fastest_loads  # noqa: PLC0415 - as above
+    from inferencepool.runtime.server import EndpointPickerServer, RequestLog  # noqa: PLC0415 - as above
+
+    notes: tuple[str, ...] = ()
+    extras: dict[str, Any] = {}
+    if arguments.endpoints_file is not None:
+        registry = EndpointRegistry()
+        file = endpoints_file(arguments.endpoints_file, registry)
+    else:
+        pool_file = read_serve_pool_file(arguments.pool_file)
+        registry = EndpointRegistry(pool_file.pool)
+        file = pods_file(arguments.pods_file, pool_file.pool, registry)
+        extras = {"objectives": pool_file.objectives, "rewrites": pool_file.rewrites}
+        notes = pool_file.notes
+    processor = ExternalProcessor(
+        EndpointPicker(registry, rng=Random(arguments.seed)),
+        options=ProcessorOptions(
+            request_timeout=arguments.request_deadline,
+            emit_scores=arguments.emit_endpoint_scores,
+            ignore_subset=arguments.disable_endpoint_subset_filter,
+        ),
+        observer=RequestLog(successful=arguments.log_requests),
+        loads=fastest_loads(),
+        **extras,
+    )
+    server = EndpointPickerServer(processor, options=options, files=[file], notes=notes)
+    server.load()
+    return server

@@ -1,0 +1,8 @@
+"""The endpoint picker as a server: ext_proc, health, TLS, files that are read again, and an orderly end."""
+
+from inferencepool.runtime.server._files import FileReport, WatchedFile
+from inferencepool.runtime.server._options import ServerOptions
+from inferencepool.runtime.server._request_log import LIMITED_EVENTS, RequestLog
+from inferencepool.runtime.server._server import EndpointPickerServer
+
+__all__ = ["LIMITED_EVENTS", "EndpointPickerServer", "FileReport", "RequestLog", "ServerOptions", "WatchedFile"]

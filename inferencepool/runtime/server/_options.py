@@ -1,0 +1,71 @@
+"""Where a server listens, how it is secured and how it ends."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import Any
+
+import attrs
+
+from inferencepool.errors import ConfigurationError
+
+__all__ = ["ServerOptions"]
+
+_MAX_PORT = 65535
+
+
+def _port(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if type(value) is not int or not 0 <= value <= _MAX_PORT:
+        message = f"server: {attribute.name}: {value!r} is not in 0 to {_MAX_PORT}"
+        raise ConfigurationError(message)
+
+
+def _seconds(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (isfinite(value) and value >= 0):
+        message = f"server: {attribute.name}: {value!r} is not a finite number of seconds of 0 or more"
+        raise ConfigurationError(message)
+
+
+@attrs.frozen(kw_only=True)
+class ServerOptions:
+    """
+    Where a server listens, how it is secured and how it ends. The defaults are the reference picker's.
+
+    Attributes:
+        address: Name or address to listen on; empty for all addresses of this machine.
+        grpc_port: Port of ext_proc; 0 for any that is free.
+        grpc_health_port: Port of the health service, which is never secured; 0 for any that is free.
+        secure_serving: Whether ext_proc is served with TLS.
+        cert_path: Directory with ``tls.crt`` and ``tls.key``; None for a certificate that signs itself.
+        enable_cert_reload: Whether changes of these files are followed.
+        health_checking: Whether the port of ext_proc serves health as well.
+        drain_timeout: Seconds that requests are served after the first signal, at most.
+        drain_quiet: Seconds without any open stream after which the end is not waited for any longer: gateways need a
+            moment to notice that the server is not ready, and go on sending until they do.
+        poll_interval: Seconds between two looks at the files that are followed.
+
+    Raises:
+        ConfigurationError: A value is out of range, or two exclude each other; the message names the option.
+    """
+
+    address: str = ""
+    grpc_port: int = attrs.field(default=9002, validator=_port)
+    grpc_health_port: int = attrs.field(default=9003, validator=_port)
+    secure_serving: bool = True
+    cert_path: str | None = None
+    enable_cert_reload: bool = False
+    health_checking: bool = False
+    drain_timeout: float = attrs.field(default=30.0, validator=_seconds)
+    drain_quiet: float = attrs.field(default=1.0, validator=_seconds)
+    poll_interval: float = attrs.field(default=1.0, validator=_seconds)
+
+    def __attrs_post_init__(self) -> None:
+        message = ""
+        if self.cert_path is not None and not self.secure_serving:
+            message = "server: cert_path: a certificate is of no use without secure_serving"
+        elif self.enable_cert_reload and self.cert_path is None:
+            message = "server: enable_cert_reload: there is no cert_path whose files could be followed"
+        elif self.grpc_port == self.grpc_health_port != 0:
+            message = f"server: grpc_health_port: {self.grpc_port} is that of ext_proc as well"
+        if message:
+            raise ConfigurationError(message)

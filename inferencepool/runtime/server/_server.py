@@ -1,0 +1,219 @@
+"""`EndpointPickerServer`: from start to end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections.abc import Coroutine, Sequence
+from typing import Any, final
+
+from inferencepool.adapters.extproc import ExternalProcessor
+from inferencepool.runtime.extproc import extproc_routes
+from inferencepool.runtime.grpc import Call, CallFactory, GrpcServer, Stream
+from inferencepool.runtime.health import Health, health_routes
+from inferencepool.runtime.logs import log_event
+from inferencepool.runtime.server._files import FollowedFile, WatchedFile
+from inferencepool.runtime.server._options import ServerOptions
+from inferencepool.runtime.tls import CertificateReloader, server_context
+
+__all__ = ["EndpointPickerServer"]
+
+_LOG = logging.getLogger(__name__)
+# Between two looks at whether streams are open.
+_LOOK = 0.05
+
+
+@final
+class EndpointPickerServer:
+    """
+    Serves ext_proc and health until it is asked to stop.
+
+    It belongs to one event loop, whose thread guards it; `load` comes before.
+
+    When asked to stop it says at once that it is not ready, and goes on serving: until no stream has been open for
+    `ServerOptions.drain_quiet`, for `ServerOptions.drain_timeout` at most. Streams that are open then end with status
+    OK, upon which Envoy goes on with their HTTP requests. Asked a second time it ends at once.
+
+    Attributes:
+        health: What the health service tells.
+    """
+
+    def __init__(
+        self,
+        processor: ExternalProcessor,
+        *,
+        options: ServerOptions | None = None,
+        files: Sequence[WatchedFile] = (),
+        notes: Sequence[str] = (),
+    ) -> None:
+        """
+        Serve *processor*.
+
+        Args:
+            processor: Answers requests.
+            options: Where and how to serve.
+            files: What the endpoints are read from, again whenever one of them changes.
+            notes: What whoever made the processor wants to have in the log, below the line that says where it serves.
+        """
+        self.health = Health(("synced",), any_name=True)
+        self._processor = processor
+        self._options = options if options is not None else ServerOptions()
+        interval = self._options.poll_interval
+        self._files = [FollowedFile(file, interval, self._tell_endpoints) for file in files]
+        self._notes = notes
+        self._streams = 0
+        routes = {path: self._counted(factory) for path, factory in extproc_routes(processor).items()}
+        if self._options.health_checking:
+            routes.update(health_routes(self.health))
+        self._server = GrpcServer(routes)
+        self._health_server = GrpcServer(health_routes(self.health))
+        self._asked = asyncio.Event()
+        self._hurried = asyncio.Event()
+        self._started = asyncio.Event()
+
+    @property
+    def port(self) -> int:
+        """The port of ext_proc, once it is bound."""
+        return self._server.port
+
+    @property
+    def health_port(self) -> int:
+        """The port of health, once it is bound."""
+        return self._health_server.port
+
+    def load(self) -> None:
+        """
+        Read all files for the first time.
+
+        Raises:
+            InferencePoolError: One of them cannot be read, or nothing in it can be used.
+        """
+        for file in self._files:
+            file.load()
+        self.health.set("synced")
+
+    async def run(self) -> None:
+        """
+        Serve until `stop` was called and everything has ended.
+
+        Raises:
+            ConfigurationError: The certificate cannot be used.
+            MissingExtraError: An optional dependency is not installed.
+            OSError: A port cannot be bound.
+        """
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            await self._start(tasks)
+            await _first(self._asked.wait(), *tasks)
+            await self._drain()
+        finally:
+            for task in tasks:
+                task.cancel()
+            self.health.close()
+            await self._server.stop(0)
+            await self._health_server.stop(0)
+            self._processor.close()
+        log_event(_LOG, logging.INFO, "stopped", streams=self._streams)
+
+    async def wait_until_serving(self) -> None:
+        """Wait until both ports are bound."""
+        await self._started.wait()
+
+    def stop(self) -> None:
+        """Ask the server to drain and end; asked again, it ends at once."""
+        if self._asked.is_set():
+            self._hurried.set()
+        self._asked.set()
+
+    async def _start(self, tasks: list[asyncio.Task[None]]) -> None:
+        options = self._options
+        host = options.address or None
+        await self._health_server.start(host, options.grpc_health_port)
+        await self._server.start(host, options.grpc_port, tls=self._secure(tasks))
+        picker = self._processor.picker
+        pool = picker.registry.pool
+        log_event(
+            _LOG,
+            logging.INFO,
+            "serving",
+            grpc_port=self.port,
+            grpc_health_port=self.health_port,
+            address=options.address or "*",
+            secure=options.secure_serving,
+            pool=f"{pool.namespace}/{pool.name}" if pool is not None else None,
+            endpoints=picker.registry.statistics().endpoints,
+        )
+        for note in self._notes:
+            log_event(_LOG, logging.WARNING, "not used", reason=note)
+        for file in self._files:
+            file.tell()
+            tasks.append(asyncio.create_task(file.follow()))
+        self._started.set()
+
+    def _secure(self, tasks: list[asyncio.Task[None]]) -> ssl.SSLContext | None:
+        options = self._options
+        if not options.secure_serving:
+            return None
+        if options.cert_path is None or not options.enable_cert_reload:
+            return server_context(options.cert_path, on_problem=_tell_certificate)
+        reloader = CertificateReloader(
+            options.cert_path,
+            interval=options.poll_interval,
+            on_reload=lambda: log_event(_LOG, logging.INFO, "certificate loaded", directory=options.cert_path),
+            on_problem=_tell_certificate,
+        )
+        tasks.append(asyncio.create_task(reloader.run()))
+        return reloader.context
+
+    async def _drain(self) -> None:
+        self.health.drain()
+        timeout = self._options.drain_timeout
+        log_event(_LOG, logging.INFO, "draining", streams=self._open_streams(), drain_timeout=timeout)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await _first(self._hurried.wait(), self._quiet())
+        if streams := self._open_streams():
+            log_event(_LOG, logging.WARNING, "streams cut", streams=streams)
+
+    async def _quiet(self) -> None:
+        """Wait until no stream has been open for long enough."""
+        loop = asyncio.get_running_loop()
+        since, streams = loop.time(), self._streams
+        while self._open_streams() or self._streams != streams or loop.time() - since < self._options.drain_quiet:
+            # A stream that came and went between two looks shows in the count of all.
+            if self._open_streams() or self._streams != streams:
+                since, streams = loop.time(), self._streams
+            await asyncio.sleep(min(_LOOK, self._options.drain_quiet))
+
+    def _counted(self, factory: CallFactory) -> CallFactory:
+        def call(stream: Stream) -> Call:
+            self._streams += 1
+            return factory(stream)
+
+        return call
+
+    def _open_streams(self) -> int:
+        return self._processor.statistics().sessions
+
+    def _tell_endpoints(self) -> None:
+        count = self._processor.picker.registry.statistics().endpoints
+        log_event(_LOG, logging.INFO, "endpoints loaded", endpoints=count)
+
+
+def _tell_certificate(problem: str) -> None:
+    log_event(_LOG, logging.WARNING, "certificate problem", reason=problem)
+
+
+async def _first(*waited: Coroutine[Any, Any, object] | asyncio.Task[None]) -> None:
+    """Wait for the first of several; raise what it raised. Those that were not tasks are cancelled."""
+    own = {asyncio.ensure_future(each): asyncio.iscoroutine(each) for each in waited}
+    try:
+        done, _ = await asyncio.wait(own, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task, is_own in own.items():
+            if is_own:
+                task.cancel()
+    for task in done:
+        task.result()
