@@ -6,6 +6,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator
 
+from benchmarks.extproc.measuring import measure_extproc
 from benchmarks.measure import Row, rows_to_text
 from benchmarks.picks import measure_picks, measure_scan
 from benchmarks.threads import measure_threads
@@ -18,6 +19,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
     "publishing": measure_publishing,
     "threads": measure_threads,
     "import": measure_import,
+    "extproc": measure_extproc,
 }
 
 

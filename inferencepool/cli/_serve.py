@@ -175,7 +175,7 @@ async def _serve(arguments: argparse.Namespace, options: ServerOptions) -> None:
 def _assemble(arguments: argparse.Namespace, options: ServerOptions) -> EndpointPickerServer:
     from inferencepool.adapters.extproc import ExternalProcessor, ProcessorOptions  # noqa: PLC0415 - as above
     from inferencepool.cli._serve_files import endpoints_file, pods_file, read_serve_pool_file  # noqa: PLC0415
-    from inferencepool.runtime._json import fastest_loads  # noqa: PLC0415 - as above
+    from inferencepool.runtime.extproc import fastest_loads  # noqa: PLC0415 - as above
     from inferencepool.runtime.server import EndpointPickerServer, RequestLog  # noqa: PLC0415 - as above
 
     notes: tuple[str, ...] = ()

@@ -1,3 +1,3 @@
 """Everything that does I/O: servers, clients, files and processes."""
 
-__all__: list[str] = []
+__all__ = []

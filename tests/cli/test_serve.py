@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-import grpc
+import grpc  # type: ignore[import-untyped]  # grpcio ships no types
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]  # as above
 
 from inferencepool.cli import main
 
@@ -374,7 +374,10 @@ class TestFlags:
             (["--endpoints-file", "-"], "argument --endpoints-file: standard input (-) cannot be read again"),
             (["--endpoints-file", "a", "--grpc-port", "65536"], "argument --grpc-port: '65536' is not a port"),
             (["--endpoints-file", "a", "--grpc-port", "x"], "argument --grpc-port: 'x' is not a port"),
-            (["--endpoints-file", "a", "--grpc-port", "9003"], "argument --grpc-health-port: 9003 is that of ext_proc"),
+            (
+                ["--endpoints-file", "a", "--grpc-port", "9003"],
+                "argument --grpc-health-port: 9003 is grpc-port as well",
+            ),
             (["--endpoints-file", "a", "--secure-serving", "maybe"], "argument --secure-serving: 'maybe' is neither"),
             (["--endpoints-file", "a", "--drain-timeout", "1d"], "argument --drain-timeout: '1d' is not a duration"),
             (["--endpoints-file", "a", "--request-deadline", "0s"], "argument --request-deadline: 0 leaves no time"),

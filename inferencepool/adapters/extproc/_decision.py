@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from inferencepool.adapters.bodies import ParsedBody, rewrite_model
+from inferencepool.adapters.bodies import ParsedBody, UsageKind, rewrite_model
 from inferencepool.adapters.extproc import _headers as names
 from inferencepool.adapters.extproc._messages import BodyMode, RequestHeaders, Routing
 from inferencepool.errors import InvalidRequestError
@@ -24,28 +24,30 @@ _DEFAULT_FLOW = "default-flow"
 @attrs.frozen
 class Decision:
     """
-    Where a request goes.
+    Where a request goes. Kept until the response ends, so it holds nothing of the request's body.
 
     Attributes:
         result: The pick; it holds the reservation.
         routing: What the proxy is told.
-        replacement: The body with another model in it; None when the body stays as it is.
-        parsed: What the body told; None when it was not read.
         request_id: The request's id.
         model: The model that the client asked for; empty when unknown.
         target_model: The model that it gets.
+        reads_response: Whether the response is of interest.
+        usage: Where the response tells its usage.
     """
 
     result: PickResult
     routing: Routing
-    replacement: bytes | None
-    parsed: ParsedBody | None
     request_id: str
     model: str
     target_model: str
+    reads_response: bool = True
+    usage: UsageKind = UsageKind.NONE
 
 
-def decide(processor: ExternalProcessor, head: RequestHeaders, body: bytes | None, *, whole: bool) -> Decision:
+def decide(
+    processor: ExternalProcessor, head: RequestHeaders, body: bytes | None, *, whole: bool
+) -> tuple[Decision, bytes | None]:
     """
     Decide where a request goes. Order of the steps and texts of the errors as in the reference.
 
@@ -54,6 +56,9 @@ def decide(processor: ExternalProcessor, head: RequestHeaders, body: bytes | Non
         head: The request's headers.
         body: Its body; None when it has none, or the proxy keeps it.
         whole: Whether that is all of the body; else it is not read.
+
+    Returns:
+        The decision, and the body with another model in it; None when it stays as it is.
 
     Raises:
         InvalidRequestError: The body cannot be used, or names no model.
@@ -84,7 +89,10 @@ def decide(processor: ExternalProcessor, head: RequestHeaders, body: bytes | Non
     except BaseException:
         result.release()
         raise
-    return Decision(result, routing, replacement, parsed, request_id, asked or "", request.model)
+    if parsed is None:
+        return Decision(result, routing, request_id, "", request.model), None
+    model = asked or ""
+    return Decision(result, routing, request_id, model, request.model, parsed.reads_response, parsed.usage), replacement
 
 
 def _target_model(processor: ExternalProcessor, head: RequestHeaders, parsed: ParsedBody | None) -> str | None:
@@ -125,8 +133,10 @@ def _subset(head: RequestHeaders) -> SubsetHint | None:
     if not head.metadata:
         return None
     hint = head.metadata.get(names.SUBSET_NAMESPACE, {}).get(names.SUBSET)
-    # What is neither names no endpoint; it is a limit nonetheless.
-    return hint if hint is None or isinstance(hint, str | list) else ()
+    if hint is None or isinstance(hint, str):
+        return hint
+    # What is no text names no endpoint; it is a limit nonetheless.
+    return [item for item in hint if isinstance(item, str)] if isinstance(hint, list) else ()
 
 
 def _to_routing(

@@ -46,7 +46,7 @@ class Exchange:
     @property
     def refused(self) -> bool:
         """Whether the picker refused the request: it answered the client itself."""
-        return isinstance(self.error, InferencePoolError) and self.status > 0
+        return isinstance(self.error, InferencePoolError) and self.error.http_status != InferencePoolError.http_status
 
 
 class ExchangeObserver(Protocol):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn, assert_never, final
 
 import attrs
 
-from inferencepool.adapters.bodies import ParsedBody, UsageReader
+from inferencepool.adapters.bodies import Usage, UsageKind, UsageReader
 from inferencepool.adapters.extproc import _headers as names
 from inferencepool.adapters.extproc._chunks import split, to_status
 from inferencepool.adapters.extproc._decision import Decision, decide
@@ -49,13 +49,18 @@ __all__ = ["Session"]
 
 _FULL = BodyMode.FULL_DUPLEX_STREAMED
 _NOTHING: tuple[Answer, ...] = ()
+_UNTOLD = Usage()
 
 
 class _State(enum.Enum):
     NEW = "new"
     READING = "reading the request"
     ANSWERED = "the request is answered"
+    FAILED = "failed"
     CLOSED = "closed"
+
+
+_OVER = (_State.FAILED, _State.CLOSED)
 
 
 @final
@@ -76,7 +81,7 @@ class Session:
     done: bool = False
     deadline: float | None = None
     _state: _State = _State.NEW
-    _began: float = 0.0
+    _began: float | None = None
     _head: RequestHeaders = attrs.field(factory=lambda: RequestHeaders({}))
     _mode: BodyMode = _FULL
     _chunks: list[bytes] = attrs.field(factory=list)
@@ -92,22 +97,22 @@ class Session:
         """
         Take in what the proxy said, and give what to answer, in this order.
 
+        After an error of this, and after `close`, nothing is taken in any more.
+
         Raises:
             InvalidMessageError: The message has no place here, such as a body before the headers.
             StrategyError: A strategy broke its contract. This, and whatever a strategy raises itself, is not answered:
                 end the stream with an error, and the proxy does what the pool's failure mode says.
         """
-        if self.done:
+        if self.done or self._state in _OVER:
             return _NOTHING
         try:
             return self._take(message)
-        except InferencePoolError as error:
-            if error.http_status == InferencePoolError.http_status:
-                self._error = error
-                raise
-            return self._refuse(error)
         except Exception as error:
-            self._error = error
+            if isinstance(error, InferencePoolError) and error.http_status != InferencePoolError.http_status:
+                return self._refuse(error)
+            self._state, self._error, self.deadline = _State.FAILED, error, None
+            self._chunks.clear()
             raise
 
     def expire(self) -> Sequence[Answer]:
@@ -137,8 +142,8 @@ class Session:
             else:
                 held = self._decision.result
         self._processor.leave(held)
-        if self._processor.observer is not None and self._began:
-            self._processor.observer.finished(self._exchange(finished=finished))
+        if self._processor.observer is not None and self._began is not None:
+            self._processor.observer.finished(self._exchange(self._began, finished=finished))
 
     def _take(self, message: Message) -> Sequence[Answer]:
         match message:
@@ -167,7 +172,7 @@ class Session:
         if message.request_body_mode is not None:
             self._mode = message.request_body_mode
         if message.end_of_stream or self._mode is BodyMode.NONE:
-            return (RequestHeadersAnswer(self._decide(None).routing),)
+            return (RequestHeadersAnswer(self._decide(None)[0].routing),)
         self._wait()
         if self._mode is _FULL:
             return _NOTHING
@@ -213,36 +218,36 @@ class Session:
         """Decide about a request whose body was read; *ends* tells whether the body ends the request."""
         chunks, self._chunks = self._chunks, []
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        decision = self._decide(body, whole=whole)
+        decision, replacement = self._decide(body, whole=whole)
         if self._mode is _FULL:
             answers: list[Answer] = [RequestHeadersAnswer(decision.routing)]
-            changed = decision.replacement
             size = self._processor.options.chunk_size
             answers += [
                 StreamedRequestBody(chunk, ends and last)
-                for chunk, last in split(body if changed is None else changed, size)
+                for chunk, last in split(body if replacement is None else replacement, size)
             ]
             return answers
         # Each message waits for its answer; the first still holds the headers.
-        first = RequestBodyAnswer(decision.routing, decision.replacement)
-        rest = RequestBodyAnswer() if decision.replacement is None else RequestBodyAnswer(replacement=b"")
+        first = RequestBodyAnswer(decision.routing, replacement)
+        rest = RequestBodyAnswer() if replacement is None else RequestBodyAnswer(replacement=b"")
         return (first, *[rest] * (len(chunks) - 1))
 
-    def _decide(self, body: bytes | None, *, whole: bool = True) -> Decision:
-        decision = decide(self._processor, self._head, body, whole=whole)
+    def _decide(self, body: bytes | None, *, whole: bool = True) -> tuple[Decision, bytes | None]:
+        """Give the decision, and the body to send instead, if any."""
+        decision, replacement = decide(self._processor, self._head, body, whole=whole)
         self._decision, self._state, self.deadline = decision, _State.ANSWERED, None
-        self.done = not self._stays(decision.parsed)
+        self.done = not self._stays(reads_response=decision.reads_response)
         if not self._processor.picker.observed:
             # A response can take minutes: neither its prompt nor its snapshot need to stay for that.
             decision.result.detach()
-        return decision
+        return decision, replacement
 
-    def _stays(self, parsed: ParsedBody | None) -> bool:
+    def _stays(self, *, reads_response: bool) -> bool:
         """Tell whether the response is waited for."""
         options = self._processor.options
         if options.response_phase is ResponsePhase.KEEP:
             return True
-        if options.response_phase is ResponsePhase.END or (parsed is not None and not parsed.reads_response):
+        if options.response_phase is ResponsePhase.END or not reads_response:
             return False
         return not self._head.response_body_mode or options.usage
 
@@ -257,15 +262,18 @@ class Session:
     # -- the response --------------------------------------------------------------------------------------------------
 
     def _response_headers(self, message: ResponseHeaders) -> Sequence[Answer]:
+        if self._state is _State.READING:
+            # The proxy answered the client itself: what is left of the request goes nowhere.
+            self._state, self.deadline = _State.ANSWERED, None
+            self._chunks.clear()
         self._status = to_status(message.headers.get(":status", ""))
         served = message.metadata.get(names.LB_NAMESPACE, {}).get(names.SERVED)
         if isinstance(served, str):
             self._served = served
         options = self._processor.options
-        if options.usage and self._decision is not None and self._decision.parsed is not None:
-            kind = self._decision.parsed.usage
-            stream = message.headers.get("content-type", "").startswith("text/event-stream")
-            self._usage = UsageReader(kind, event_stream=stream, loads=self._processor.loads)
+        if options.usage and self._decision is not None and self._decision.usage is not UsageKind.NONE:
+            stream = message.headers.get("content-type", "").lower().startswith("text/event-stream")
+            self._usage = UsageReader(self._decision.usage, event_stream=stream, loads=self._processor.loads)
         if message.end_of_stream:
             self._end_response()
         if options.served_header and self._served:
@@ -295,8 +303,9 @@ class Session:
         if self._decision is not None:
             self._decision.result.release()
 
-    def _exchange(self, *, finished: bool) -> Exchange:
+    def _exchange(self, began: float, *, finished: bool) -> Exchange:
         decision, head = self._decision, self._head.headers
+        usage = self._usage.finish() if self._usage is not None else _UNTOLD
         return Exchange(
             request_id=decision.request_id if decision else head.get(names.REQUEST_ID, ""),
             path=head.get(":path", ""),
@@ -307,8 +316,8 @@ class Session:
             status=self._status,
             error=self._error,
             complete=self._complete or finished,
-            usage=self._usage.finish() if self._usage is not None else None,
-            seconds=self._processor.clock() - self._began,
+            usage=usage if usage != _UNTOLD else None,
+            seconds=self._processor.clock() - began,
         )
 
 

@@ -5,16 +5,23 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
-
-from h2 import events
 
 from inferencepool.runtime.grpc._closure import Closure, Reason
 from inferencepool.runtime.grpc._ending import STOPPED, Ending, ending
 from inferencepool.runtime.grpc._exchange import Exchange
 from inferencepool.runtime.grpc._flood import FrameBudget
 from inferencepool.runtime.grpc._framing import MessageReader
-from inferencepool.runtime.grpc._http2 import DRAIN_NOTICE, ErrorCodes, Http2, ProtocolError
+from inferencepool.runtime.grpc._http2 import (
+    DRAIN_NOTICE,
+    FAREWELL,
+    FAREWELL_ANSWER,
+    ErrorCodes,
+    Http2,
+    ProtocolError,
+    events,
+)
 from inferencepool.runtime.grpc._request import Request, read_request
 from inferencepool.runtime.grpc._service import Service
 from inferencepool.runtime.grpc._status import Status
@@ -73,6 +80,7 @@ class Connection(asyncio.Protocol):
         self._consumed = 0
         self._partial = 0
         self._silent = 0
+        self._dropped = bytearray()
         # The last stream that was open when the clock for headers was started.
         self._header_after = 0
         self._idle_since = loop.time()
@@ -132,6 +140,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Handle what the peer sent; answers leave in one write."""
         if self._is_closing:
+            self._await_farewell(data)
             return
         self._writer.hold()
         try:
@@ -372,6 +381,15 @@ class Connection(asyncio.Protocol):
     def _say_goodbye(self, code: ErrorCodes) -> None:
         self._http2.close_connection(code)
 
+    def _await_farewell(self, data: bytes) -> None:
+        """Drop *data*, and close when the peer has read everything."""
+        self._dropped += data
+        if FAREWELL_ANSWER in self._dropped:
+            self._transport.close()
+            # Peers do not all answer the goodbye of TLS; nothing is left that could be lost.
+            self._loop.call_soon(self._transport.abort)
+        del self._dropped[: -len(FAREWELL_ANSWER)]
+
     def _shut(self, closure: Closure) -> None:
         """
         Close after the last words.
@@ -387,7 +405,12 @@ class Connection(asyncio.Protocol):
             self._linger_timer = self._loop.call_later(self._limits.linger_seconds, transport.abort)
             transport.resume_reading()
             if transport.can_write_eof():
-                transport.write_eof()
+                # The peer may be gone already, which the transport has not noticed yet.
+                with suppress(OSError):
+                    transport.write_eof()
+            else:
+                # TLS cannot be closed on one side, and not every peer closes after a GOAWAY.
+                transport.write(FAREWELL)
 
 
 def _refusal(request: Request, *, is_known: bool) -> Ending | None:

@@ -22,22 +22,35 @@ from inferencepool.errors import MissingExtraError
 
 try:
     import hpack
+    from h2 import events
     from h2.config import H2Configuration
     from h2.connection import H2Connection
     from h2.errors import ErrorCodes
-    from h2.events import ConnectionTerminated, Event
     from h2.exceptions import ProtocolError, StreamClosedError, StreamIDTooLowError
     from h2.settings import SettingCodes, Settings
     from h2.stream import H2Stream
-    from hyperframe.frame import DataFrame, Frame, GoAwayFrame, RstStreamFrame
+    from hyperframe.frame import DataFrame, Frame, GoAwayFrame, PingFrame, RstStreamFrame
 except ImportError:
     _MESSAGE = 'the gRPC server needs h2: pip install "inferencepool[epp]"'
     raise MissingExtraError(_MESSAGE) from None
 
-__all__ = ["DRAIN_NOTICE", "ErrorCodes", "H2Stream", "Http2", "ProtocolError", "ReadyHeaders"]
+__all__ = [
+    "DRAIN_NOTICE",
+    "FAREWELL",
+    "FAREWELL_ANSWER",
+    "ErrorCodes",
+    "H2Stream",
+    "Http2",
+    "ProtocolError",
+    "ReadyHeaders",
+    "events",
+]
 
 #: A GOAWAY that refuses nothing yet: the client should open no more streams (RFC 9113, section 6.8).
 DRAIN_NOTICE: bytes = GoAwayFrame(0, last_stream_id=2**31 - 1, error_code=0).serialize()
+#: A PING after everything else, and its answer: a peer that answers has read all that came before.
+FAREWELL: bytes = PingFrame(0, opaque_data=b"farewell").serialize()
+FAREWELL_ANSWER: bytes = PingFrame(0, opaque_data=b"farewell", flags=["ACK"]).serialize()
 
 _INITIAL_WINDOW = 65_535
 # Frame header: 24 bits of length, type, flags, stream.
@@ -183,28 +196,28 @@ class Http2(H2Connection):
         stream.outbound_flow_control_window -= size
         self.outbound_flow_control_window -= size
 
-    def _receive_frame(self, frame: Frame) -> list[Event]:
+    def _receive_frame(self, frame: Frame) -> list[events.Event]:
         frames: list[Frame]
-        events: list[Event]
+        found: list[events.Event]
         try:
-            frames, events = self._frame_dispatch_table[frame.__class__](frame)
+            frames, found = self._frame_dispatch_table[frame.__class__](frame)
         except StreamClosedError as error:
             if not self._stream_is_closed_by_reset(error.stream_id):
                 raise
-            frames, events = [], error._events  # noqa: SLF001 - not empty if the stream was open until now
-            if events:
+            frames, found = [], error._events  # noqa: SLF001 - not empty if the stream was open until now
+            if found:
                 frames.append(self._reset_frame(error))
         except StreamIDTooLowError as error:
             if self._stream_is_closed_by_end(error.stream_id):
                 raise StreamClosedError(error.stream_id) from error
             if not self._stream_is_closed_by_reset(error.stream_id):
                 raise
-            frames, events = [], []
+            frames, found = [], []
         if frames:
             self._prepare_for_sending(frames)
-        if not events:
+        if not found:
             self.silent_frames += 1
-        return events
+        return found
 
     @staticmethod
     def _reset_frame(error: StreamClosedError) -> RstStreamFrame:
@@ -212,17 +225,17 @@ class Http2(H2Connection):
         frame.error_code = error.error_code
         return frame
 
-    def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Frame], list[Event]]:
-        event = ConnectionTerminated()
+    def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Frame], list[events.Event]]:
+        event = events.ConnectionTerminated()
         event.error_code = frame.error_code
         event.last_stream_id = frame.last_stream_id
         event.additional_data = frame.additional_data or None
         return [], [event]
 
     def _handle_data_on_closed_stream(
-        self, events: list[Event], exc: StreamClosedError, frame: DataFrame
-    ) -> tuple[list[Frame], list[Event]]:
-        frames, events = super()._handle_data_on_closed_stream(events, exc, frame)
+        self, events: list[Any], exc: StreamClosedError, frame: DataFrame
+    ) -> tuple[list[Frame], list[events.Event]]:
+        frames, found = super()._handle_data_on_closed_stream(events, exc, frame)
         if not exc._events:  # noqa: SLF001 - as above
             frames = [answer for answer in frames if not isinstance(answer, RstStreamFrame)]
-        return frames, events
+        return frames, found

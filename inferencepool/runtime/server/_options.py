@@ -66,6 +66,6 @@ class ServerOptions:
         elif self.enable_cert_reload and self.cert_path is None:
             message = "server: enable_cert_reload: there is no cert_path whose files could be followed"
         elif self.grpc_port == self.grpc_health_port != 0:
-            message = f"server: grpc_health_port: {self.grpc_port} is that of ext_proc as well"
+            message = f"server: grpc_health_port: {self.grpc_port} is grpc_port as well"
         if message:
             raise ConfigurationError(message)

@@ -9,10 +9,12 @@ from typing import Any
 
 import grpc.aio  # type: ignore[import-untyped]  # grpcio ships no types
 import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
 
 from inferencepool.errors import ConfigurationError
 from inferencepool.runtime.aio import add_to_grpc_aio_server
-from inferencepool.runtime.grpc import Reason, Stream
+from inferencepool.runtime.grpc import Closure, Reason, Stream
 from tests.runtime.aio.both_servers import Recorder, serving
 
 PATH = "/tests.Service/Method"
@@ -26,7 +28,7 @@ def test_a_path_that_no_client_can_call_is_refused(path: str) -> None:
     async def add() -> None:
         add_to_grpc_aio_server(grpc.aio.server(), {path: Recorder()})
 
-    with pytest.raises(ConfigurationError, match="does not look like /package.Service/Method") as caught:
+    with pytest.raises(ConfigurationError, match=r"does not look like /package\.Service/Method") as caught:
         asyncio.run(add())
     assert repr(path) in str(caught.value)
 
@@ -149,6 +151,38 @@ def test_a_client_that_goes_while_a_message_is_sent_is_noticed() -> None:
             await call.is_closed.wait()
             assert call.closure is not None
             assert call.closure.reason is Reason.RESET
+
+    asyncio.run(asyncio.wait_for(run(), 60))
+
+
+@pytest.mark.parametrize("ends_its_side", [True, False])
+def test_a_reset_hides_a_half_close_that_comes_with_it(ends_its_side: bool) -> None:
+    """END_STREAM and RST_STREAM in one packet, as Envoy sends them, look like RST_STREAM alone."""
+    recorder = Recorder()
+    names = [(":method", "POST"), (":path", PATH), (":scheme", "http"), (":authority", "localhost")]
+
+    async def run() -> None:
+        server = grpc.aio.server()
+        add_to_grpc_aio_server(server, {PATH: recorder})
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        client = H2Connection(H2Configuration(client_side=True))
+        client.initiate_connection()
+        client.send_headers(1, [*names, ("content-type", "application/grpc"), ("te", "trailers")])
+        client.send_data(1, b"\0\0\0\0\1x")
+        writer.write(client.data_to_send())
+        call = await recorder.calls.get()
+        if ends_its_side:
+            client.end_stream(1)
+        client.reset_stream(1, 2)
+        writer.write(client.data_to_send())
+        await call.is_closed.wait()
+        assert "half-closed" not in call.told
+        assert call.closure == Closure(Reason.RESET)
+        writer.close()
+        await writer.wait_closed()
+        await server.stop(0)
 
     asyncio.run(asyncio.wait_for(run(), 60))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Self
 
 from h2.config import H2Configuration
@@ -21,7 +22,7 @@ from h2.events import (
     TrailersReceived,
 )
 from h2.settings import SettingCodes
-from hyperframe.frame import Frame
+from hyperframe.frame import Frame, GoAwayFrame
 
 from tests.runtime.grpc.serving import ECHO, LOOPBACK
 
@@ -44,11 +45,28 @@ def messages(data: bytes) -> list[bytes]:
     return found
 
 
+async def close(writer: asyncio.StreamWriter) -> None:
+    """Close a connection; the server may have closed it before."""
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
+
+
+class _Client(H2Connection):
+    """Goes on after a GOAWAY, as clients do; the library would say nothing more."""
+
+    def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Frame], list[Event]]:
+        event = ConnectionTerminated()
+        event.error_code = ErrorCodes(frame.error_code)
+        event.last_stream_id = frame.last_stream_id
+        return [], [event]
+
+
 class Peer:
     """One connection to a server."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.h2 = H2Connection(
+        self.h2 = _Client(
             H2Configuration(validate_outbound_headers=False, normalize_outbound_headers=False, header_encoding="utf-8")
         )
         self.events: list[Event] = []
@@ -66,7 +84,7 @@ class Peer:
         *,
         host: str = LOOPBACK,
         tls: ssl.SSLContext | None = None,
-        settings: dict[SettingCodes, int] | None = None,
+        settings: dict[SettingCodes | int, int] | None = None,
     ) -> Self:
         """Connect and send the preface."""
         reader, writer = await asyncio.open_connection(
@@ -130,7 +148,7 @@ class Peer:
             self.events.append(event)
             if isinstance(event, DataReceived) and self.opens_windows and event.flow_controlled_length:
                 self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-        if not self.is_at_end and not self.gone():
+        with suppress(ConnectionError):
             await self.flush()
         return True
 
@@ -157,15 +175,12 @@ class Peer:
 
     async def close(self) -> None:
         """Close the connection."""
-        self._writer.close()
-        try:
-            await self._writer.wait_closed()
-        except (ConnectionError, ssl.SSLError):
-            self.is_at_end = True
+        await close(self._writer)
 
-    def abort(self) -> None:
+    async def abort(self) -> None:
         """Cut the connection."""
         self._writer.transport.abort()
+        await close(self._writer)
 
     def data(self, stream_id: int) -> bytes:
         """Give the data received on a stream."""

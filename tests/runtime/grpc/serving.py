@@ -25,15 +25,18 @@ class Kept:
         self._journal = journal
 
     def message(self, data: bytes) -> None:
+        """Note a message."""
         self.messages.append(data)
         self.events.append("message")
         self._journal.changed()
 
     def half_closed(self) -> None:
+        """Note that the client sends no more."""
         self.events.append("half_closed")
         self._journal.changed()
 
     def closed(self, closure: Closure) -> None:
+        """Note the end."""
         self.events.append("closed")
         self.closures.append(closure)
         self._journal.changed()
@@ -43,10 +46,12 @@ class Echo(Kept):
     """Answers every message with itself, and ends when the client does."""
 
     def message(self, data: bytes) -> None:
+        """Answer with the same."""
         super().message(data)
         self.stream.send(data)
 
     def half_closed(self) -> None:
+        """End, as the client did."""
         super().half_closed()
         self.stream.end()
 
@@ -70,6 +75,7 @@ class Journal:
         return make
 
     def changed(self) -> None:
+        """Wake who waits."""
         self._news.set()
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -86,7 +92,7 @@ class Journal:
 
 
 @asynccontextmanager
-async def serving(  # noqa: PLR0913 - every part of a server
+async def serving(
     journal: Journal,
     routes: Mapping[str, CallFactory] | None = None,
     *,

@@ -16,6 +16,8 @@ from tests.runtime.grpc.serving import ECHO, SINK, Journal, Kept, ended, serving
 
 
 def test_messages_come_back_and_headers_are_text() -> None:
+    """The usual RPC: metadata, messages, half-close, end."""
+
     async def run() -> None:
         journal = Journal()
         async with serving(journal) as server:
@@ -59,6 +61,8 @@ def test_answers_of_one_read_leave_in_one_write() -> None:
 
 
 def test_what_is_sent_outside_a_read_leaves_in_one_write() -> None:
+    """Messages and the end leave together, and nothing after them."""
+
     async def run() -> None:
         journal = Journal()
         async with serving(journal) as server:
@@ -201,6 +205,8 @@ def test_window_of_a_stream_that_was_reset_in_the_same_read_is_not_opened() -> N
 def test_requests_that_cannot_be_served(
     changes: dict[str, str | None], status: int | None, http: str, more: dict[str, str]
 ) -> None:
+    """Each kind of unusable request gets the answer that gRPC or HTTP has for it."""
+
     async def run() -> None:
         journal = Journal()
         async with serving(journal) as server:
@@ -219,6 +225,8 @@ def test_requests_that_cannot_be_served(
 
 @pytest.mark.parametrize("content_type", ["application/grpc", "application/grpc+proto", "application/grpc;charset=x"])
 def test_kinds_of_grpc(content_type: str) -> None:
+    """The content type may name a format."""
+
     async def run() -> None:
         async with serving(Journal()) as server:
             peer = await Peer.connect(server.port)
@@ -232,6 +240,8 @@ def test_kinds_of_grpc(content_type: str) -> None:
 
 
 def test_compressed_messages() -> None:
+    """Gzip is read within the limit; anything else that is marked as compressed is refused."""
+
     async def run() -> None:
         async with serving(Journal(), limits=Limits(message_bytes=100_000)) as server:
             peer = await Peer.connect(server.port)
@@ -259,6 +269,8 @@ def test_compressed_messages() -> None:
 
 
 def test_messages_that_are_too_large_or_not_whole() -> None:
+    """Size is limited for each message and for all parts together."""
+
     async def run() -> None:
         journal = Journal()
         async with serving(journal, limits=Limits(message_bytes=1000, partial_bytes=1000)) as server:
@@ -293,22 +305,27 @@ class Failing(Kept):
     """Fails where the first message, or the lack of any, tells it to."""
 
     def message(self, data: bytes) -> None:
+        """Fail if told so."""
         super().message(data)
         if data == b"fail":
             raise KeyError(data)
 
     def half_closed(self) -> None:
+        """Fail without a message."""
         super().half_closed()
         if not self.messages:
             raise OSError
 
     def closed(self, closure: Closure) -> None:
+        """Fail at the end if told so."""
         super().closed(closure)
         if self.messages == [b"at the end"]:
             raise ArithmeticError
 
 
 def test_failing_calls_end_their_rpc_alone() -> None:
+    """An exception ends one RPC with INTERNAL, and is reported."""
+
     async def run() -> None:
         def no_call(_: Stream) -> Kept:
             raise LookupError
@@ -337,7 +354,7 @@ def test_failing_calls_end_their_rpc_alone() -> None:
             assert 0 == peer.status(other)
             assert [b"fail"] == journal.calls[0].messages
             await peer.close()
-        assert [KeyError, OSError, LookupError, ArithmeticError] == [type(error) for error in errors]
+        assert [LookupError, KeyError, OSError, ArithmeticError] == [type(error) for error in errors]
 
     asyncio.run(run())
 
@@ -346,12 +363,15 @@ class Late(Kept):
     """Ends at the first message, without waiting for more."""
 
     def message(self, data: bytes) -> None:
+        """Answer and end."""
         super().message(data)
         self.stream.send(data)
         self.stream.end()
 
 
 def test_nothing_is_delivered_after_the_end() -> None:
+    """Messages after the end are dropped; the half-close is told all the same."""
+
     async def run() -> None:
         journal = Journal()
         async with serving(journal, {"/x/Late": journal.keep(Late)}) as server:
@@ -370,6 +390,8 @@ def test_nothing_is_delivered_after_the_end() -> None:
 
 
 def test_deadline_drops_what_waits() -> None:
+    """The deadline holds also for an RPC whose answer the client does not take."""
+
     async def run() -> None:
         journal = Journal()
         async with serving(journal) as server:
@@ -390,6 +412,8 @@ def test_deadline_drops_what_waits() -> None:
 
 
 def test_more_streams_than_allowed_are_refused() -> None:
+    """One RPC too many is refused so that the client may try again; the others stay."""
+
     async def run() -> None:
         journal = Journal()
         async with serving(journal, limits=Limits(streams=2)) as server:

@@ -42,6 +42,7 @@ def handshake(server: ssl.SSLContext, client: ssl.SSLContext, host: str | None =
 
 
 def test_directory_is_shown_and_http2_is_chosen(tmp_path: Path) -> None:
+    """The certificate of the directory, TLS 1.3 and h2, where a client would take HTTP/1.1, too."""
     server = server_context(write(tmp_path, PAIR))
 
     assert handshake(server, client_context(AUTHORITY.pem)) == ("TLSv1.3", "h2", "first")
@@ -49,6 +50,7 @@ def test_directory_is_shown_and_http2_is_chosen(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1", "epp.default.svc", "10.1.2.3", "2001:db8::5"])
 def test_self_signed_certificate_is_for_loopback_and_the_given_names(host: str) -> None:
+    """A client that trusts the certificate accepts these names and no other."""
     server = server_context(names=["epp.default.svc", "10.1.2.3", "2001:db8::5", "localhost"])
 
     async def fetch() -> str:
@@ -62,6 +64,8 @@ def test_self_signed_certificate_is_for_loopback_and_the_given_names(host: str) 
 
 
 def test_self_signed_certificate_is_valid_for_ten_years_and_new_each_time() -> None:
+    """Dates are counted from the given clock; no key is used twice."""
+
     async def fetch() -> x509.Certificate:
         async with echoing(server_context(clock=ManualClock(1_800_000_000.0))) as port:
             text = await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port))
@@ -76,12 +80,14 @@ def test_self_signed_certificate_is_valid_for_ten_years_and_new_each_time() -> N
 
 @pytest.mark.parametrize("name", ["", "a b", "-a", "höst", "a\0b", "x" * 300])
 def test_self_signed_certificate_for_no_name_is_refused(name: str) -> None:
+    """The message shows the name."""
     with pytest.raises(ConfigurationError, match="is neither a host name in ASCII nor an IP address") as caught:
         server_context(names=[name])
     assert repr(name) in str(caught.value)
 
 
 def test_old_versions_are_refused() -> None:
+    """TLS 1.2 is the minimum, or 1.3 on request."""
     server = server_context()
 
     assert handshake(server, client_context(None, ssl.TLSVersion.TLSv1_2))[:2] == ("TLSv1.2", "h2")
@@ -95,6 +101,7 @@ def test_old_versions_are_refused() -> None:
 
 
 def test_only_ciphers_that_http2_allows_are_offered() -> None:
+    """Ephemeral keys and authenticated encryption only."""
     names = [cipher["name"] for cipher in server_context().get_ciphers()]
 
     assert [name for name in names if not name.startswith(("TLS_", "ECDHE-"))] == []
@@ -103,6 +110,7 @@ def test_only_ciphers_that_http2_allows_are_offered() -> None:
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.MINIMUM_SUPPORTED, ssl.TLSVersion.MAXIMUM_SUPPORTED, "1.2"])
 def test_other_minimum_versions_are_refused(version: ssl.TLSVersion) -> None:
+    """Neither older ones nor those that mean any version."""
     with pytest.raises(ConfigurationError, match=r"minimum_version: .* is not allowed: TLS 1.2 or TLS 1.3"):
         server_context(minimum_version=version)
 
@@ -128,6 +136,7 @@ SMALL = new_key("rsa", 1024)
 def test_files_that_cannot_be_used_are_named_with_the_reason(
     tmp_path: Path, pair: Pair, file: str, reason: str
 ) -> None:
+    """Empty, cut and confused files, and a key of another certificate; no message shows a key."""
     write(tmp_path, pair)
 
     with pytest.raises(ConfigurationError) as caught:
@@ -138,12 +147,14 @@ def test_files_that_cannot_be_used_are_named_with_the_reason(
 
 
 def test_a_key_that_openssl_finds_too_short_is_refused(tmp_path: Path) -> None:
+    """What only OpenSSL objects to is an error of ours, too."""
     with pytest.raises(ConfigurationError, match="OpenSSL refuses the certificate: EE_KEY_TOO_SMALL"):
         server_context(write(tmp_path, AUTHORITY.issue("short", SMALL)))
 
 
 @pytest.mark.parametrize("missing", ["tls.crt", "tls.key"])
 def test_missing_file_is_named(tmp_path: Path, missing: str) -> None:
+    """With the reason of the operating system."""
     (write(tmp_path, PAIR) / missing).unlink()
 
     with pytest.raises(ConfigurationError) as caught:
@@ -158,6 +169,7 @@ def test_missing_file_is_named(tmp_path: Path, missing: str) -> None:
 def test_certificate_outside_its_dates_is_used_and_reported(
     tmp_path: Path, begin: object, end: object, problem: str
 ) -> None:
+    """Clients that do not check dates are served."""
     problems: list[str] = []
     pair = AUTHORITY.issue("late", begin=begin, end=end)  # type: ignore[arg-type]  # both are times
 
@@ -175,6 +187,7 @@ def test_certificate_outside_its_dates_is_used_and_reported(
 def test_keys_are_shown_to_this_process_only_and_leave_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, show: Callable[[bytes], object]
 ) -> None:
+    """No other user can read them, and nothing stays on the disk."""
     if show is _in_memory and not sys.platform.startswith("linux"):
         pytest.skip("files in memory are Linux's")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -190,6 +203,7 @@ def test_keys_are_shown_to_this_process_only_and_leave_nothing(
 
 
 def test_missing_extra_is_named() -> None:
+    """With a directory as without."""
     script = (
         "import sys; sys.modules['cryptography'] = None\n"
         "from inferencepool.runtime.tls import server_context\n"

@@ -38,6 +38,7 @@ def seen(port: int, context: ssl.SSLContext = TRUSTING) -> str:
 
 
 def test_new_connections_see_the_new_certificate_and_open_ones_go_on(tmp_path: Path) -> None:
+    """The secret changes as a kubelet changes it."""
     watched = Watched(mount(tmp_path / "secret", AUTHORITY.issue("first"), "1"))
 
     def talk(port: int) -> None:
@@ -63,26 +64,30 @@ def test_new_connections_see_the_new_certificate_and_open_ones_go_on(tmp_path: P
 
 @pytest.mark.parametrize("host", ["localhost", None])
 def test_a_change_of_the_kind_of_key_leaves_nothing_of_the_former_certificate(tmp_path: Path, host: str | None) -> None:
-    """A client that would rather see the former kind is shown the new one, too."""
+    """A client that knows the former kind only is refused; with both kinds, it is shown the new one."""
     watched = Watched(write(tmp_path, AUTHORITY.issue("with RSA", new_key("rsa"))))
-    picky = client_context(None, ssl.TLSVersion.TLSv1_2)
-    picky.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES128-GCM-SHA256")
+    both, former = client_context(None, ssl.TLSVersion.TLSv1_2), client_context(None, ssl.TLSVersion.TLSv1_2)
+    both.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES128-GCM-SHA256")
+    former.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")
 
-    def look(port: int) -> str:
-        with connect(port, picky, host) as connection:
+    def look(port: int, client: ssl.SSLContext) -> str:
+        with connect(port, client, host) as connection:
             return name_shown(connection)
 
     async def run() -> None:
         async with echoing(watched.reloader.context) as port:
-            assert await asyncio.to_thread(look, port) == "with RSA"
+            assert await asyncio.to_thread(look, port, former) == "with RSA"
             write(tmp_path, AUTHORITY.issue("with EC"))
             assert watched.reloader.check()
-            assert await asyncio.to_thread(look, port) == "with EC"
+            assert await asyncio.to_thread(look, port, both) == "with EC"
+            with pytest.raises(ssl.SSLError):
+                await asyncio.to_thread(look, port, former)
 
     asyncio.run(run())
 
 
 def test_a_wrong_pair_is_reported_once_and_the_former_stays(tmp_path: Path) -> None:
+    """Files that change one after the other, a cut file, a missing one, and then a whole pair."""
     first, second = AUTHORITY.issue("first"), AUTHORITY.issue("second")
     watched = Watched(write(tmp_path, first))
     check = watched.reloader.check
@@ -113,6 +118,7 @@ def test_a_wrong_pair_is_reported_once_and_the_former_stays(tmp_path: Path) -> N
 
 
 def test_the_same_files_written_again_change_nothing(tmp_path: Path) -> None:
+    """New files with the same content are no news."""
     pair = AUTHORITY.issue("first")
     watched = Watched(mount(tmp_path, pair, "1"))
     mount(tmp_path, pair, "2")
@@ -122,6 +128,7 @@ def test_the_same_files_written_again_change_nothing(tmp_path: Path) -> None:
 
 
 def test_dates_are_reported_at_the_beginning_and_at_each_change(tmp_path: Path) -> None:
+    """A certificate outside its dates is used all the same."""
     watched = Watched(write(tmp_path, AUTHORITY.issue("old", begin=-3 * DAY, end=-2 * DAY)))
     assert len(watched.problems) == 1
     write(tmp_path, AUTHORITY.issue("early", begin=DAY, end=2 * DAY))
@@ -133,6 +140,7 @@ def test_dates_are_reported_at_the_beginning_and_at_each_change(tmp_path: Path) 
 
 
 def test_minimum_version_outlives_a_change(tmp_path: Path) -> None:
+    """What the context refused at first it refuses afterwards."""
     write(tmp_path, AUTHORITY.issue("first"))
     reloader = CertificateReloader(tmp_path, minimum_version=ssl.TLSVersion.TLSv1_3)
     write(tmp_path, AUTHORITY.issue("second"))
@@ -149,6 +157,7 @@ def test_minimum_version_outlives_a_change(tmp_path: Path) -> None:
 
 
 def test_running_looks_every_interval_until_cancelled(tmp_path: Path) -> None:
+    """Each look finds the change that was made before it."""
     write(tmp_path, AUTHORITY.issue("first"))
     waits: list[float] = []
     reloads: list[str] = []
@@ -182,11 +191,13 @@ def test_running_looks_every_interval_until_cancelled(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("interval", [0.0, -1.0, inf, nan])
 def test_intervals_that_cannot_be_are_refused(tmp_path: Path, interval: float) -> None:
+    """Zero, negative and infinite ones."""
     with pytest.raises(ConfigurationError, match="interval"):
         CertificateReloader(tmp_path, interval=interval)
 
 
 def test_a_directory_that_cannot_be_used_is_refused_at_the_beginning(tmp_path: Path) -> None:
+    """There is no former certificate to go on with."""
     with pytest.raises(ConfigurationError, match=r"tls\.crt: cannot be read"):
         CertificateReloader(tmp_path)
     write(tmp_path, Pair(AUTHORITY.issue("one").chain, AUTHORITY.issue("two").key))

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from inferencepool.adapters.bodies import loads_json
-from inferencepool.runtime._json import fastest_loads
+from inferencepool.runtime.extproc._json import fastest_loads
 
 
 def test_orjson_comes_first() -> None:

@@ -1,0 +1,49 @@
+"""
+Ours: the endpoint picker for a pool of as many endpoints as asked for, with everything on.
+
+Run as ``python -m benchmarks.extproc.ours ENDPOINTS PORT PHASE``: the endpoints are 127.0.x.y:PORT, the response phase is
+``auto`` or ``keep``. Prints its port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from benchmarks.fleets import random_metrics
+from inferencepool import EndpointPicker, EndpointRegistry, InferencePool, Pod
+from inferencepool.adapters.extproc import ExternalProcessor, ProcessorOptions, ResponsePhase
+from inferencepool.runtime.grpc import GrpcServer
+from inferencepool.runtime.extproc import extproc_routes, fastest_loads
+
+__all__ = ["address"]
+
+
+def address(index: int) -> str:
+    """Give the loopback address of an endpoint."""
+    return f"127.0.{index // 250}.{index % 250 + 1}"
+
+
+async def _serve(endpoints: int, port: int, phase: str) -> None:
+    from random import Random
+
+    rng = Random(endpoints)
+    registry = EndpointRegistry(InferencePool(name="pool", selector={"app": "llama"}, target_ports=[port]))
+    registry.resync(
+        Pod(name=f"pod-{index}", ip=address(index), labels={"app": "llama"}, ready=True) for index in range(endpoints)
+    )
+    for endpoint in registry.endpoints():
+        registry.observe_metrics(endpoint.id, random_metrics(rng))
+    processor = ExternalProcessor(
+        EndpointPicker(registry),
+        options=ProcessorOptions(response_phase=ResponsePhase(phase), usage=phase == "keep"),
+        loads=fastest_loads(),
+    )
+    server = GrpcServer(extproc_routes(processor))
+    await server.start("127.0.0.1", 0)
+    print(server.port, flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]))

@@ -1,0 +1,82 @@
+"""The files of `serve`, in this process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from inferencepool.cli._serve_files import endpoints_file, pods_file, read_serve_pool_file
+from inferencepool.errors import InvalidDocumentError
+from inferencepool.registry import EndpointRegistry
+from tests.cli.test_serve import entry, objective, pod, pool, rewrite, write
+
+
+def test_pool_with_objectives_and_rewrites(tmp_path: Path) -> None:
+    """Those of the pool are taken; those of others are named; documents of other kinds are left aside."""
+    elsewhere = objective("o", "llama") | {"metadata": {"name": "far", "namespace": "other"}}
+    documents = (pool(), objective("o", "llama"), rewrite("r", "llama"), objective("p", "qwen"), elsewhere)
+    found = read_serve_pool_file(write(tmp_path / "pool.json", *documents, {"kind": "Service", "apiVersion": "v1"}))
+
+    assert ("llama", ["o"], ["r"]) == (
+        found.pool.name,
+        [each.metadata.name for each in found.objectives],
+        [each.metadata.name for each in found.rewrites],
+    )
+    assert [
+        "document 4: InferenceObjective default/p is of InferencePool default/qwen and is not used",
+        "document 5: InferenceObjective other/far is of InferencePool other/llama and is not used",
+    ] == [note.removeprefix(f"{tmp_path / 'pool.json'}: ") for note in found.notes]
+
+
+def test_every_wrong_document_is_told(tmp_path: Path) -> None:
+    """An objective or rewrite that is not valid makes the file useless, and all of them are named."""
+    wrong = [objective("o", "llama") | {"spec": {}}, rewrite("r", "llama") | {"spec": 7}]
+
+    with pytest.raises(InvalidDocumentError) as caught:
+        read_serve_pool_file(write(tmp_path / "pool.json", pool(), *wrong))
+
+    assert ["document 2: spec.poolRef", "document 3: spec"] == [issue.field for issue in caught.value.issues][:2]
+
+
+def test_pods(tmp_path: Path) -> None:
+    """Pods are taken over as a whole; one that serves and has no address is named."""
+    known = read_serve_pool_file(write(tmp_path / "pool.json", pool())).pool
+    registry = EndpointRegistry(known, publish_interval=0)
+    file = pods_file("pods.json", known, registry)
+
+    listed = [pod("a", "10.0.0.1"), pod("b", None)]
+    issues = file.load(json.dumps({"kind": "PodList", "apiVersion": "v1", "items": listed}).encode())
+    assert ["status.podIP: Ready pod default/b has no IP address, so it is left out"] == [str(each) for each in issues]
+    assert ["default/a-rank-0"] == [endpoint.id for endpoint in registry.endpoints()]
+
+    with pytest.raises(InvalidDocumentError, match=r"pods\.json: document 2: metadata\.name"):
+        file.load("\n".join(map(json.dumps, [pod("c", "10.0.0.3"), pod("C", "10.0.0.4")])).encode())
+    assert ["default/a-rank-0"] == [endpoint.id for endpoint in registry.endpoints()]
+
+
+def test_endpoints() -> None:
+    """Entries are taken over but for wrong ones; YAML is read as well."""
+    registry = EndpointRegistry(publish_interval=0)
+    file = endpoints_file("endpoints.yaml", registry)
+
+    issues = file.load(json.dumps({"endpoints": [entry("a", "10.0.0.1"), entry("b", "nowhere")]}).encode())
+    assert ["endpoints[1].address"] == [issue.field for issue in issues]
+    assert ["default/a"] == [endpoint.id for endpoint in registry.endpoints()]
+
+    assert not file.load(b'endpoints:\n- {name: c, address: "fd00::1", port: "8000"}\n')
+    assert ["[fd00::1]:8000"] == [endpoint.destination for endpoint in registry.endpoints()]
+
+    with pytest.raises(InvalidDocumentError, match=r"endpoints\.yaml: not UTF-8 text"):
+        file.load(b"\xff")
+
+
+def test_example_of_the_documentation(root: Path) -> None:
+    """The sample file of endpoints is right, and the page shows it as it is."""
+    text = (root / "docs" / "examples" / "endpoints.yaml").read_text(encoding="utf-8")
+    registry = EndpointRegistry(publish_interval=0)
+
+    assert not endpoints_file("endpoints.yaml", registry).load(text.encode())
+    assert ["default/vllm-0", "team-a/vllm-1"] == [endpoint.id for endpoint in registry.endpoints()]
+    assert f"```yaml\n{text}```" in (root / "docs" / "how-to" / "serve.md").read_text(encoding="utf-8")

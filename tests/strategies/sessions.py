@@ -1,0 +1,60 @@
+"""Conversations about a request: bodies in pieces, and messages in any order."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from inferencepool.adapters.extproc import (
+    BodyMode,
+    Message,
+    RequestBody,
+    RequestHeaders,
+    RequestTrailers,
+    ResponseBody,
+    ResponseHeaders,
+    ResponseTrailers,
+)
+from tests.strategies.bodies import cuts
+
+_READABLE = b'{"model": "llama", "prompt": "Why?"}'
+_USAGE = b'{"usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}}'
+_PATHS = st.sampled_from(["/v1/completions", "/v1/messages/count_tokens", "/v1/models", "/"])
+
+
+def cut_bodies() -> st.SearchStrategy[list[bytes]]:
+    """Make bodies cut into pieces, some of them empty; at least one piece."""
+    return st.binary(max_size=200).flatmap(cuts)
+
+
+def request_heads() -> st.SearchStrategy[RequestHeaders]:
+    """Make the headers of requests."""
+    modes = st.none() | st.sampled_from(BodyMode)
+    hints = st.none() | st.sampled_from(["10.0.0.1", "10.9.9.9", "", ["10.0.0.2:8000", 1.0, ["x"], {}], 4.0])
+
+    def build(
+        path: str, mode: BodyMode | None, response: BodyMode | None, hint: object, *, end: bool
+    ) -> RequestHeaders:
+        metadata = {} if hint is None else {"envoy.lb.subset_hint": {"x-gateway-destination-endpoint-subset": hint}}
+        return RequestHeaders({":path": path}, end, mode, response if mode is not None else None, metadata)
+
+    return st.builds(build, _PATHS, modes, modes, hints, end=st.booleans())
+
+
+def any_messages() -> st.SearchStrategy[list[Message]]:
+    """Make messages in any order, also in those that no proxy sends."""
+    return st.lists(request_heads() | _LATER, max_size=8)
+
+
+def likely_messages() -> st.SearchStrategy[list[Message]]:
+    """Make messages of which the first is that of a request, so that many sequences get somewhere."""
+    return st.builds(lambda first, rest: [first, *rest], request_heads(), st.lists(_LATER, max_size=8))
+
+
+_LATER: st.SearchStrategy[Message] = (
+    st.builds(RequestBody, st.sampled_from([b"", _READABLE, _READABLE[:7], b"x" * 50]), st.booleans())
+    | st.builds(RequestBody, st.just(_READABLE), st.just(True))
+    | st.just(RequestTrailers())
+    | st.builds(ResponseHeaders, st.sampled_from([{":status": "200"}, {":status": "x"}, {}]), st.booleans())
+    | st.builds(ResponseBody, st.sampled_from([b"", _USAGE, b"y" * 50]), st.booleans())
+    | st.just(ResponseTrailers())
+)
