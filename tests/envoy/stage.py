@@ -301,7 +301,7 @@ class Stage:
         """Start an endpoint picker for the model servers, with options of a processor."""
         registry = EndpointRegistry()
         registry.set_endpoints(map(endpoint_at, self.addresses if addresses is None else addresses))
-        profile = SchedulingProfile(filters=[WhimFilter()], scorers=[PinScorer()])
+        profile = SchedulingProfile(filters=[WhimFilter()], scorers=[PinScorer()], max_num_of_endpoints=5)
         picker = EndpointPicker(registry, profile=profile, rng=Random(0))
         record = _Record({})
         processor = ExternalProcessor(

@@ -44,7 +44,7 @@ async def _check_reached(client: Client, picker: RunningPicker, wanted: str, hea
     for body in (chat(), None):
         path = CHAT if body else "/v1/models"
         reply = await client.send(path, body, headers)
-        assert (200, wanted) == (reply.status, reply.headers["x-served-by"]), reply
+        assert (200, wanted) == (reply.status, reply.headers.get("x-served-by")), reply
         exchange = await picker.exchange(reply.request_id)
         assert wanted == exchange.destination.split(",")[0]
         # An original-dst cluster tells nobody which endpoint served.
@@ -130,7 +130,7 @@ class TestFallbacks:
             for wanted in stage.addresses * 3:
                 for body in (None, chat(), chat(100_000)):
                     reply = await client.send(CHAT if body else "/v1/models", body, {"x-pin": f"{dead},{dead_too},{wanted}"})
-                    assert (200, wanted) == (reply.status, reply.headers["x-served-by"]), reply
+                    assert (200, wanted) == (reply.status, reply.headers.get("x-served-by")), reply
                     exchange = await picker.exchange(reply.request_id)
                     assert [str(dead), str(dead_too), wanted] == exchange.destination.split(",")[:3]
                     assert (wanted, 200) == (exchange.served, exchange.status)

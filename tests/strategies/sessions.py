@@ -28,16 +28,15 @@ def cut_bodies() -> st.SearchStrategy[list[bytes]]:
 
 def request_heads() -> st.SearchStrategy[RequestHeaders]:
     """Make the headers of requests."""
-    modes = st.none() | st.sampled_from(BodyMode)
+    # A proxy tells both or none.
+    modes = st.tuples(st.sampled_from(BodyMode), st.sampled_from(BodyMode)) | st.just((None, None))
     hints = st.none() | st.sampled_from(["10.0.0.1", "10.9.9.9", "", ["10.0.0.2:8000", 1.0, ["x"], {}], 4.0])
 
-    def build(
-        path: str, mode: BodyMode | None, response: BodyMode | None, hint: object, *, end: bool
-    ) -> RequestHeaders:
+    def build(path: str, modes: tuple[BodyMode | None, BodyMode | None], hint: object, *, end: bool) -> RequestHeaders:
         metadata = {} if hint is None else {"envoy.lb.subset_hint": {"x-gateway-destination-endpoint-subset": hint}}
-        return RequestHeaders({":path": path}, end, mode, response if mode is not None else None, metadata)
+        return RequestHeaders({":path": path}, end, *modes, metadata)
 
-    return st.builds(build, _PATHS, modes, modes, hints, end=st.booleans())
+    return st.builds(build, _PATHS, modes, hints, end=st.booleans())
 
 
 def any_messages() -> st.SearchStrategy[list[Message]]:

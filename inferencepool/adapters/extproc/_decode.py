@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from inferencepool.adapters.extproc._messages import (
     BodyMode,
     Message,
+    Metadata,
     RequestBody,
     RequestHeaders,
     RequestTrailers,
@@ -89,6 +90,9 @@ _SECRETS: Final = frozenset({"api-key", "authorization", "cookie", "proxy-author
 # threads that pass the limit at the same time add one entry too many each.
 _remembered: dict[bytes, tuple[str, str]] = {}
 
+# The same for metadata: what comes with a request's later messages came with its first, or names one of few endpoints.
+_remembered_metadata: dict[bytes, Metadata] = {}
+
 
 def decode(data: bytes) -> Message:
     """
@@ -119,7 +123,7 @@ class _Reader:
         self._headers: dict[str, str] = {}
         self._body = b""
         self._end_of_stream = False
-        self._metadata: dict[str, dict[str, Any]] = {}
+        self._metadata: Metadata = {}
         self._metadata_reader: MetadataReader | None = None
         self._modes: tuple[int, int] | None = None
 
@@ -241,9 +245,22 @@ class _Reader:
     def _read_metadata(self, at: int, end: int) -> None:
         if at == end:
             return
+        first = not self._metadata and self._metadata_reader is None
+        entry = self._data[at:end] if first and end - at <= MAX_REMEMBERED_SIZE else b""
+        known = _remembered_metadata.get(entry)
+        if known is not None:
+            self._metadata = known
+            return
         if self._metadata_reader is None:
             self._metadata_reader = MetadataReader(self._data)
-        self._metadata_reader.read_metadata(at, end, self._metadata)
+        # What is remembered belongs to others too, so more of it goes into a copy.
+        found = {namespace: dict(values) for namespace, values in self._metadata.items()}
+        self._metadata_reader.read_metadata(at, end, found)
+        self._metadata = found
+        if entry:
+            if len(_remembered_metadata) >= MAX_REMEMBERED:
+                _remembered_metadata.clear()
+            _remembered_metadata[entry] = found
 
     def _read_modes(self, at: int, end: int) -> None:
         numbers = _USUAL_MODES.get(self._data[at:end])

@@ -71,6 +71,10 @@ class ProcessorOptions:
             to this many bytes, and a request with a longer one is picked for without it.
         response_phase: How long a session stays after it answered the request.
         usage: Whether token usage is read from responses; needs the response's body.
+        ends_with_response: Whether a proxy that sends no response bodies keeps the stream until the response ended,
+            as Envoy does with ``response_trailer_mode: SEND``. Then a reset of the stream, as Envoy closes it,
+            releases the pick. With other proxies set it to False: they reset the stream as soon as the picker has no
+            more to answer, and the pick is held.
         hold: Seconds after which what a request reserved is taken back, when its end cannot be seen.
         fallbacks: Whether the destination lists the fallbacks of the pick too. Off by default: only proxies that
             balance by `override_host` read such a list, others fail on it.
@@ -88,6 +92,7 @@ class ProcessorOptions:
     partial_body: int = attrs.field(default=512 << 10, validator=_size)
     response_phase: ResponsePhase = attrs.field(default=ResponsePhase.AUTO, converter=_to_phase)
     usage: bool = False
+    ends_with_response: bool = True
     hold: float = attrs.field(default=60.0, validator=_positive)
     fallbacks: bool = False
     emit_scores: bool = False

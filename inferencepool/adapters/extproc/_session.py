@@ -92,6 +92,17 @@ class Session:
     _served: str = ""
     _usage: UsageReader | None = None
     _complete: bool = False
+    _responding: bool = False
+
+    @property
+    def is_responding(self) -> bool:
+        """
+        Whether the response has begun.
+
+        A proxy that resets the stream from then on has seen the response's end: Envoy does so where it has the whole
+        response before the answer to its headers.
+        """
+        return self._responding
 
     def receive(self, message: Message) -> Sequence[Answer]:
         """
@@ -127,9 +138,9 @@ class Session:
         End the session. Only the first call does anything.
 
         Args:
-            finished: Whether the proxy ended its side of the stream, as it does when the HTTP request is over. Where
-                it did not, because it has nothing more to say, or the connection broke, the request may still run, so
-                what it reserved is held.
+            finished: Whether the HTTP request is over: the proxy ended its side of the stream, or reset the stream
+                while `is_responding`. Where it did neither, or reset the stream before, because it has nothing more to
+                say, the request may still run, so what it reserved is held.
         """
         if self._state is _State.CLOSED:
             return
@@ -262,6 +273,7 @@ class Session:
     # -- the response --------------------------------------------------------------------------------------------------
 
     def _response_headers(self, message: ResponseHeaders) -> Sequence[Answer]:
+        self._responding = True
         if self._state is _State.READING:
             # The proxy answered the client itself: what is left of the request goes nowhere.
             self._state, self.deadline = _State.ANSWERED, None

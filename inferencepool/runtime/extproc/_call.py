@@ -10,7 +10,7 @@ import attrs
 
 from inferencepool.adapters.extproc import Answer, ExternalProcessor, Session, decode, encode
 from inferencepool.errors import InvalidMessageError
-from inferencepool.runtime.grpc import CallFactory, Closure, Status, Stream
+from inferencepool.runtime.grpc import CallFactory, Closure, Reason, Status, Stream
 
 __all__ = ["EXT_PROC_SERVICE", "extproc_routes"]
 
@@ -27,9 +27,10 @@ def extproc_routes(processor: ExternalProcessor) -> Mapping[str, CallFactory]:
     All of its RPCs belong to one event loop.
     """
     stalled = _Stalled(processor.options.request_timeout * _SHARE)
+    reset_tells = processor.options.ends_with_response
 
     def call(stream: Stream) -> _Call:
-        return _Call(stream, processor.session(), stalled)
+        return _Call(stream, processor.session(), stalled, reset_tells)
 
     return {f"/{EXT_PROC_SERVICE}/Process": call}
 
@@ -76,6 +77,7 @@ class _Call:
     _stream: Stream
     _session: Session
     _stalled: _Stalled
+    _reset_tells: bool
     _waits: bool = False
     _finished: bool = False
 
@@ -92,10 +94,11 @@ class _Call:
         self._finished = not self._session.done
         self._stream.end()
 
-    def closed(self, closure: Closure) -> None:  # noqa: ARG002 - what counts is whether the proxy had finished
+    def closed(self, closure: Closure) -> None:
         if self._waits:
             self._stalled.forget(self)
-        self._session.close(finished=self._finished)
+        reset_at_end = closure.reason is Reason.RESET and self._session.is_responding
+        self._session.close(finished=self._finished or reset_at_end)
 
     def expire(self) -> None:
         self._answer(self._session.expire())

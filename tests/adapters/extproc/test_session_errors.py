@@ -228,7 +228,7 @@ def test_messages_that_have_no_place(messages: list[Message], what: str) -> None
     assert bool(before) == bool(bench.kept.exchanges)
 
 
-class Broken(Exception):
+class BrokenError(Exception):
     """What a strategy with a defect raises."""
 
 
@@ -237,7 +237,7 @@ class Raising:
 
     def score(self, request: object, candidates: object) -> list[float]:  # noqa: ARG002 - a protocol
         """Raise."""
-        raise Broken
+        raise BrokenError
 
 
 class NotANumber:
@@ -248,7 +248,7 @@ class NotANumber:
         return [float("nan")] * len(candidates)
 
 
-@pytest.mark.parametrize(("scorer", "kind"), [(Raising(), Broken), (NotANumber(), StrategyError)])
+@pytest.mark.parametrize(("scorer", "kind"), [(Raising(), BrokenError), (NotANumber(), StrategyError)])
 @pytest.mark.parametrize("mode", BodyMode)
 def test_strategies_that_fail(scorer: Any, kind: type[Exception], mode: BodyMode) -> None:
     """Their errors go up, for the proxy to do what the pool's failure mode says, and nothing is reserved."""
@@ -276,7 +276,7 @@ class RaisingWhenExplained:
         """Raise the second time."""
         self.asked += 1
         if self.asked > 1:
-            raise Broken
+            raise BrokenError
         return [0.5] * len(candidates)
 
 
@@ -285,14 +285,14 @@ def test_a_failure_behind_the_pick_releases_it() -> None:
     bench = make_bench(profile=SchedulingProfile(scorers=[RaisingWhenExplained()]), emit_scores=True)
     session = bench.session()
 
-    with pytest.raises(Broken):
+    with pytest.raises(BrokenError):
         feed(session, head(end=True))
     assert 0 == bench.in_flight
     session.close(finished=False)
     assert (0, 0, 0) == bench.counts
 
 
-class Teapot(InferencePoolError):
+class TeapotError(InferencePoolError):
     """An error with a status of its own."""
 
     http_status = 418
@@ -308,8 +308,13 @@ class Teapot(InferencePoolError):
             "endpoint_picker:rejected-no-endpoints",
         ),
         (RequestTooLargeError("x"), 413, b"inference error: PayloadTooLarge - x", "endpoint_picker:PayloadTooLarge"),
-        (Teapot("\u00e9\ud800"), 418, b"inference error: Internal - \xc3\xa9?", "endpoint_picker:Internal"),
-        (Teapot("y" * 9000), 418, b"inference error: Internal - " + b"y" * 1972 + b"...", "endpoint_picker:Internal"),
+        (TeapotError("\u00e9\ud800"), 418, b"inference error: Internal - \xc3\xa9?", "endpoint_picker:Internal"),
+        (
+            TeapotError("y" * 9000),
+            418,
+            b"inference error: Internal - " + b"y" * 1972 + b"...",
+            "endpoint_picker:Internal",
+        ),
     ],
 )
 def test_refusals(error: InferencePoolError, status: int, text: bytes, details: str) -> None:
