@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import io
 import itertools
 import json
 import ssl
@@ -31,7 +32,7 @@ from inferencepool.model import (
 from inferencepool.picker import EndpointPicker
 from inferencepool.registry import EndpointRegistry
 from inferencepool.runtime.envoy import EnvoyProcess
-from inferencepool.runtime.extproc import extproc_routes, fastest_loads
+from inferencepool.runtime.extproc import extproc_limits, extproc_routes, fastest_loads
 from inferencepool.runtime.grpc import CallFactory, GrpcServer
 from inferencepool.runtime.simulator import ModelServerSimulator, SimulatorOptions
 from inferencepool.scheduling import SchedulingProfile
@@ -58,6 +59,7 @@ __all__ = [
 # Seconds. Long enough for a machine that is busy with other things; nothing waits this long when all is well.
 PATIENCE: Final = 60.0
 MODEL: Final = "llama-3"
+_LARGE = 1_000_000
 CHAT: Final = "/v1/chat/completions"
 CLUSTERS: Final = ("override-host", "original-dst")
 # Both kinds of cluster in full duplex, and the modes that wait for answers.
@@ -239,7 +241,9 @@ class Client:
     ) -> Any:
         """Begin a request, as a context manager that gives the response when its headers are there."""
         sent = {"x-request-id": f"request-{next(self.numbers)}", "content-type": "application/json", **(headers or {})}
-        return self.http.request(method or ("GET" if body is None else "POST"), self.url + path, data=body, headers=sent)
+        # The client warns of large bytes, and takes them as a file without a word.
+        data = io.BytesIO(body) if body is not None and len(body) > _LARGE else body
+        return self.http.request(method or ("GET" if body is None else "POST"), self.url + path, data=data, headers=sent)
 
     async def send(
         self, path: str = CHAT, body: bytes | None = None, headers: Mapping[str, str] | None = None, method: str = ""
@@ -312,7 +316,8 @@ class Stage:
             loads=fastest_loads(),
         )
         errors: list[Exception] = []
-        server = GrpcServer({**extproc_routes(processor), **(routes or {})}, on_error=errors.append)
+        services = {**extproc_routes(processor), **(routes or {})}
+        server = GrpcServer(services, limits=extproc_limits(processor), on_error=errors.append)
         await server.start("127.0.0.1", port, tls=tls)
         self._resources.push_async_callback(server.stop, 0)
         return RunningPicker(registry, picker, processor, server, record.exchanges, errors)

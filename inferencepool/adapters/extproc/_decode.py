@@ -20,7 +20,7 @@ from inferencepool.adapters.extproc._struct import MetadataReader
 from inferencepool.adapters.extproc._wire import read_fields, refusal
 from inferencepool.errors import InvalidMessageError
 
-__all__ = ["MAX_HEADERS", "MAX_REMEMBERED", "MAX_REMEMBERED_SIZE", "decode"]
+__all__ = ["MAX_HEADERS", "MAX_REMEMBERED", "MAX_REMEMBERED_METADATA", "MAX_REMEMBERED_SIZE", "decode"]
 
 MAX_HEADERS: Final = 10_000
 """How many different headers a message may have, so that few bytes cannot become many objects."""
@@ -30,6 +30,9 @@ MAX_REMEMBERED: Final = 1024
 
 MAX_REMEMBERED_SIZE: Final = 128
 """Bytes of the longest header entry that is remembered."""
+
+MAX_REMEMBERED_METADATA: Final = 512
+"""Bytes of the longest metadata that is remembered."""
 
 # ProcessingRequest; the first six are a oneof
 _REQUEST_HEADERS: Final = 0x12
@@ -246,7 +249,7 @@ class _Reader:
         if at == end:
             return
         first = not self._metadata and self._metadata_reader is None
-        entry = self._data[at:end] if first and end - at <= MAX_REMEMBERED_SIZE else b""
+        entry = self._data[at:end] if first and end - at <= MAX_REMEMBERED_METADATA else b""
         known = _remembered_metadata.get(entry)
         if known is not None:
             self._metadata = known

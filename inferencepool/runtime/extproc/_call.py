@@ -10,14 +10,39 @@ import attrs
 
 from inferencepool.adapters.extproc import Answer, ExternalProcessor, Session, decode, encode
 from inferencepool.errors import InvalidMessageError
-from inferencepool.runtime.grpc import CallFactory, Closure, Reason, Status, Stream
+from inferencepool.runtime.grpc import CallFactory, Closure, Limits, Reason, Status, Stream
 
-__all__ = ["EXT_PROC_SERVICE", "extproc_routes"]
+__all__ = ["EXT_PROC_SERVICE", "extproc_limits", "extproc_routes"]
 
 EXT_PROC_SERVICE: Final = "envoy.service.ext_proc.v3.ExternalProcessor"
 
 # How often stalled requests are looked for, as a share of the time they are given.
 _SHARE = 0.1
+
+_MIB = 1 << 20
+# Headers and metadata beside a body.
+_BESIDE = _MIB
+# A larger body than the processor takes is to be refused with 413, and not to end the RPC, up to this size at least.
+_LEAST = 64 * _MIB
+# Bodies of this many requests may wait on one connection. Envoy has one for each of its threads.
+_AT_ONCE = 8
+_MOST = 2**32 - 1
+
+
+def extproc_limits(processor: ExternalProcessor) -> Limits:
+    """
+    Give limits for a `GrpcServer` under which every body that *processor* takes arrives and can be handed back.
+
+    Proxies send what they have buffered as one message, in full duplex too. The usual 4 MiB of gRPC servers would fail
+    requests that an Envoy configured by `inferencepool.gateway` holds, which are up to 32 MiB.
+    """
+    message = min(max(processor.options.max_body, _LEAST) + _BESIDE, _MOST)
+    return Limits(
+        message_bytes=message,
+        partial_bytes=_AT_ONCE * message,
+        queued_bytes=message,
+        connection_queued_bytes=_AT_ONCE * message,
+    )
 
 
 def extproc_routes(processor: ExternalProcessor) -> Mapping[str, CallFactory]:

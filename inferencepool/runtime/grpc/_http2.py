@@ -61,6 +61,10 @@ _FRAME_TYPE = 3
 # How many closed streams may lie about before they are dropped.
 _SWEEP = 64
 
+# How many blocks of headers are remembered for a connection, and how long the longest is.
+_MOST_KNOWN = 32
+_LONGEST_KNOWN = 512
+
 # The headers of answers are made here and of requests are checked by the server; h2's checks cost a quarter of an RPC.
 _CONFIG = H2Configuration(
     client_side=False,
@@ -98,6 +102,39 @@ class _Encoder(hpack.Encoder):
         return super().encode(headers, huffman)
 
 
+class _Decoder(hpack.Decoder):
+    """
+    Remembers what blocks say that leave the table of HPACK alone.
+
+    A proxy sends the same block with every request once the table holds its headers. That block means the same until
+    the table changes, and then all that was remembered is forgotten.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: dict[bytes, list[hpack.HeaderTuple]] = {}
+
+    def decode(self, data: bytes, raw: bool = False) -> list[hpack.HeaderTuple]:
+        known = self._known.get(data) if raw else None
+        if known is not None:
+            return known.copy()
+        table = self.header_table
+        size, count, newest = table.maxsize, len(table.dynamic_entries), self._newest_entry()
+        headers = list(super().decode(data, raw))
+        # Entries are objects of their own and new ones come first, so no change leaves all three alike.
+        if (table.maxsize, len(table.dynamic_entries)) != (size, count) or self._newest_entry() is not newest:
+            self._known.clear()
+        elif raw and len(data) <= _LONGEST_KNOWN:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[bytes(data)] = headers.copy()
+        return headers
+
+    def _newest_entry(self) -> object:
+        entries = self.header_table.dynamic_entries
+        return entries[0] if entries else None
+
+
 class Http2(H2Connection):
     """
     The server's side of one connection of HTTP/2, without I/O.
@@ -130,6 +167,7 @@ class Http2(H2Connection):
                 SettingCodes.MAX_HEADER_LIST_SIZE: header_bytes,
             },
         )
+        self.decoder = _Decoder()
         self.decoder.max_header_list_size = header_bytes
         self.initiate_connection()
         if connection_window > _INITIAL_WINDOW:

@@ -10,7 +10,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, final
 
 from inferencepool.adapters.extproc import ExternalProcessor
-from inferencepool.runtime.extproc import extproc_routes
+from inferencepool.runtime.extproc import extproc_limits, extproc_routes
 from inferencepool.runtime.grpc import Call, CallFactory, GrpcServer, Stream
 from inferencepool.runtime.health import Health, health_routes
 from inferencepool.runtime.logs import log_event
@@ -67,7 +67,7 @@ class EndpointPickerServer:
         routes = {path: self._counted(factory) for path, factory in extproc_routes(processor).items()}
         if self._options.health_checking:
             routes.update(health_routes(self.health))
-        self._server = GrpcServer(routes)
+        self._server = GrpcServer(routes, limits=extproc_limits(processor))
         self._health_server = GrpcServer(health_routes(self.health))
         self._asked = asyncio.Event()
         self._hurried = asyncio.Event()

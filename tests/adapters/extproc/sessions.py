@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import Any, Final
 
@@ -42,14 +42,16 @@ ADDRESSES: Final = ("10.0.0.1", "10.0.0.2", "10.0.0.3")
 
 
 class Kept:
-    """Keeps what became of requests."""
+    """Keeps what became of requests, and tells who waits for it."""
 
     def __init__(self) -> None:
         self.exchanges: list[Exchange] = []
+        self.on_change: Callable[[], object] = lambda: None
 
     def finished(self, exchange: Exchange, /) -> None:
         """Keep *exchange*."""
         self.exchanges.append(exchange)
+        self.on_change()
 
 
 class Asked:
@@ -99,14 +101,19 @@ def make_bench(
     *,
     ports: Iterable[int] = (8000,),
     profile: SchedulingProfile | None = None,
+    clock: Callable[[], float] | None = None,
     objectives: Iterable[InferenceObjective] = (),
     rewrites: Iterable[InferenceModelRewrite] = (),
     observe_picks: bool = False,
     **options: Any,
 ) -> Bench:
-    """Make a processor with *options* for a pool of pods with these *addresses*."""
-    clock = ManualClock()
-    registry = EndpointRegistry(clock=clock)
+    """
+    Make a processor with *options* for a pool of pods with these *addresses*.
+
+    Without a *clock* time stands still, until the bench's own is moved.
+    """
+    manual = ManualClock()
+    registry = EndpointRegistry(clock=manual)
     registry.set_pool(make_pool(ports=ports))
     registry.resync([make_pod(f"pod-{number}", ip=ip) for number, ip in enumerate(addresses)])
     asked = Asked()
@@ -118,10 +125,10 @@ def make_bench(
         objectives=objectives,
         rewrites=rewrites,
         observer=kept,
-        clock=clock,
+        clock=clock if clock is not None else manual,
         rng=Random(7),
     )
-    return Bench(clock, registry, picker, processor, kept, asked)
+    return Bench(manual, registry, picker, processor, kept, asked)
 
 
 def body(model: str | None = "llama", prompt: str = "Hello", **more: Any) -> bytes:

@@ -117,7 +117,7 @@ def test_picks_count_as_load_of_the_next() -> None:
 @pytest.mark.parametrize("phase", ResponsePhase)
 def test_phases_by_value(phase: ResponsePhase) -> None:
     """As enum or as text."""
-    assert ProcessorOptions(response_phase=phase) == ProcessorOptions(response_phase=phase.value)  # type: ignore[arg-type]  # converted
+    assert ProcessorOptions(response_phase=phase) == ProcessorOptions(response_phase=phase.value)
 
 
 @pytest.mark.parametrize("name", ["request_timeout", "hold"])
@@ -140,4 +140,4 @@ def test_sizes_are_checked(name: str, value: object) -> None:
 def test_phases_are_checked(value: object) -> None:
     """The message lists what is allowed."""
     with pytest.raises(ConfigurationError, match=r"ext_proc: response_phase: .* is none of auto, keep, end"):
-        ProcessorOptions(response_phase=value)  # type: ignore[arg-type]  # on purpose
+        ProcessorOptions(response_phase=value)

@@ -116,6 +116,17 @@ def test_the_end_of_a_response_releases(end: str) -> None:
     assert [True, True] == [exchange.complete for exchange in bench.kept.exchanges]
 
 
+@pytest.mark.parametrize("phase", ["keep", "end"])
+def test_a_session_tells_when_the_response_began(phase: str) -> None:
+    """Not before its headers came, and never where it is not waited for."""
+    session, _ = ask(make_bench(response_phase=phase))
+    began = [session.is_responding]
+    feed(session, ResponseHeaders(OK))
+    began.append(session.is_responding)
+
+    assert [False, phase == "keep"] == began
+
+
 def test_a_finished_stream_releases() -> None:
     """Where nothing but headers was seen of the response, the end of the stream is its end."""
     bench = make_bench()
