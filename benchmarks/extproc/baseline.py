@@ -1,8 +1,8 @@
 """
 The baseline: an ext_proc server on grpc.aio that reads nothing and always gives the same answer.
 
-Run as ``python -m benchmarks.extproc.baseline``. The destination comes by the command line; request bodies are echoed in
-the least way that keeps full duplex correct. Prints its port.
+Run as ``python -m benchmarks.extproc.baseline DESTINATION``. Bodies are handed back with the least work that keeps full
+duplex correct. Prints its port.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 
-import grpc
+import grpc  # type: ignore[import-untyped]  # grpcio ships no types
+import grpc.aio  # type: ignore[import-untyped]
 
 from inferencepool.adapters.extproc import (
     RequestBody,

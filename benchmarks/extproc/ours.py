@@ -1,20 +1,21 @@
 """
 Ours: the endpoint picker for a pool of as many endpoints as asked for, with everything on.
 
-Run as ``python -m benchmarks.extproc.ours ENDPOINTS PORT PHASE``: the endpoints are 127.0.x.y:PORT, the response phase is
-``auto`` or ``keep``. Prints its port.
+Run as ``python -m benchmarks.extproc.ours ENDPOINTS PORT PHASE``: the endpoints are 127.0.x.y:PORT, the response phase
+is ``auto`` or ``keep``. Prints its port.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from random import Random
 
 from benchmarks.fleets import random_metrics
 from inferencepool import EndpointPicker, EndpointRegistry, InferencePool, Pod
 from inferencepool.adapters.extproc import ExternalProcessor, ProcessorOptions, ResponsePhase
-from inferencepool.runtime.grpc import GrpcServer
 from inferencepool.runtime.extproc import extproc_routes, fastest_loads
+from inferencepool.runtime.grpc import GrpcServer
 
 __all__ = ["address"]
 
@@ -25,8 +26,6 @@ def address(index: int) -> str:
 
 
 async def _serve(endpoints: int, port: int, phase: str) -> None:
-    from random import Random
-
     rng = Random(endpoints)
     registry = EndpointRegistry(InferencePool(name="pool", selector={"app": "llama"}, target_ports=[port]))
     registry.resync(

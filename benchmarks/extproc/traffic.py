@@ -1,4 +1,4 @@
-"""Cheap HTTP/1.1 on both sides of Envoy: a client that asks the same again and again, and a server for all endpoints."""
+"""Cheap HTTP/1.1 on both sides of Envoy: a client that repeats one request, and a server for all endpoints."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class _Client(asyncio.Protocol):
             seen.clear()
             self._next()
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, _: Exception | None) -> None:
         if not self.done.done():
             self.done.set_result(None)
 

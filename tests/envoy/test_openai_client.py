@@ -121,14 +121,13 @@ class TestErrors:
                 with pytest.raises(openai.InternalServerError) as empty:
                     await official.chat.completions.create(model=MODEL, messages=MESSAGES, stream=stream)
                 assert (503, "rejected-no-endpoints") == (empty.value.status_code, empty.value.response.headers[DROPPED])
-                wanted = "inference error: ServiceUnavailable - failed to find endpoint candidates for serving the request"
-                assert wanted == _text(empty.value)
+                assert "inference error: ServiceUnavailable - there are no ready endpoints" == _text(empty.value)
 
             picker.registry.set_endpoints([endpoint_at(stage.addresses[0])])
             with pytest.raises(openai.RateLimitError) as filtered:
                 await official.chat.completions.create(model=MODEL, messages=MESSAGES)
             assert "rejected-saturated" == filtered.value.response.headers[DROPPED]
-            wanted = "inference error: ResourceExhausted - no endpoints available for the given request"
+            wanted = "inference error: ResourceExhausted - profile default: no endpoint left by the filters whim-filter"
             assert wanted == _text(filtered.value)
         await picker.until_idle()
 

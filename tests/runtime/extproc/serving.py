@@ -12,7 +12,7 @@ import grpc  # type: ignore[import-untyped]  # grpcio ships no types
 import grpc.aio  # type: ignore[import-untyped]
 
 from inferencepool.adapters.extproc import Answer, Exchange, Message
-from inferencepool.runtime.extproc import EXT_PROC_SERVICE, extproc_routes
+from inferencepool.runtime.extproc import EXT_PROC_SERVICE, extproc_limits, extproc_routes
 from inferencepool.runtime.grpc import GrpcServer
 from tests.adapters.extproc.oracle import parse_response, to_answer, write_request
 from tests.adapters.extproc.sessions import Bench
@@ -89,7 +89,7 @@ async def serving(bench: Bench) -> AsyncIterator[Service]:
     news = asyncio.Event()
     bench.kept.on_change = news.set
     errors: list[Exception] = []
-    server = GrpcServer(extproc_routes(bench.processor), on_error=errors.append)
+    server = GrpcServer(extproc_routes(bench.processor), limits=extproc_limits(bench.processor), on_error=errors.append)
     await server.start("127.0.0.1", 0)
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", _OPTIONS) as channel:

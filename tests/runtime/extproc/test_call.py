@@ -30,7 +30,7 @@ from inferencepool.adapters.extproc import (
     StreamedResponseBody,
 )
 from inferencepool.errors import InvalidMessageError, RequestTimeoutError, StrategyError
-from inferencepool.runtime.extproc import extproc_routes
+from inferencepool.runtime.extproc import extproc_limits, extproc_routes
 from inferencepool.runtime.grpc import GrpcServer
 from tests.adapters.extproc.sessions import (
     BUFFERED,
@@ -125,6 +125,54 @@ def test_large_bodies_and_trailers() -> None:
         assert ResponseHeadersAnswer() == first
         assert data == b"".join(bytes(chunk.body) for chunk in chunks if isinstance(chunk, StreamedResponseBody))
         await proxy.finish()
+
+    run(bench, test)
+
+
+@pytest.mark.parametrize(("limit", "status"), [(20_000_000, 0), (19_999_999, 413), (1, 413)])
+def test_a_body_in_one_large_message(limit: int, status: int) -> None:
+    """What the processor takes arrives, beyond the 4 MiB usual for gRPC, and what it does not take is refused by it."""
+    bench = make_bench(["10.0.0.1"], max_body=limit)
+    data = bytes(20_000_000)
+
+    async def test(service: Service) -> None:
+        proxy = service.open()
+        await proxy.say(head(path="/any"), RequestBody(data, end_of_stream=True))
+        (first,) = await proxy.hear(1)
+        if status:
+            assert isinstance(first, ImmediateResponse)
+            assert status == first.status
+        else:
+            assert data == passed_on(await proxy.hear(-(-len(data) // 62_000)))
+            await proxy.finish()
+
+    run(bench, test)
+
+
+@pytest.mark.parametrize("max_body", [1, 64 << 20, 100 << 20, 2**40])
+def test_limits_follow_the_longest_body(max_body: int) -> None:
+    """In every limit, as far as gRPC can count; bodies that are somewhat too long are for the processor to refuse."""
+    limits = extproc_limits(make_bench(max_body=max_body).processor)
+
+    assert limits.message_bytes > min(max(max_body, 64 << 20), 2**32 - 2)
+    assert limits.queued_bytes >= limits.message_bytes
+    assert min(limits.partial_bytes, limits.connection_queued_bytes) >= 8 * limits.message_bytes
+
+
+def test_half_close_behind_the_end_says_nothing() -> None:
+    """The stream ended with the answer, so that the request runs on, whatever the proxy does with its side."""
+    bench = make_bench(["10.0.0.1"], response_phase="end")
+
+    async def test(service: Service) -> None:
+        peer = await Peer.connect(service.server.port)
+        stream = peer.open(PATH)
+        peer.send(stream, written(head(end=True)), end=True)
+        await peer.flush()
+        await peer.over(stream)
+        (exchange,) = await service.exchanges()
+        assert not exchange.complete
+        assert (0, 1, 1) == bench.counts
+        await peer.close()
 
     run(bench, test)
 
