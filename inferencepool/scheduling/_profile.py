@@ -173,6 +173,17 @@ class SchedulingProfile:
         """Give the scorers that offer the method *kind* and whose weight is not 0."""
         return tuple(scorer for scorer in self.scorers if scorer.kind == kind and scorer.weight)
 
+    def listeners_of(self, event: str) -> tuple[Callable[[Any], object], ...]:
+        """Give the methods *event* (``picked`` or ``released``) of those strategies that offer it, each once."""
+        found: list[Callable[[Any], object]] = []
+        seen: set[int] = set()
+        for strategy in (*(f.filter for f in self.filters), *(s.scorer for s in self.scorers), self.picker):
+            method = getattr(strategy, event, None)
+            if callable(method) and id(strategy) not in seen:
+                seen.add(id(strategy))
+                found.append(method)
+        return tuple(found)
+
     def filters_of(self, kind: str) -> tuple[NamedFilter, ...]:
         """Give the filters that offer the method *kind*."""
         return tuple(item for item in self.filters if item.kind == kind)

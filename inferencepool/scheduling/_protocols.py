@@ -15,17 +15,23 @@ scorer    ``score(request, candidates)``        every pick                    O(
 picker    ``choose(request, standing, count)``  every pick                    its own
 picker    ``pick(request, scored, count)``      every pick                    O(candidates)
 ========  ====================================  ============================  ==================
+
+Beside these any strategy may offer ``picked(result)`` and ``released(result)`` (see `PickListener`), to remember where
+requests went.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from random import Random
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import attrs
 
 from inferencepool.model import Candidate, Candidates, Endpoint, EndpointSet, InferenceRequest, Snapshot
+
+if TYPE_CHECKING:
+    from inferencepool.scheduling._result import PickResult
 
 __all__ = [
     "EndpointFilter",
@@ -33,6 +39,7 @@ __all__ = [
     "FleetScorer",
     "LinearLoad",
     "LoadScorer",
+    "PickListener",
     "Picker",
     "PlainFilter",
     "PlainPicker",
@@ -222,6 +229,26 @@ class PlainPicker(Protocol):
         self, request: InferenceRequest, scored: Sequence[ScoredCandidate], count: int, /
     ) -> Sequence[ScoredCandidate]:
         """Choose up to *count* of *scored* (one or more, in no order that means anything), best first."""
+        ...
+
+
+class PickListener(Protocol):
+    """
+    **Protocol:** a strategy that remembers where requests went. Either method may be left out.
+
+    Called without any lock, by the thread that picks or releases; so a listener guards its own state.
+    """
+
+    def picked(self, result: PickResult, /) -> object:
+        """Hear of a pick, before its result is handed out."""
+        ...
+
+    def released(self, result: PickResult, /) -> object:
+        """
+        Hear that a pick was released: once for each pick, if it is released at all.
+
+        The result may be detached by then: only what identifies it, its `slot` and its `birth` can be relied on.
+        """
         ...
 
 

@@ -41,7 +41,7 @@ class PickResult:
         picked_at: When, in seconds of the scheduler's clock.
         fallback_slots: Slots of the endpoints to try next.
         departed: Endpoints of the snapshot that were gone by then.
-        birth: Number of the slot's occupant; -1 where nothing is reserved.
+        birth: Number of the slot's occupant (see `Fleet.births`).
         moves: How many reservations were made or taken back before.
         released: Whether its load was taken back.
     """

@@ -85,6 +85,8 @@ class Scheduler:
         self._plain_filters = profile.filters_of("filter")
         self._pick_plainly = picker.pick if profile.picker_kind == "pick" else None
         self._choose = self._choose_plainly if self._pick_plainly else picker.choose
+        self._picked = profile.listeners_of("picked")
+        self._released = profile.listeners_of("released")
         self._scans = bool(self._plain or self._pick_plainly)
         self._lock = Lock()
         self._snapshot = Snapshot(generation=-1)
@@ -144,11 +146,15 @@ class Scheduler:
                         self._reservations.depart(departed)
                         self._departed |= departed
                     if part & self._reservations.shown:
-                        return self._decide(request, part, extra, plain, subset)
+                        result = self._decide(request, part, extra, plain, subset)
+                        break
                 # A newer snapshot came, or the last candidate went: ask again about the fleet as it is.
                 snapshot, departed = self._snapshot, self._departed
             finally:
                 lock.release()
+        if self._picked:
+            self._tell(result)
+        return result
 
     def release(self, result: PickResult) -> None:
         """Take back the load of *result*. Only the first call does anything."""
@@ -156,12 +162,16 @@ class Scheduler:
         if not lock.acquire(blocking=False):
             take(lock)
         try:
-            if not result.released:
+            first = not result.released
+            if first:
                 result.released = True
                 if self._reserve:
                     self._reservations.release(result)
         finally:
             lock.release()
+        if first:
+            for tell in self._released:
+                tell(result)
 
     def explain(self, result: PickResult) -> Explanation:
         """Tell what every scorer gave every candidate of *result*, in O(endpoints)."""
@@ -206,6 +216,15 @@ class Scheduler:
         if terms is not None:
             slots = candidates_of(self._snapshot, members).slots
             self._ranking = Ranking.compile(terms, slots, members, assumed)
+
+    def _tell(self, result: PickResult) -> None:
+        """Tell the listeners of a pick; one that nobody gets, because a listener failed, counts no load."""
+        try:
+            for tell in self._picked:
+                tell(result)
+        except BaseException:
+            self.release(result)
+            raise
 
     def _charge(self, ranking: Ranking) -> Ranking:
         """
@@ -256,6 +275,8 @@ class Scheduler:
         result = PickResult(self, request, self._snapshot, slots[0], subset, self._clock(), fallbacks, self._departed)
         if self._reserve:
             self._reservations.reserve(result)
+        else:
+            result.birth = self._snapshot.fleet.births[result.slot]
         return result
 
     def _check_choice(self, slots: Sequence[int], members: EndpointSet, count: int) -> None:

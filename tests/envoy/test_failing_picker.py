@@ -193,11 +193,12 @@ class TestKilled:
         workers = [asyncio.ensure_future(load()) for _ in range(16)]
         await enough("before")
         waiting = [(script, task) for script, task in streams if script.arrived.is_set()]
-        await first.kill()
         phase = "between"
+        await first.kill()
         await enough("between")
-        second = await Served.start("--endpoints-file", str(file), *PLAIN, port=first.port)
+        second = await Served.start("--endpoints-file", str(file), "--log-requests", *PLAIN, port=first.port)
         try:
+            await second.line("request picked")
             await until(lambda: phases["between"]["200"] > 100, lambda: phases)
             phase = "after"
             await enough("after")

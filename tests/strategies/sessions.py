@@ -30,7 +30,8 @@ def request_heads() -> st.SearchStrategy[RequestHeaders]:
     """Make the headers of requests."""
     # A proxy tells both or none.
     modes = st.tuples(st.sampled_from(BodyMode), st.sampled_from(BodyMode)) | st.just((None, None))
-    hints = st.none() | st.sampled_from(["10.0.0.1", "10.9.9.9", "", ["10.0.0.2:8000", 1.0, ["x"], {}], 4.0])
+    named = ["10.0.0.1", ["10.0.0.2:8000", 1.0, ["x"], {}], "10.9.9.9", "", 4.0]
+    hints = st.sampled_from([None, None, None, None, *named])
 
     def build(path: str, modes: tuple[BodyMode | None, BodyMode | None], hint: object, *, end: bool) -> RequestHeaders:
         metadata = {} if hint is None else {"envoy.lb.subset_hint": {"x-gateway-destination-endpoint-subset": hint}}
@@ -44,9 +45,31 @@ def any_messages() -> st.SearchStrategy[list[Message]]:
     return st.lists(request_heads() | _LATER, max_size=8)
 
 
-def likely_messages() -> st.SearchStrategy[list[Message]]:
-    """Make messages of which the first is that of a request, so that many sequences get somewhere."""
-    return st.builds(lambda first, rest: [first, *rest], request_heads(), st.lists(_LATER, max_size=8))
+@st.composite
+def likely_messages(draw: st.DrawFn) -> list[Message]:
+    """Make what a proxy says about a request, up to any point; sometimes one message more somewhere in between."""
+    first = draw(request_heads())
+    messages: list[Message] = [first]
+    if not first.end_of_stream and first.request_body_mode is not BodyMode.NONE:
+        trailers = draw(st.booleans())
+        data = draw(st.sampled_from([_READABLE, _READABLE, b"x" * 50, b""]))
+        messages += _body(draw, RequestBody, data, ends=not trailers)
+        messages += [RequestTrailers()] * trailers
+    end = draw(st.booleans())
+    messages.append(ResponseHeaders({":status": "200"}, end))
+    if not end and draw(st.booleans()):
+        messages += _body(draw, ResponseBody, _USAGE, ends=True)
+    elif not end:
+        messages.append(ResponseTrailers())
+    messages = messages[: draw(st.integers(0, len(messages)))]
+    if not draw(st.integers(0, 3)):
+        messages.insert(draw(st.integers(0, len(messages))), draw(request_heads() | _LATER))
+    return messages
+
+
+def _body(draw: st.DrawFn, kind: type[RequestBody | ResponseBody], data: bytes, *, ends: bool) -> list[Message]:
+    chunks = draw(cuts(data))
+    return [kind(chunk, ends and number == len(chunks) - 1) for number, chunk in enumerate(chunks)]
 
 
 _LATER: st.SearchStrategy[Message] = (

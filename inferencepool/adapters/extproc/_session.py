@@ -222,6 +222,8 @@ class Session:
                 text = "a request with trailers and without a body cannot be routed where bodies are buffered"
                 raise InvalidRequestError(text)
             answers += self._answer_body(whole=True, ends=False)
+        elif self._decision is None and self._mode is _FULL:
+            return _NOTHING  # The response came first: the headers were not answered, and nothing may overtake them.
         answers.append(RequestTrailersAnswer())
         return answers
 

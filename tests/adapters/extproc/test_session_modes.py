@@ -236,7 +236,7 @@ def test_response_while_the_request_is_read() -> None:
 
     assert [ResponseHeadersAnswer()] == feed(session, ResponseHeaders({":status": "413"}))
     assert session.deadline is None
-    assert [] == feed(session, LAST)
+    assert [] == feed(session, RequestBody(body()), RequestTrailers(), LAST)
     session.close(finished=True)
     assert (0, 0, 0) == bench.counts
     assert [(413, None)] == [(exchange.status, exchange.error) for exchange in bench.kept.exchanges]
