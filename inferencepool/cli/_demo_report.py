@@ -103,7 +103,7 @@ class DemoReport:
         yield ""
         yield f"How long they took, {self.concurrency} at a time, in milliseconds:"
         yield ""
-        ways = (("picked", self.picked), ("round robin", self.direct))
+        ways = (("picked", self.picked), ("in turn", self.direct))
         rows = [(name, *_cells(_milliseconds(way.seconds))) for name, way in ways]
         yield from _table([("", "p50", "p99"), *rows])
         for name, way in ways:

@@ -137,7 +137,9 @@ def _run(arguments: argparse.Namespace) -> int:
     try:
         options = _options(arguments)
     except ConfigurationError as error:
-        arguments.usage_error(str(error))
+        field, _, reason = str(error).partition(": ")
+        flag = field.replace("_headers", "_header").replace("_", "-")
+        arguments.usage_error(f"argument --{flag}: {reason}")
     pool = read_pool_file(arguments.pool)
     endpoints = _endpoints(pool, arguments.pods)
     if arguments.print == "endpoints":

@@ -56,8 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="inferencepool",
-        description="Check manifests of InferencePools and try picks on files.",
-        epilog="Exit status: 0 success, 1 invalid input or no endpoint, 2 wrong usage. A file - is standard input.",
+        description="Check manifests of InferencePools, try picks on files, serve as the endpoint picker of a gateway, "
+        "and configure an Envoy for it. To see all of it work on this machine, run: inferencepool demo",
+        epilog="Exit status: 0 success, 1 invalid input or no endpoint, 2 wrong usage. Where a file is read once, - is "
+        "standard input. COMMAND --help lists the options of a command.",
     )
     parser.add_argument("--version", action=_PrintVersion, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

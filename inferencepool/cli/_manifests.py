@@ -54,7 +54,8 @@ def find_pool(documents: Sequence[Document], file: str) -> InferencePool:
         places = "; ".join(document.position for document in pools)
         reason = f"holds {len(pools)} InferencePools ({places}), allowed is exactly one"
     else:
-        kinds = sorted({repr(document.value.get("kind")) for document in documents})
+        named = (document.value.get("kind") for document in documents)
+        kinds = sorted({repr(kind) if kind else "documents without a kind" for kind in named})
         reason = f"holds no InferencePool, but {', '.join(kinds) or 'an empty list'}"
     raise InvalidDocumentError([Issue("", reason)], source=display_name(file))
 

@@ -210,13 +210,13 @@ class TestErrors:
         [
             (["--pods", "-", "--pool", "-"], "standard input (-) can be read only once"),
             (["--print", "endpoints"], "argument --print: endpoints come from --pods"),
-            (["--epp-timeout", "0"], "epp_timeout: 0.0 is not a number of seconds"),
+            (["--epp-timeout", "0"], "argument --epp-timeout: 0.0 is not a number of seconds"),
             (["--epp-timeout", "soon"], "argument --epp-timeout: invalid float value"),
             (["--epp-tls", "maybe"], "argument --epp-tls: 'maybe' is neither true nor false"),
             (["--epp-address", "epp"], "argument --epp-address: 'epp' is not HOST:PORT"),
-            (["--listen", "localhost:80"], "listen: 'localhost:80' must be an IP address"),
-            (["--keep-header", "x-other"], "keep_headers: 'x-other' is not removed anyhow"),
-            (["--epp-server-name", "name"], "epp_server_name: 'name' is not checked without epp_ca_file"),
+            (["--listen", "localhost:80"], "argument --listen: 'localhost:80' must be an IP address"),
+            (["--keep-header", "x-other"], "argument --keep-header: 'x-other' is not removed anyhow"),
+            (["--epp-server-name", "name"], "argument --epp-server-name: 'name' is not checked without epp_ca_file"),
             (["--cluster", "edge"], "argument --cluster: invalid choice: 'edge'"),
         ],
     )

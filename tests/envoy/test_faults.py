@@ -152,4 +152,5 @@ class TestInterrupted:
             assert b"last" == await response.read()
         await picker.until_idle()
         picker.registry.set_endpoints(map(endpoint_at, stage.addresses))
+        picker.registry.publish()
         await _check_serving(stage, picker, client)

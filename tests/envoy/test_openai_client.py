@@ -124,6 +124,7 @@ class TestErrors:
                 assert "inference error: ServiceUnavailable - there are no ready endpoints" == _text(empty.value)
 
             picker.registry.set_endpoints([endpoint_at(stage.addresses[0])])
+            picker.registry.publish()
             with pytest.raises(openai.RateLimitError) as filtered:
                 await official.chat.completions.create(model=MODEL, messages=MESSAGES)
             assert "rejected-saturated" == filtered.value.response.headers[DROPPED]
