@@ -80,9 +80,12 @@ def parse_yaml(text: str, file: str) -> Iterator[tuple[int, Any]]:
                 yield index, _Builder(events, source).build(next(events))
                 index += 1
     except yaml.MarkedYAMLError as error:
+        place = _place(error.problem_mark or error.context_mark)
         problem = ", ".join(part for part in (error.context, error.problem) if part)
-        reason = f"not YAML: {_place(error.problem_mark or error.context_mark)}{problem}"
-        raise refuse(source, reason) from None
+        # Some versions of the C parser have a limit of their own, and read far enough ahead to meet it before we do.
+        if "nesting depth" in problem:
+            raise refuse(source, f"{place}nested deeper than {MAX_DEPTH}") from None
+        raise refuse(source, f"not YAML: {place}{problem}") from None
     except yaml.YAMLError as error:
         reason = f"not YAML: {' '.join(str(error).split())}"
         raise refuse(source, reason) from None

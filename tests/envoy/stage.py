@@ -63,7 +63,7 @@ _LARGE = 1_000_000
 CHAT: Final = "/v1/chat/completions"
 CLUSTERS: Final = ("override-host", "original-dst")
 # Both kinds of cluster in full duplex, and the modes that wait for answers.
-KINDS: Final = (
+KINDS: Final[tuple[tuple[str, str], ...]] = (
     ("override-host", "full-duplex"),
     ("original-dst", "full-duplex"),
     ("override-host", "buffered"),
@@ -91,7 +91,7 @@ async def until(condition: Callable[[], object], what: Callable[[], object]) -> 
     """Wait until *condition* holds; *what* tells how things are if it never does."""
     try:
         async with asyncio.timeout(PATIENCE / 2):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - what is waited for may be in another process
                 await asyncio.sleep(0.005)
     except TimeoutError:
         message = f"after {PATIENCE / 2:g} s: {what()}"
@@ -243,7 +243,9 @@ class Client:
         sent = {"x-request-id": f"request-{next(self.numbers)}", "content-type": "application/json", **(headers or {})}
         # The client warns of large bytes, and takes them as a file without a word.
         data = io.BytesIO(body) if body is not None and len(body) > _LARGE else body
-        return self.http.request(method or ("GET" if body is None else "POST"), self.url + path, data=data, headers=sent)
+        return self.http.request(
+            method or ("GET" if body is None else "POST"), self.url + path, data=data, headers=sent
+        )
 
     async def send(
         self, path: str = CHAT, body: bytes | None = None, headers: Mapping[str, str] | None = None, method: str = ""
@@ -353,7 +355,9 @@ class Stage:
         """Make a client of the one listener of *envoy*."""
         (address,) = envoy.listeners.values()
         connector = aiohttp.TCPConnector(limit=0)
-        http = await self._resources.enter_async_context(aiohttp.ClientSession(connector=connector, auto_decompress=False))
+        http = await self._resources.enter_async_context(
+            aiohttp.ClientSession(connector=connector, auto_decompress=False)
+        )
         return Client(envoy, f"http://{address}", http, self._numbers)
 
     async def picker(self, **options: Any) -> RunningPicker:
@@ -369,5 +373,3 @@ class Stage:
         if key not in self._clients:
             self._clients[key] = await self.start_envoy(picker.address, **options)
         return self._clients[key]
-
-

@@ -55,7 +55,10 @@ class TestUnchanged:
         for size in SIZES:
             body = chat(size)
             reply = await client.send(CHAT, body, {"x-pin": stage.addresses[0]})
-            assert (200, _hash(body)) == (reply.status, reply.headers.get("x-received-sha256")), (size, reply.body[:200])
+            assert (200, _hash(body)) == (reply.status, reply.headers.get("x-received-sha256")), (
+                size,
+                reply.body[:200],
+            )
             assert size <= len(body)
             model = (await picker.exchange(reply.request_id)).model
             assert model == ("" if body_mode == "none" else MODEL)
@@ -123,7 +126,10 @@ class TestRewriting:
         """The model's bytes are replaced, all others stay; a content-length that arrives is right."""
         picker = await stage.start_picker(rewrites=[_rewrite(target)])
         client = await stage.start_envoy(picker.address, cluster=cluster, body_mode=body_mode)
-        odd = b'{ "z":1.50 ,\t"messages":[{"role":"user","content":"<a> & \\u00e9 \xc3\xa9 "}], "model" : "llama-3" ,"n":12345678901234567890 }'
+        odd = (
+            b'{ "z":1.50 ,\t"messages":[{"role":"user","content":"<a> & \\u00e9 \xc3\xa9 "}], '
+            b'"model" : "llama-3" ,"n":12345678901234567890 }'
+        )
         for body in (odd, chat(200 * KB), chat(3 * MB)):
             wanted = body.replace(json.dumps(MODEL).encode(), json.dumps(target).encode())
             reply = await client.send(CHAT, body, {"x-pin": stage.scripted.address})

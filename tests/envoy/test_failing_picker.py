@@ -6,13 +6,14 @@ import asyncio
 import hashlib
 import signal
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from tests.envoy.serving import PLAIN, Served, served, write_endpoints
-from tests.envoy.stage import CHAT, CLUSTERS, Client, Stage, chat, on_stage, until
+from tests.envoy.stage import CHAT, Client, Stage, chat, on_stage, until
 
 SIZES = [0, 2, 100_000, 900_000]
 # Pools that fail open: their configuration allows nothing else.
@@ -150,10 +151,51 @@ class TestHanging:
             await _check_open(client)
 
 
+class _Load:
+    """Sends requests until it is stopped, and counts by phase how they ended."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.phase = "before"
+        self.counts: dict[str, Counter[str]] = {"before": Counter(), "between": Counter(), "after": Counter()}
+        self._stopped = False
+        self._workers = [asyncio.ensure_future(self._send()) for _ in range(16)]
+
+    async def _send(self) -> None:
+        while not self._stopped:
+            began = self.phase
+            try:
+                outcome = str((await self.client.send(CHAT, chat(2000))).status)
+            except aiohttp.ClientError as error:
+                outcome = type(error).__name__
+            # A request that saw the end of a phase has seen what comes between.
+            self.counts[began if began == self.phase else "between"][outcome] += 1
+
+    async def enough(self) -> None:
+        """Wait for 200 requests of the phase."""
+        counted = self.counts[self.phase]
+        count = counted.total()
+        await until(lambda: counted.total() >= count + 200, lambda: self.counts)
+
+    async def stop(self) -> None:
+        self._stopped = True
+        await asyncio.gather(*self._workers)
+
+
 class TestKilled:
-    @pytest.mark.parametrize(("cluster", "mode"), [("override-host", "FailClose"), ("original-dst", "FailClose"), ("override-host", "FailOpen")])
+    @pytest.mark.parametrize(
+        ("cluster", "mode"),
+        [("override-host", "FailClose"), ("original-dst", "FailClose"), ("override-host", "FailOpen")],
+    )
     @on_stage
-    async def test_and_started_again(self, stage: Stage, cluster: str, mode: str, tmp_path: Path) -> None:
+    async def test_and_started_again(
+        self,
+        stage: Stage,
+        cluster: str,
+        mode: str,
+        tmp_path: Path,
+        record_property: Callable[[str, object], None],
+    ) -> None:
         """
         Under load, at the same port: Envoy finds the new picker by itself.
 
@@ -164,25 +206,6 @@ class TestKilled:
         write_endpoints(file, stage.addresses)
         first = await Served.start("--endpoints-file", str(file), *PLAIN)
         client = await stage.start_envoy(first.address, cluster=cluster, mode=mode)
-        outcomes: Counter[str] = Counter()
-        phases = {"before": outcomes.copy(), "between": outcomes.copy(), "after": outcomes.copy()}
-        phase = "before"
-        stopping = asyncio.Event()
-
-        async def load() -> None:
-            while not stopping.is_set():
-                began = phase
-                try:
-                    reply = await client.send(CHAT, chat(2000))
-                    outcome = str(reply.status)
-                except aiohttp.ClientError as error:
-                    outcome = type(error).__name__
-                phases[began if began == phase else "between"][outcome] += 1
-
-        async def enough(name: str) -> None:
-            count = sum(phases[name].values())
-            await until(lambda: sum(phases[name].values()) >= count + 200, lambda: phases)
-
         streams = []
         for _ in range(10):
             script = stage.scripted.script()
@@ -190,34 +213,28 @@ class TestKilled:
             sent = {**script.headers, "x-request-id": "stream"}
             # Without a pin the picker chooses; the script waits at one server only, so others answer at once.
             streams.append((script, asyncio.ensure_future(client.send("/opaque", chat(), sent))))
-        workers = [asyncio.ensure_future(load()) for _ in range(16)]
-        await enough("before")
-        waiting = [(script, task) for script, task in streams if script.arrived.is_set()]
-        phase = "between"
+        load = _Load(client)
+        await load.enough()
+        waiting = [script for script, _ in streams if script.arrived.is_set()]
+        load.phase = "between"
         await first.kill()
-        await enough("between")
+        await load.enough()
         second = await Served.start("--endpoints-file", str(file), "--log-requests", *PLAIN, port=first.port)
         try:
             await second.line("request picked")
-            await until(lambda: phases["between"]["200"] > 100, lambda: phases)
-            phase = "after"
-            await enough("after")
-            stopping.set()
-            await asyncio.gather(*workers)
-            for script, _ in waiting:
+            await until(lambda: load.counts["between"]["200"] > 100, lambda: load.counts)
+            load.phase = "after"
+            await load.enough()
+            await load.stop()
+            for script in waiting:
                 script.end()
             results = await asyncio.gather(*(task for _, task in streams), return_exceptions=True)
-            cut = sum(isinstance(result, aiohttp.ClientError) for result in results)
         finally:
             await second.kill()
-        told = f"{mode}: {phases}; of {len(waiting)} responses on their way {cut} were cut off"
-        print(told)
-        assert {"200"} == set(phases["before"]), told
-        assert {"200"} == set(phases["after"]), told
+        cut = sum(isinstance(result, aiohttp.ClientError) for result in results)
+        told = f"{mode}: {load.counts}; of {len(waiting)} responses on their way {cut} were cut off"
+        record_property("outcomes", told)
+        between = {"200"} if mode == "FailOpen" else {"200", "503"}
         assert waiting, told
-        if mode == "FailOpen":
-            assert {"200"} == set(phases["between"]), told
-            assert 0 == cut, told
-        else:
-            assert {"200", "503"} == set(phases["between"]), told
-            assert len(waiting) == cut, told
+        assert [{"200"}, between, {"200"}] == [set(counted) for counted in load.counts.values()], told
+        assert cut == (0 if mode == "FailOpen" else len(waiting)), told

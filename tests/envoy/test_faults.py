@@ -69,7 +69,13 @@ class TestBrokenRequests:
         client = await stage.behind(picker, cluster=cluster, body_mode=body_mode)
         odd = bytes(range(0x80, 0x100)) + b"\t \xe9"
         pin = b"x-pin: " + stage.scripted.address.encode() + b"\r\n"
-        read = (b"x-request-id", b"x-llm-d-inference-objective", b"x-llm-d-inference-fairness-id", b"x-odd", b"user-agent")
+        read = (
+            b"x-request-id",
+            b"x-llm-d-inference-objective",
+            b"x-llm-d-inference-fairness-id",
+            b"x-odd",
+            b"user-agent",
+        )
         lines = b"".join(name + b": " + odd + b"\r\n" for name in read)
         async with _connection(client) as (reader, writer):
             for request in (
@@ -79,8 +85,10 @@ class TestBrokenRequests:
                 writer.write(request)
                 status, body = await _answer(reader)
                 assert 200 == status
-                arrived = {name: value.encode("utf-8", "surrogateescape") for name, value in json.loads(body)["headers"]}
-                assert {name: odd for name in read} == {name: arrived[name.decode()] for name in read}
+                arrived = {
+                    name: value.encode("utf-8", "surrogateescape") for name, value in json.loads(body)["headers"]
+                }
+                assert dict.fromkeys(read, odd) == {name: arrived[name.decode()] for name in read}
         told = odd.decode("latin-1")
         await until(lambda: len(picker.exchanges.get(told, [])) >= 2, lambda: list(picker.exchanges))
         await _check_serving(stage, picker, client)

@@ -20,13 +20,18 @@ def _front_of(address: str) -> dict[str, Any]:
     """Configure an Envoy that takes HTTP/2 alone, and sends what it gets to *address* in HTTP/1.1."""
     host, _, port = address.rpartition(":")
     router = {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}
+    filters = "type.googleapis.com/envoy.extensions.filters.network"
     manager = {
-        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "@type": f"{filters}.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "front",
         "codec_type": "HTTP2",
         "route_config": {
             "virtual_hosts": [
-                {"name": "all", "domains": ["*"], "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "server"}}]}
+                {
+                    "name": "all",
+                    "domains": ["*"],
+                    "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "server"}}],
+                }
             ]
         },
         "http_filters": [{"name": "envoy.filters.http.router", "typed_config": router}],
@@ -42,7 +47,10 @@ def _front_of(address: str) -> dict[str, Any]:
                 }
             ],
             "clusters": [
-                {"name": "server", "load_assignment": {"cluster_name": "server", "endpoints": [{"lb_endpoints": [server]}]}}
+                {
+                    "name": "server",
+                    "load_assignment": {"cluster_name": "server", "endpoints": [{"lb_endpoints": [server]}]},
+                }
             ],
         }
     }
@@ -59,7 +67,10 @@ async def _http2(client: Client) -> AsyncIterator[httpx2.AsyncClient]:
 @on_stage
 async def test_both_sides(stage: Stage, cluster: str, body_mode: str) -> None:
     """A client of HTTP/2, and model servers that speak nothing else."""
-    async with EnvoyProcess(_front_of(stage.addresses[0])) as front, EnvoyProcess(_front_of(stage.addresses[1])) as other:
+    async with (
+        EnvoyProcess(_front_of(stage.addresses[0])) as front,
+        EnvoyProcess(_front_of(stage.addresses[1])) as other,
+    ):
         addresses = [front.listener("front"), other.listener("front")]
         picker = await stage.start_picker(addresses)
         client = await stage.start_envoy(

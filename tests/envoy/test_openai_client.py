@@ -64,15 +64,17 @@ class TestAnswers:
         picker = await stage.picker(usage=True)
         envoy = await stage.behind(picker, usage=True)
         async with _client_of(envoy, **{"x-pin": stage.addresses[0]}) as official:
-            options = {"include_usage": True}
-            headers = {"x-request-id": "streamed"}
-            stream: Any = await official.chat.completions.create(
-                model=MODEL, messages=MESSAGES, max_tokens=7, stream=True, stream_options=options, extra_headers=headers  # type: ignore[arg-type]
+            stream = await official.chat.completions.create(
+                model=MODEL,
+                messages=MESSAGES,
+                max_tokens=7,
+                stream=True,
+                stream_options={"include_usage": True},
+                extra_headers={"x-request-id": "streamed"},
             )
             told = [event.usage async for event in stream if event.usage]
-            headers = {"x-request-id": "whole"}
             answer = await official.chat.completions.create(
-                model=MODEL, messages=MESSAGES, max_tokens=7, extra_headers=headers
+                model=MODEL, messages=MESSAGES, max_tokens=7, extra_headers={"x-request-id": "whole"}
             )
         for name, usage in (("streamed", told[-1]), ("whole", answer.usage)):
             counted = (await picker.exchange(name)).usage
@@ -120,7 +122,10 @@ class TestErrors:
             for stream in (False, True):
                 with pytest.raises(openai.InternalServerError) as empty:
                     await official.chat.completions.create(model=MODEL, messages=MESSAGES, stream=stream)
-                assert (503, "rejected-no-endpoints") == (empty.value.status_code, empty.value.response.headers[DROPPED])
+                assert (503, "rejected-no-endpoints") == (
+                    empty.value.status_code,
+                    empty.value.response.headers[DROPPED],
+                )
                 assert "inference error: ServiceUnavailable - there are no ready endpoints" == _text(empty.value)
 
             picker.registry.set_endpoints([endpoint_at(stage.addresses[0])])

@@ -129,7 +129,9 @@ class TestFallbacks:
             client = await stage.start_envoy(picker.address, addresses=addresses, body_mode=body_mode)
             for wanted in stage.addresses * 3:
                 for body in (None, chat(), chat(100_000)):
-                    reply = await client.send(CHAT if body else "/v1/models", body, {"x-pin": f"{dead},{dead_too},{wanted}"})
+                    reply = await client.send(
+                        CHAT if body else "/v1/models", body, {"x-pin": f"{dead},{dead_too},{wanted}"}
+                    )
                     assert (200, wanted) == (reply.status, reply.headers.get("x-served-by")), reply
                     exchange = await picker.exchange(reply.request_id)
                     assert [str(dead), str(dead_too), wanted] == exchange.destination.split(",")[:3]

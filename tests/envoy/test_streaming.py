@@ -12,7 +12,7 @@ import pytest
 
 from inferencepool.adapters.bodies import Usage
 from tests.envoy.scripted import Script
-from tests.envoy.stage import CHAT, KINDS, Client, RunningPicker, Stage, chat, on_stage, until
+from tests.envoy.stage import CHAT, KINDS, Client, Stage, chat, on_stage, until
 from tests.gateway.envoy import dead_address
 from tests.gateway.pools import picker_filter
 
@@ -33,11 +33,11 @@ def _full_duplex_responses(document: dict[str, Any]) -> None:
 
 @asynccontextmanager
 async def _streaming(
-    stage: Stage, client: Client, chunk: bytes = b"data: first\n\n", **headers: str
+    stage: Stage, client: Client, *, chunk: bytes = b"data: first\n\n", request_id: str = ""
 ) -> AsyncIterator[tuple[Script, Any]]:
     """Give a response of which one chunk has arrived."""
     script = stage.scripted.script()
-    sent = {**script.headers, "x-pin": stage.scripted.address, **headers}
+    sent = {**script.headers, "x-pin": stage.scripted.address, **({"x-request-id": request_id} if request_id else {})}
     script.send(chunk)
     async with client.open(CHAT, chat(stream=True), sent) as response:
         assert 200 == response.status
@@ -47,7 +47,7 @@ async def _streaming(
 
 async def _pass_in_step(stage: Stage, client: Client, request_id: str) -> None:
     """Send no chunk before the one before it has arrived."""
-    async with _streaming(stage, client, **{"x-request-id": request_id}) as (script, response):
+    async with _streaming(stage, client, request_id=request_id) as (script, response):
         for number in range(CHUNKS):
             chunk = b"data: %d %s\n\n" % (number, b"x" * number * 100)
             script.send(chunk)
@@ -150,7 +150,11 @@ class TestReservations:
 
         script = stage.scripted.script()
         waiting = asyncio.ensure_future(
-            client.send(CHAT, chat(), {**script.headers, "x-pin": stage.scripted.address, "x-request-id": f"left-{cluster}-{body_mode}"})
+            client.send(
+                CHAT,
+                chat(),
+                {**script.headers, "x-pin": stage.scripted.address, "x-request-id": f"left-{cluster}-{body_mode}"},
+            )
         )
         await script.arrived.wait()
         assert 1 == picker.picker.statistics().in_flight
@@ -186,7 +190,9 @@ class TestReservations:
         """An endpoint that refuses connections, and a picker that refuses the request."""
         with dead_address() as dead:
             picker = await stage.start_picker([str(dead)])
-            client = await stage.start_envoy(picker.address, addresses=[str(dead)], cluster=cluster, body_mode=body_mode)
+            client = await stage.start_envoy(
+                picker.address, addresses=[str(dead)], cluster=cluster, body_mode=body_mode
+            )
             for body in (chat(), None):
                 assert 503 == (await client.send(CHAT, body)).status
                 await picker.until_idle()

@@ -167,8 +167,9 @@ class TestLaws:
     def test_ports_and_ranks(self, pool: InferencePool, pod: Pod) -> None:
         """Ids and destinations are unique, ranks ascend, and each rank finds its port in the pool."""
         found = expand(pool, pod)
-        ranks = [endpoint.rank for endpoint in found]
+        ranks = [endpoint.rank for endpoint in found if endpoint.rank is not None]
 
+        assert len(found) == len(ranks)
         assert ranks == sorted(set(ranks))
         assert len({endpoint.id for endpoint in found}) == len(found)
         assert len({endpoint.destination for endpoint in found}) == len(found)
