@@ -54,6 +54,7 @@ class TestAway:
         picker = await stage.start_picker(addresses)
         client = await stage.start_envoy(picker.address, addresses=addresses, mode="FailOpen", body_mode=body_mode)
         await _check_open(client)
+        await picker.until_idle()
         assert 12 == len(picker.exchanges)
         await picker.server.stop(0)
         await _check_open(client)

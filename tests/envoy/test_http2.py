@@ -7,13 +7,17 @@ import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
+from h2.errors import ErrorCodes
 
 from inferencepool.model import AppProtocol
 from inferencepool.runtime.envoy import EnvoyProcess
-from tests.envoy.stage import CHAT, KINDS, Client, Stage, chat, on_stage
+from tests.envoy.scripted import Script
+from tests.envoy.stage import CHAT, KINDS, Client, Stage, chat, on_stage, until
+from tests.runtime.grpc.peer import Peer
 
 
 def _front_of(address: str) -> dict[str, Any]:
@@ -107,31 +111,35 @@ async def test_both_sides(stage: Stage, cluster: str, body_mode: str) -> None:
 
 @pytest.mark.parametrize("body_mode", ["full-duplex", "buffered", "none"])
 @on_stage
-async def test_client_cancels_a_stream(stage: Stage, body_mode: str) -> None:
+async def test_client_resets_some_streams(stage: Stage, body_mode: str) -> None:
     """Of many responses on one connection a client gives some up: those are released, the others go on."""
     picker = await stage.picker()
     client = await stage.behind(picker, body_mode=body_mode)
-    scripts = [stage.scripted.script() for _ in range(10)]
-    async with _http2(client) as http2:
-
-        async def read(script: Any, leaves: bool) -> bytes:
-            headers = {**script.headers, "x-pin": stage.scripted.address}
-            async with http2.stream("POST", CHAT, content=chat(stream=True), headers=headers) as response:
-                chunks = response.aiter_bytes()
-                assert b"first" == await anext(chunks)
-                if leaves:
-                    await chunks.aclose()
-                    return b""
-                return b"".join([chunk async for chunk in chunks])
-
-        for script in scripts:
-            script.send(b"first")
-        tasks = [asyncio.ensure_future(read(script, number % 2 == 0)) for number, script in enumerate(scripts)]
-        for script in scripts[::2]:
-            await script.gone.wait()
-        await asyncio.gather(*tasks[::2])
-        for script in scripts[1::2]:
-            script.send(b"last")
-            script.end()
-        assert [b"last"] * 5 == await asyncio.gather(*tasks[1::2])
+    address = urlsplit(client.url)
+    assert address.port is not None
+    peer = await Peer.connect(address.port)
+    scripts: dict[int, Script] = {}
+    for _ in range(10):
+        script = stage.scripted.script()
+        script.send(b"first")
+        headers = {**script.headers, "x-pin": stage.scripted.address}
+        stream_id = peer.open(CHAT, *headers.items(), te=None, content_type="application/json")
+        peer.h2.send_data(stream_id, chat(stream=True), end_stream=True)
+        scripts[stream_id] = script
+    await peer.flush()
+    await peer.until(lambda: all(b"first" == peer.data(stream_id) for stream_id in scripts))
+    assert 10 == picker.picker.statistics().in_flight
+    left, kept = list(scripts)[::2], list(scripts)[1::2]
+    for stream_id in left:
+        peer.h2.reset_stream(stream_id, ErrorCodes.CANCEL)
+    await peer.flush()
+    for stream_id in left:
+        await scripts[stream_id].gone.wait()
+    await until(lambda: 5 == picker.picker.statistics().in_flight, picker.picker.statistics)
+    for stream_id in kept:
+        scripts[stream_id].send(b"last")
+        scripts[stream_id].end()
+    await peer.until(lambda: all(map(peer.ended, kept)))
+    assert [b"firstlast"] * 5 == [peer.data(stream_id) for stream_id in kept]
+    await peer.close()
     await picker.until_idle()
