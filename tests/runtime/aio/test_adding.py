@@ -119,12 +119,17 @@ def test_a_client_that_does_not_read_is_not_read_either() -> None:
 
             sending = asyncio.create_task(send())
             await told.wait()
-            # The limit holds 10 messages, and windows and buffers of HTTP/2 a few more: far fewer than all.
-            assert len(call_of[0].told) < count
+            # The limit holds 10 messages, and windows and buffers of HTTP/2 more, but far fewer than all. How many
+            # more while the client reads is grpcio's affair: it makes its windows larger as it measures the link.
+            stalled = -1
+            while stalled < len(call_of[0].told):
+                stalled = len(call_of[0].told)
+                await asyncio.sleep(0.2)
+            assert stalled < count
+            assert len(behind) < count
             received = []
             while (message := await client.read()) is not EOF:
                 received.append(message)
-                assert len(call_of[0].told) <= len(received) + 20
             await sending
             assert received == [bytes([number]) * size for number in range(count)]
             assert await client.code() == grpc.StatusCode.OK
