@@ -89,7 +89,6 @@ def test_services_of_the_owner_go_on() -> None:
 def test_a_client_that_does_not_read_is_not_read_either() -> None:
     """Beyond half of the limit nothing more is read; when the client reads, all goes on and nothing is lost."""
     size, count = 100_000, 100
-    behind: list[int] = []
     told = asyncio.Event()
 
     def echo(stream: Stream, what: object) -> None:
@@ -114,7 +113,6 @@ def test_a_client_that_does_not_read_is_not_read_either() -> None:
             async def send() -> None:
                 for number in range(count):
                     await client.write(bytes([number]) * size)
-                    behind.append(number)
                 await client.done_writing()
 
             sending = asyncio.create_task(send())
@@ -126,7 +124,6 @@ def test_a_client_that_does_not_read_is_not_read_either() -> None:
                 stalled = len(call_of[0].told)
                 await asyncio.sleep(0.2)
             assert stalled < count
-            assert len(behind) < count
             received = []
             while (message := await client.read()) is not EOF:
                 received.append(message)
