@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from benchmarks.extproc.measuring import measure_extproc
 from benchmarks.measure import Row, rows_to_text
 from benchmarks.picks import measure_picks, measure_scan
+from benchmarks.prefix import measure_prefix, measure_prefix_memory
 from benchmarks.threads import measure_threads
 from benchmarks.updates import measure_import, measure_publishing, measure_updates
 
@@ -17,6 +18,8 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
     "scan": measure_scan,
     "updates": measure_updates,
     "publishing": measure_publishing,
+    "prefix": measure_prefix,
+    "prefix-memory": measure_prefix_memory,
     "threads": measure_threads,
     "import": measure_import,
     "extproc": measure_extproc,

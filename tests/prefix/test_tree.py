@@ -127,7 +127,11 @@ class TestLateInserts:
         ids=["split", "grown", "branched", "cut", "cut short", "emptied", "removed", "joined"],
     )
     @pytest.mark.parametrize("held_by_another", [False, True])
-    @pytest.mark.parametrize("prompt", [blocks(1, 2, 3, 4, 5), blocks(1, 2, 3, 6), blocks(1, 2, 7), blocks(8)])
+    @pytest.mark.parametrize(
+        "prompt",
+        [blocks(1, 2, 3, 4, 5), blocks(1, 2, 3, 6), blocks(1, 2, 7), blocks(8)],
+        ids=["12345", "1236", "127", "8"],
+    )
     def test_the_tree_has_moved(
         self, change: Callable[[PrefixTree], object], held_by_another: bool, prompt: bytes
     ) -> None:
