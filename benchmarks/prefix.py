@@ -17,6 +17,8 @@ from itertools import cycle
 from pathlib import Path
 from random import Random
 from statistics import median
+from threading import Thread
+from time import perf_counter
 from typing import Any
 
 from benchmarks.measure import Row, ratio_to_choice, time_of
@@ -37,6 +39,7 @@ def measure_prefix() -> Iterator[Row]:
     yield from _measure_branches()
     yield from _measure_inserts()
     yield _measure_removal()
+    yield _measure_threads()
 
 
 def _send(index: PrefixIndex, prompt: bytes, slot: int) -> None:
@@ -82,7 +85,7 @@ def _measure_branches() -> Iterator[Row]:
 
 def _measure_inserts() -> Iterator[Row]:
     """Look up and insert new prompts at an endpoint that is full, so that each pushes out as much."""
-    small, large = (_filling(size) for size in (4 * KIB, 32 * KIB))
+    small, large = (_filling(size, PrefixTree(), 0) for size in (4 * KIB, 32 * KIB))
     yield ratio_to_choice("prefix lookup and insert, new 4 KiB, endpoint full", small)
     yield ratio_to_choice("prefix lookup and insert, new 32 KiB, endpoint full", large)
     pairs = [(time_of(small, 1_000), time_of(large, 1_000)) for _ in range(11)]
@@ -97,21 +100,21 @@ def _measure_inserts() -> Iterator[Row]:
     )
 
 
-def _filling(size: int) -> Callable[[], None]:
+def _filling(size: int, tree: PrefixTree, slot: int) -> Callable[[], None]:
     """Give a call that sends the next prompt of *size* bytes to a full endpoint; it forgot that prompt before."""
-    tree, rng = PrefixTree(), Random(size)
+    rng = Random(slot)
     prompts = [rng.randbytes(size) for _ in range(CAPACITY * 64 // size + 3)]
     for prompt in prompts:
-        _send(tree, prompt, 0)
+        _send(tree, prompt, slot)
     following = cycle(prompts).__next__
 
     def step() -> None:
-        _send(tree, following(), 0)
+        _send(tree, following(), slot)
 
     before = tree.statistics()
     step()
-    assert CAPACITY == before.held == tree.statistics().held
-    assert before.misses + 1 == tree.statistics().misses
+    assert tree.statistics().held == before.held == CAPACITY * before.endpoints
+    assert tree.statistics().misses == before.misses + 1
     return step
 
 
@@ -135,6 +138,34 @@ def _measure_removal() -> Row:
         f"rc {median(choices) / 1000:.2f} µs",
         f"{median(a / b / len(prompts) for a, b in zip(taken, choices, strict=True)):.1f} per prompt",
     )
+
+
+def _measure_threads() -> Row:
+    """Look up and insert by 4 threads at once and by one, in turns."""
+    one, four = [], []
+    for _ in range(9):
+        one.append(_throughput(1))
+        four.append(_throughput(4))
+    ratio = median(b / a for a, b in zip(one, four, strict=True))
+    return Row(
+        "4 threads look up and insert, new 4 KiB, endpoint full",
+        f"{median(four):.0f} /s",
+        f"1 thread {median(one):.0f} /s",
+        f"{ratio:.2f}",
+    )
+
+
+def _throughput(threads: int, calls: int = 20_000) -> float:
+    """Count prompts per second of all threads together, each with an endpoint of its own in one tree."""
+    tree = PrefixTree()
+    steps = [_filling(4 * KIB, tree, slot) for slot in range(threads)]
+    workers = [Thread(target=time_of, args=(step, calls // threads)) for step in steps]
+    start = perf_counter()
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return calls / (perf_counter() - start)
 
 
 def measure_prefix_memory() -> Iterator[Row]:
