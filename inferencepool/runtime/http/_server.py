@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["PageServer"]
 
 _LOG = logging.getLogger(__name__)
+_NO_PAGE = Page.text(404, "there is no such page")
 
 
 @final
@@ -44,7 +45,8 @@ class PageServer:
         Serve *pages*.
 
         Args:
-            pages: What makes a page, by its path; a path that ends with a slash stands for all below it as well.
+            pages: What makes a page, by its path. One that ends with a slash stands for all below it as well, and
+                whoever leaves out the slash is sent there.
             address: Name or address to listen on; empty for all addresses of this machine.
             port: Port to listen on; 0 for any that is free.
             limits: What clients may use.
@@ -152,7 +154,8 @@ class PageServer:
     async def _make(self, request: PageRequest) -> Page:
         handler = self._handler_for(request.path)
         if handler is None:
-            return Page.text(404, "there is no such page")
+            below = f"{request.path}/"
+            return Page.text(308, f"see {below}", ("location", below)) if below in self._pages else _NO_PAGE
         try:
             return await asyncio.get_running_loop().run_in_executor(self._maker, handler, request)
         except Exception:  # noqa: BLE001 - whatever it is, it concerns this page alone

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, final
 
 from inferencepool.adapters.extproc import ExternalProcessor
 from inferencepool.runtime.extproc import extproc_limits, extproc_routes
-from inferencepool.runtime.grpc import Call, CallFactory, GrpcServer, Stream
+from inferencepool.runtime.grpc import Call, CallFactory, Closure, GrpcServer, Stream
 from inferencepool.runtime.health import Health, health_routes
 from inferencepool.runtime.logs import log_event
 from inferencepool.runtime.server._files import FollowedFile, WatchedFile
@@ -50,6 +50,7 @@ class EndpointPickerServer:
         parts: Sequence[ServerPart] = (),
         health: Health | None = None,
         notes: Sequence[str] = (),
+        on_closed: Callable[[Closure], object] | None = None,
     ) -> None:
         """
         Serve *processor*.
@@ -62,6 +63,7 @@ class EndpointPickerServer:
             health: What the health service tells. By default it has the one condition ``synced``, which `load` meets;
                 give one that the parts know where they set conditions.
             notes: What whoever made the processor wants to have in the log, below the line that says where it serves.
+            on_closed: Is told in the event loop how each stream of ext_proc ended; must not raise.
         """
         self.health = health if health is not None else Health(("synced",), any_name=True)
         self._processor = processor
@@ -71,7 +73,8 @@ class EndpointPickerServer:
         self._parts = RunningParts(parts)
         self._notes = notes
         self._streams = 0
-        routes = {path: self._counted(factory) for path, factory in extproc_routes(processor).items()}
+        extproc = extproc_routes(processor, on_closed=on_closed)
+        routes = {path: self._counted(factory) for path, factory in extproc.items()}
         if self._options.health_checking:
             routes.update(health_routes(self.health))
         self._server = GrpcServer(routes, limits=extproc_limits(processor))

@@ -106,8 +106,10 @@ class TestPages:
                     "/debug/deep/b": b"deep /debug/deep/b",
                 }.items():
                     assert expected == (await client.ask(path))[2]
-                for path in ("/", "/metrics/", "/metricsx", "/debug", "*"):
+                for path in ("/", "/metrics/", "/metricsx", "*"):
                     assert "HTTP/1.1 404 Not Found" == (await client.ask(path))[0]
+                status, headers, _ = await client.ask("/debug?x=1")
+                assert ("HTTP/1.1 308 Permanent Redirect", "/debug/") == (status, headers["location"])
 
         asyncio.run(scenario())
 
