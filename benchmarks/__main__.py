@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from benchmarks.extproc.measuring import measure_extproc
 from benchmarks.measure import Row, rows_to_text
+from benchmarks.metrics import measure_metrics
 from benchmarks.picks import measure_picks, measure_scan
 from benchmarks.threads import measure_threads
 from benchmarks.updates import measure_import, measure_publishing, measure_updates
@@ -20,6 +21,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
     "threads": measure_threads,
     "import": measure_import,
     "extproc": measure_extproc,
+    "metrics": measure_metrics,
 }
 
 

@@ -7,6 +7,7 @@ from inferencepool.runtime.exporter._page import MetricsPage
 from inferencepool.runtime.exporter._pool import PoolMetrics
 from inferencepool.runtime.exporter._requests import RequestMetrics
 from inferencepool.runtime.exporter._streams import StreamMetrics
+from inferencepool.runtime.exporter._told import ToldMetric
 
 __all__ = [
     "FAMILIES",
@@ -17,4 +18,5 @@ __all__ = [
     "PoolMetrics",
     "RequestMetrics",
     "StreamMetrics",
+    "ToldMetric",
 ]

@@ -216,6 +216,27 @@ INFLIGHT_REQUESTS: Final = Family(
     "Picks of an endpoint that were not released yet.",
     ("endpoint_name", "namespace", "producer_name", "fairness_id", "priority"),
 )
+INFLIGHT_TOKENS: Final = Family(
+    "llm_d_epp_inflight_tokens",
+    "gauge",
+    "Tokens of the picks of an endpoint that were not released yet.",
+    ("endpoint_name", "namespace", "producer_name", "fairness_id", "priority"),
+)
+PREFIX_INDEXER_SIZE: Final = Family(
+    "llm_d_epp_prefix_indexer_size", "gauge", "Entries of an index of cached prefixes.", ("plugin_name", "plugin_type")
+)
+POLL_ERRORS: Final = Family(
+    "llm_d_epp_datalayer_poll_errors_total",
+    "counter",
+    "Observations of endpoints that failed.",
+    ("source_type",),
+)
+EXTRACT_ERRORS: Final = Family(
+    "llm_d_epp_datalayer_extract_errors_total",
+    "counter",
+    "Observations of endpoints that lacked something.",
+    ("source_type", "extractor_type"),
+)
 INFO: Final = Family("llm_d_epp_info", "gauge", "The build that runs; always 1.", ("commit", "build_ref"))
 STALE_ENDPOINTS: Final = Family(
     "inferencepool_stale_endpoints", "gauge", "Endpoints that may be picked and whose metrics are not fresh.", _POOL
@@ -231,6 +252,13 @@ PENDING_REQUESTS: Final = Family(
     "gauge",
     "Picks of an endpoint that its metrics do not show yet.",
     _ENDPOINT,
+)
+
+PREFIX_LOOKUPS: Final = Family(
+    "inferencepool_prefix_lookups_total",
+    "counter",
+    "Lookups in an index of cached prefixes, by whether some endpoint held the prompt's beginning: hit or miss.",
+    ("plugin_name", "plugin_type", "result"),
 )
 
 FAMILIES: Final[tuple[Family, ...]] = tuple(value for value in list(globals().values()) if isinstance(value, Family))

@@ -37,6 +37,10 @@ std_dev_running_requests              gauge     name
 ready_endpoints                       gauge     name
 per_endpoint_queue_size               gauge     name model_server_endpoint
 inflight_requests                     gauge     endpoint_name namespace producer_name fairness_id priority
+inflight_tokens                       gauge     endpoint_name namespace producer_name fairness_id priority
+prefix_indexer_size                   gauge     plugin_name plugin_type
+datalayer_poll_errors_total           counter   source_type
+datalayer_extract_errors_total        counter   source_type extractor_type
 info                                  gauge     commit build_ref
 """
 _REQUEST = ["model_name", "target_model_name", "fairness_id", "priority"]

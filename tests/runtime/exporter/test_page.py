@@ -6,14 +6,16 @@ import asyncio
 import subprocess
 import sys
 import urllib.request
+from functools import partial
 
 import grpc  # type: ignore[import-untyped]  # grpcio ships no types
 import pytest
 from prometheus_client import REGISTRY, Counter
 
 from inferencepool.adapters.extproc import RequestBody
+from inferencepool.errors import ConfigurationError
 from inferencepool.model import EndpointMetrics, InferenceRequest
-from inferencepool.runtime.exporter import FAMILIES, MetricsPage, PoolMetrics, RequestMetrics, StreamMetrics
+from inferencepool.runtime.exporter import FAMILIES, MetricsPage, PoolMetrics, RequestMetrics, StreamMetrics, ToldMetric
 from inferencepool.runtime.extproc import extproc_routes
 from inferencepool.runtime.grpc import Closure, GrpcServer, Reason, Status
 from inferencepool.runtime.http import PageServer
@@ -55,7 +57,9 @@ def every_metric(*, deprecated: bool = False) -> Values:
     for endpoint in registry.endpoints():
         registry.observe_metrics(endpoint.id, EndpointMetrics())
     registry.publish()
-    return read(scraped(MetricsPage(bench.metrics, pool, streams, deprecated=deprecated))[1])
+    told = [family for family in FAMILIES if family.name in TOLD]
+    others = [ToldMetric(family.name, partial(list, [(family.labels, 1)])) for family in told]
+    return read(scraped(MetricsPage(bench.metrics, pool, streams, *others, deprecated=deprecated))[1])
 
 
 class TestScrape:
@@ -116,6 +120,31 @@ class TestSeveral:
         page = MetricsPage(RequestMetrics())
         Counter("mine", "Mine.", registry=page.registry).inc(3)
         assert 3 == value_of(read(scraped(page)[1]), "mine_total")
+
+
+class TestTold:
+    def test_values_of_others(self) -> None:
+        """A function gives them when they are asked for."""
+        errors = 3
+        metric = ToldMetric("llm_d_epp_datalayer_poll_errors_total", lambda: [(("metrics-data-source",), errors)])
+        name = "llm_d_epp_datalayer_poll_errors_total"
+        assert 3 == value_of(shown(metric), name, source_type="metrics-data-source")
+        errors += 1
+        assert 4 == value_of(shown(metric), name, source_type="metrics-data-source")
+
+    @pytest.mark.parametrize("name", ["poll_errors", "llm_d_epp_request_duration_seconds"])
+    def test_names(self, name: str) -> None:
+        """Only counters and gauges that are listed."""
+        with pytest.raises(
+            ConfigurationError, match=f"metrics: name: '{name}' is no counter and no gauge; allowed: llm_d"
+        ):
+            ToldMetric(name, list)
+
+    def test_a_wrong_number_of_labels(self) -> None:
+        """It is an error, not a wrong page."""
+        metric = ToldMetric("llm_d_epp_datalayer_poll_errors_total", lambda: [(("a", "b"), 1)])
+        with pytest.raises(ValueError, match="argument 2 is longer"):
+            shown(metric)
 
 
 class TestFormerNames:
@@ -217,6 +246,14 @@ def test_without_prometheus_client() -> None:
     assert 'exporting metrics needs prometheus-client: pip install "inferencepool[epp]"\n' == done.stdout
 
 
+# What others tell: scrapers, indexes of prefixes, producers of load.
+TOLD = {
+    "llm_d_epp_inflight_tokens",
+    "llm_d_epp_prefix_indexer_size",
+    "llm_d_epp_datalayer_poll_errors_total",
+    "llm_d_epp_datalayer_extract_errors_total",
+    "inferencepool_prefix_lookups_total",
+}
 HISTOGRAMS = {family.name for family in FAMILIES if family.kind == "histogram"}
 # Transcribed from the reference's list of deprecated names, as far as there is something to tell here.
 FORMER = {
