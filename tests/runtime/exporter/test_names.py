@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from inferencepool.runtime.exporter import FAMILIES, Family
@@ -98,6 +101,21 @@ def test_buckets(family: Family) -> None:
 def test_the_latest_latency_buckets() -> None:
     """There are 35 of them, up to an hour."""
     assert (35, "3600") == (len(LATENCY.split()), LATENCY.rsplit(maxsplit=1)[-1])
+
+
+def test_documentation(root: Path) -> None:
+    """The page about metrics lists all of them as they are, and asks for none that does not exist."""
+    page = (root / "docs" / "how-to" / "read-the-metrics.md").read_text(encoding="utf-8")
+    rows = []
+    for family in FAMILIES:
+        labels = [f"`{label}`" for label in family.labels]
+        if list(family.labels[:4]) == _REQUEST:
+            labels[:4] = ["*request*"]
+        rows.append(f"| `{family.name}` | {family.kind} | {', '.join(labels)} | {family.text} |")
+    assert rows == [line for line in page.splitlines() if line.startswith(("| `llm_d_epp_", "| `inferencepool_"))]
+
+    samples = {f"{family.name}{ending}" for family in FAMILIES for ending in ("", "_bucket", "_sum", "_count")}
+    assert set(re.findall(r"\b(?:llm_d_epp|inferencepool)_\w+", page)) <= samples
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.name)
