@@ -57,7 +57,6 @@ class Decision:
         request_id: The request's id.
         traits: By what metrics tell the request apart.
         rewrite: Name of the `InferenceModelRewrite` that decided which model it gets; empty when none did.
-        stream: Whether the client wants a stream of events.
         reads_response: Whether the response is of interest.
         usage: Where the response tells its usage.
     """
@@ -67,7 +66,6 @@ class Decision:
     request_id: str
     traits: RequestTraits
     rewrite: str = ""
-    stream: bool = False
     reads_response: bool = True
     usage: UsageKind = UsageKind.NONE
 
@@ -134,7 +132,7 @@ def decide(
     except BaseException:
         result.release()
         raise
-    decision = Decision(result, routing, request.id, inquiry.traits, inquiry.rewrite, request.stream)
+    decision = Decision(result, routing, request.id, inquiry.traits, inquiry.rewrite)
     if parsed is not None:
         decision.reads_response, decision.usage = parsed.reads_response, parsed.usage
     return decision, replacement
