@@ -146,7 +146,9 @@ class Conversation:
         events: list[h11.Event] = [h11.Response(status_code=page.status, headers=headers, reason=reason)]
         if not head_only:
             events.append(h11.Data(data=page.body))
-        self._writer.writelines(self._connection.send(event) or b"" for event in (*events, h11.EndOfMessage()))
+        sent = (self._connection.send(event) or b"" for event in (*events, h11.EndOfMessage()))
+        # In one piece: `writelines` of some versions of Python never makes `drain` wait.
+        self._writer.write(b"".join(sent))
         async with asyncio.timeout(self._limits.send_seconds):
             await self._writer.drain()
 

@@ -213,7 +213,7 @@ class TestRefusals:
         """A request for a page has none."""
 
         async def ask(client: Client) -> None:
-            assert "HTTP/1.1 413 Request Entity Too Large" in (await client.ask("/", "GET", framing))[0]
+            assert (await client.ask("/", "GET", framing))[0].startswith("HTTP/1.1 413 ")
 
         with_client(ask)
 
