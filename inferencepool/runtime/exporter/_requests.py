@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from threading import Lock
-from typing import Final, TypeVar, final
+from typing import Final, TypeAlias, TypeVar, final
 
 from inferencepool.adapters.extproc import Decision, Exchange, RequestTraits
 from inferencepool.errors import InferencePoolError
@@ -21,6 +21,8 @@ from inferencepool.scheduling import PickResult
 __all__ = ["RequestMetrics"]
 
 _T = TypeVar("_T")
+_Decided: TypeAlias = tuple[RequestTraits, str]
+"""The traits of a request that got an endpoint, and the rewrite that decided about its model."""
 
 # So many events are counted at a time: in a list each costs a third of what it costs alone. More of them would save
 # little, and keep requests waiting while they are counted.
@@ -55,8 +57,8 @@ class RequestMetrics:
         self._streams = Histogram(names.STREAM_DURATION.buckets)
         self._picks: list[Pick] = []
         self._refusals: list[str] = []
-        self._decisions: list[tuple[RequestTraits, str]] = []
-        self._exchanges: list[Exchange] = []
+        # On one list, so that whoever takes some of it has the decision of each request that is over.
+        self._requests_told: list[_Decided | Exchange] = []
 
     def exempt_models(self, models: Callable[[], Collection[str]]) -> None:
         """Tell *models* by their names, whatever the limit; asked for each name that has no count of its own."""
@@ -78,17 +80,17 @@ class RequestMetrics:
 
     def decided(self, decision: Decision, /) -> None:
         """Count a request that got an endpoint."""
-        decisions = self._decisions
-        decisions.append((decision.traits, decision.rewrite))
-        if len(decisions) >= _BATCH:
+        told = self._requests_told
+        told.append((decision.traits, decision.rewrite))
+        if len(told) >= _BATCH:
             self._count()
 
     def finished(self, exchange: Exchange, /) -> None:
         """Count a request that is over."""
-        exchanges = self._exchanges
-        exchanges.append(exchange)
+        told = self._requests_told
+        told.append(exchange)
         # An error holds the frames that it went through, and so the request's body: it is not kept.
-        if len(exchanges) >= _BATCH or exchange.error is not None:
+        if len(told) >= _BATCH or exchange.error is not None:
             self._count()
 
     def collect(self) -> list[Metric]:
@@ -106,14 +108,13 @@ class RequestMetrics:
                 self._lock.release()
 
     def _count_all(self) -> None:
-        # What is over is taken first: by then all of it is among the decisions, so that nothing is over unbegun.
-        exchanges = _take(self._exchanges)
-        for (traits, rewrite), count in Counter(_take(self._decisions)).items():
+        told = _take(self._requests_told)
+        for (traits, rewrite), count in Counter(each for each in told if type(each) is tuple).items():
             tally = self._requests.of(traits)
             tally.decided += count
             if rewrite:
                 self._rewrites[rewrite, *tally.labels[:2]] += count
-        self._finish(exchanges)
+        self._finish([each for each in told if isinstance(each, Exchange)])
         self._attempts.succeed(_take(self._picks))
         self._attempts.fail(_take(self._refusals))
 

@@ -114,7 +114,7 @@ class TestMemory:
         for play in [Play(), Play(routable=False), Play(readable=False)] * _BATCH:
             play.run(bench)
         metrics = bench.metrics
-        waiting = (metrics._picks, metrics._refusals, metrics._decisions, metrics._exchanges)
+        waiting = (metrics._picks, metrics._refusals, metrics._requests_told)
         assert max(len(events) for events in waiting) < _BATCH
 
     def test_refusals_of_a_picker(self) -> None:
