@@ -21,6 +21,7 @@ from inferencepool.scheduling._protocols import (
     Standing,
     StandingPicker,
 )
+from inferencepool.scheduling._reservations import ReservedLoad
 from inferencepool.scheduling._result import PickResult
 from inferencepool.scheduling._scheduler import Scheduler
 from inferencepool.scheduling._terms import ONE
@@ -45,6 +46,7 @@ __all__ = [
     "PlainPicker",
     "PlainScorer",
     "Rejection",
+    "ReservedLoad",
     "Scheduler",
     "SchedulingProfile",
     "ScoredCandidate",

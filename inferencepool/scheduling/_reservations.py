@@ -8,10 +8,10 @@ from typing import Protocol
 
 import attrs
 
-from inferencepool.model import EndpointSet, Snapshot, to_slots
+from inferencepool.model import EndpointSet, Fleet, Snapshot, to_slots
 from inferencepool.scheduling._levels import Levels
 
-__all__ = ["Lease", "Reservations"]
+__all__ = ["Lease", "Reservations", "ReservedLoad"]
 
 # Moves that are remembered for explanations asked for later.
 _REMEMBERED = 4096
@@ -25,6 +25,22 @@ class Lease(Protocol):
     picked_at: float
     moves: int
     released: bool
+
+
+@attrs.frozen(eq=False)
+class ReservedLoad:
+    """
+    The load that picks put on endpoints, at one moment.
+
+    Attributes:
+        fleet: Who the endpoints are.
+        pending: Picks that the metrics do not cover yet, by slot.
+        in_flight: Picks that were not released yet, by slot.
+    """
+
+    fleet: Fleet
+    pending: Sequence[int]
+    in_flight: Sequence[int]
 
 
 @attrs.define(eq=False)

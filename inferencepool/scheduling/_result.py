@@ -44,6 +44,7 @@ class PickResult:
         birth: Number of the slot's occupant (see `Fleet.births`).
         moves: How many reservations were made or taken back before.
         released: Whether its load was taken back.
+        seconds: How long the pick took; 0 unless an observer of the picker is told of it.
     """
 
     _owner: _Owner
@@ -57,6 +58,7 @@ class PickResult:
     birth: int = -1
     moves: int = 0
     released: bool = False
+    seconds: float = 0.0
 
     @property
     def endpoint(self) -> Endpoint:

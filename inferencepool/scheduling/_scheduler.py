@@ -18,7 +18,7 @@ from inferencepool.scheduling._explanation import Explanation, explain
 from inferencepool.scheduling._profile import SchedulingProfile
 from inferencepool.scheduling._protocols import ScoredCandidate, Standing
 from inferencepool.scheduling._ranking import Ranking
-from inferencepool.scheduling._reservations import Reservations
+from inferencepool.scheduling._reservations import Reservations, ReservedLoad
 from inferencepool.scheduling._result import PickResult
 from inferencepool.scheduling._scan import candidates_of, scan_costs
 from inferencepool.scheduling._standing import RankedStanding, ScannedStanding
@@ -172,6 +172,12 @@ class Scheduler:
             pending=pending,
             exact=exact,
         )
+
+    def reserved(self) -> ReservedLoad:
+        """Tell the load that picks put on each endpoint of the snapshot in use, in O(endpoints)."""
+        with self._lock:
+            reservations = self._reservations
+            return ReservedLoad(self._snapshot.fleet, reservations.pending[:], reservations.in_flight[:])
 
     def adopt(self, snapshot: Snapshot) -> None:
         """
