@@ -158,6 +158,8 @@ class PageReader:
         """Apply all rules."""
         findings = apply_rules(self.engine, series)
         if not findings.values:
+            # The same page again is the same error again.
+            self._passages = None
             for problem in findings.wrong.values():
                 raise InvalidMetricsError(problem)
             raise nothing_found(self.engine)
