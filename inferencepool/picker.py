@@ -9,7 +9,7 @@ from typing import Protocol, final
 import attrs
 
 from inferencepool.errors import InferencePoolError
-from inferencepool.model import InferenceRequest
+from inferencepool.model import Endpoint, InferenceRequest
 from inferencepool.plugins import default_profile
 from inferencepool.registry import EndpointRegistry
 from inferencepool.scheduling import PickResult, ReservedLoad, Scheduler, SchedulingProfile, SubsetHint
@@ -162,6 +162,10 @@ class EndpointPicker:
     def reserved(self) -> ReservedLoad:
         """Tell the load that picks put on each endpoint, in O(endpoints)."""
         return self._scheduler.reserved()
+
+    def endpoints_in_flight(self) -> tuple[Endpoint, ...]:
+        """List the endpoints with picks that were not released yet, in O(endpoints)."""
+        return self._scheduler.endpoints_in_flight()
 
     def statistics(self) -> PickerStatistics:
         """Tell what the picker has going."""

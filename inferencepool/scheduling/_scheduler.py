@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import compress
 from random import Random
 from threading import Lock
 from typing import Any, final
@@ -11,8 +12,14 @@ from typing import Any, final
 from cachetools import LRUCache
 
 from inferencepool.errors import StrategyError
-from inferencepool.model import Candidates, EndpointSet, InferenceRequest, Snapshot, to_slots
-from inferencepool.scheduling._eligibility import Eligibility, SubsetHint, apply_filter, filtered_out
+from inferencepool.model import Candidates, Endpoint, EndpointSet, InferenceRequest, Snapshot, to_slots
+from inferencepool.scheduling._eligibility import (
+    Eligibility,
+    SubsetHint,
+    apply_filter,
+    filtered_out,
+    without_avoided,
+)
 from inferencepool.scheduling._explanation import Explanation, explain
 from inferencepool.scheduling._profile import SchedulingProfile
 from inferencepool.scheduling._protocols import ScoredCandidate, Standing
@@ -92,6 +99,7 @@ class Scheduler:
         self._snapshot = Snapshot(generation=-1)
         self._departed: EndpointSet = 0
         self._eligibility = Eligibility(profile, self._snapshot.fleet)
+        self._members: EndpointSet = 0
         self._reservations = Reservations(tracks_drift=bool(profile.scorers_of("score_load")))
         self._ranking: Ranking | None = None
         self._views: LRUCache[EndpointSet, Ranking | None] = LRUCache(_VIEWS)
@@ -106,6 +114,12 @@ class Scheduler:
     def in_flight(self) -> int:
         """How many picks were not released yet."""
         return self._reservations.total_in_flight
+
+    def endpoints_in_flight(self) -> tuple[Endpoint, ...]:
+        """List the endpoints with picks that were not released yet, in O(endpoints)."""
+        with self._lock:
+            held = tuple(compress(self._snapshot.fleet.endpoints, self._reservations.in_flight))
+        return tuple(endpoint for endpoint in held if endpoint is not None)
 
     def schedule(
         self,
@@ -186,6 +200,7 @@ class Scheduler:
             departed=result.departed,
             pending=pending,
             exact=exact,
+            picked_at=result.picked_at,
         )
 
     def reserved(self) -> ReservedLoad:
@@ -208,15 +223,17 @@ class Scheduler:
             if eligibility.fleet is not snapshot.fleet:
                 eligibility = Eligibility(self._profile, snapshot.fleet)
             terms = None
-            if eligibility.members and not self._scans:
-                terms = fleet_terms(self._profile, candidates_of(snapshot, eligibility.members))
+            members = without_avoided(eligibility.members, snapshot, 0)
+            if members and not self._scans:
+                terms = fleet_terms(self._profile, candidates_of(snapshot, members))
             self._reservations.adopt(snapshot)
             self._eligibility, self._departed, self._snapshot = eligibility, 0, snapshot
+            self._members = members
             self._rank(terms)
 
     def _rank(self, terms: FleetTerms | None) -> None:
         """Let the ranking assume the pending requests of this moment."""
-        members, assumed = self._eligibility.members, self._reservations.rebase()
+        members, assumed = self._members, self._reservations.rebase()
         self._debt = 0
         self._views.clear()
         if terms is not None:
@@ -261,7 +278,7 @@ class Scheduler:
             part = apply_filter(item, request, self._candidates(snapshot, part & ~departed))
             if not part:
                 raise filtered_out(self._profile, [item.name])
-        return part
+        return without_avoided(part, snapshot, departed) if snapshot.avoided else part
 
     def _decide(
         self,

@@ -1,0 +1,294 @@
+"""`MetricsScraper`: keeps the metrics of a registry's endpoints fresh."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import count
+from random import Random
+from typing import Final, NoReturn, final
+
+from inferencepool.errors import MissingExtraError
+from inferencepool.model import Endpoint
+from inferencepool.registry import EndpointRegistry, MembershipChange
+from inferencepool.runtime.logs import log_event
+from inferencepool.runtime.scraping._options import ScrapingOptions
+from inferencepool.runtime.scraping._rhythm import Rhythm
+from inferencepool.runtime.scraping._statistics import EndpointScrapes, ScrapingStatistics
+
+try:
+    from inferencepool.runtime.scraping._target import Site, Target
+except ImportError as error:  # pragma: no cover - tests have all extras
+    if error.name != "httptools":
+        raise
+    _MESSAGE = 'scraping model servers needs httptools: pip install "inferencepool[epp]"'
+    raise MissingExtraError(_MESSAGE) from None
+
+__all__ = ["MetricsScraper"]
+
+_LOG = logging.getLogger(__name__)
+
+# Scrapes that are due within a few milliseconds begin together: waking up costs about as much as a scrape.
+_TICK: Final = 0.005
+# Pages are about half of this; longer ones arrive in pieces.
+_BUFFER_SIZE: Final = 128 * 1024
+# Kinds of incomplete pages that are told once.
+_MOST_TOLD: Final = 100
+
+
+@final
+class MetricsScraper:
+    """
+    Scrapes the metrics pages of all endpoints of a registry, and of those that come later.
+
+    Each endpoint has one connection, which is kept alive, and one scrape at a time. A scrape that fails changes nothing
+    but the statistics: the registry keeps the last metrics and knows how old they are. Metrics of an endpoint that is
+    gone, or was replaced by another of the same name, are thrown away by the registry.
+
+    It belongs to the event loop in which `run` runs; its thread guards it. `statistics` may be called in any thread.
+    """
+
+    def __init__(
+        self,
+        registry: EndpointRegistry,
+        *,
+        options: ScrapingOptions | None = None,
+        in_use: Callable[[], Iterable[Endpoint]] | None = None,
+        rng: Random | None = None,
+    ) -> None:
+        """
+        Scrape the endpoints of *registry*; `run` starts it.
+
+        Args:
+            registry: Says which endpoints there are, and gets their metrics.
+            options: How they are scraped.
+            in_use: Gives the endpoints that requests are sent to, for adaptive intervals:
+                `EndpointPicker.endpoints_in_flight`. Without it only their own metrics tell whether they are idle.
+            rng: Source of the randomness of intervals.
+
+        Raises:
+            ConfigurationError: A file for TLS cannot be used.
+        """
+        self._registry = registry
+        self._options = options if options is not None else ScrapingOptions()
+        self._in_use = in_use
+        self._rhythm = Rhythm(self._options, rng if rng is not None else Random())
+        context = self._options.tls.context() if self._options.scheme == "https" else None
+        buffer = memoryview(bytearray(_BUFFER_SIZE))
+        self._site = Site(registry, self._options, context, buffer, self._finished)
+        self._targets: dict[str, Target] = {}
+        self._due: list[tuple[float, int, Target]] = []
+        self._numbers = count()
+        self._deadlines: deque[tuple[float, int, Target]] = deque()
+        self._next_look = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._gone = [0, 0, 0]
+        self._told: set[tuple[str, tuple[str, ...]]] = set()
+
+    async def run(self) -> NoReturn:
+        """Scrape until cancelled."""
+        self._loop = asyncio.get_running_loop()
+        unsubscribe = self._registry.subscribe(self._hear)
+        try:
+            # Whatever changed before this snapshot may be heard of once more, and does nothing then.
+            snapshot = self._registry.publish()
+            self._apply(MembershipChange(added=tuple(filter(None, snapshot.fleet.endpoints))))
+            while True:
+                await asyncio.Event().wait()
+        finally:
+            unsubscribe()
+            self._stop()
+
+    def statistics(self) -> ScrapingStatistics:
+        """Tell what became of scrapes. O(endpoints)."""
+        registry = self._registry
+        now = registry.clock()
+        threshold = registry.staleness.threshold if registry.staleness is not None else float("inf")
+        targets = list(self._targets.values())
+        return ScrapingStatistics(
+            endpoints=tuple(_scrapes_of(target, now, threshold) for target in targets),
+            interval=self._rhythm.interval(len(targets)),
+            scrapes=self._gone[0] + sum(target.scrapes for target in targets),
+            fetch_errors=self._gone[1] + sum(target.fetch_errors for target in targets),
+            read_errors=self._gone[2] + sum(target.read_errors for target in targets),
+        )
+
+    def _hear(self, change: MembershipChange) -> None:
+        """Hear of a change, in any thread."""
+        loop = self._loop
+        if loop is not None:
+            # A loop that is closed has nothing to scrape any more.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._apply, change)
+
+    def _apply(self, change: MembershipChange) -> None:
+        if self._loop is None:
+            return
+        for endpoint in change.removed:
+            target = self._targets.get(endpoint.id)
+            if target is not None and _is_same(target.endpoint, endpoint):
+                self._remove(target)
+        now = self._loop.time()
+        for endpoint in (*change.added, *change.updated):
+            target = self._targets.get(endpoint.id)
+            if target is not None and _is_same(target.endpoint, endpoint):
+                target.replace(endpoint)
+                continue
+            if target is not None:
+                self._remove(target)
+            self._targets[endpoint.id] = target = Target(endpoint, self._site, now)
+            self._plan(target, now + self._rhythm.first(len(self._targets)))
+
+    def _remove(self, target: Target) -> None:
+        del self._targets[target.endpoint.id]
+        target.close()
+        for index, number in enumerate((target.scrapes, target.fetch_errors, target.read_errors)):
+            self._gone[index] += number
+
+    def _stop(self) -> None:
+        for target in self._targets.values():
+            target.close()
+        self._targets.clear()
+        self._due.clear()
+        self._deadlines.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._loop = self._timer = None
+
+    def _plan(self, target: Target, due: float) -> None:
+        """Let the next scrape of *target* begin at *due*."""
+        target.due = due
+        heapq.heappush(self._due, (due, next(self._numbers), target))
+        self._wake(due)
+
+    def _wake(self, at: float) -> None:
+        """Be awake at *at*, or a little later."""
+        assert self._loop is not None  # noqa: S101 - targets exist only while it runs
+        timer = self._timer
+        if timer is not None:
+            if timer.when() <= at + _TICK:
+                return
+            timer.cancel()
+        self._timer = self._loop.call_at(max(at, self._loop.time() + _TICK), self._tick)
+
+    def _tick(self) -> None:
+        """Do what is due."""
+        assert self._loop is not None  # noqa: S101 - as above
+        self._timer = None
+        now = self._loop.time()
+        self._expire(now)
+        if self._rhythm.adapts and self._in_use is not None and now >= self._next_look:
+            self._look(self._in_use(), now)
+        due = self._due
+        while due and due[0][0] <= now:
+            planned, _, target = heapq.heappop(due)
+            # Plans that were changed since are left in the heap.
+            if planned == target.due and not target.scraping and not target.closed:
+                self._deadlines.append((now + self._options.timeout, target.scrapes + 1, target))
+                target.begin(now)
+        self._wake_for_next()
+
+    def _wake_for_next(self) -> None:
+        times = [queue[0][0] for queue in (self._due, self._deadlines) if queue]
+        if self._rhythm.adapts and self._in_use is not None and self._targets:
+            times.append(self._next_look)
+        if times:
+            self._wake(min(times))
+
+    def _expire(self, now: float) -> None:
+        deadlines = self._deadlines
+        while deadlines and (deadlines[0][0] <= now or self._is_over(deadlines[0])):
+            deadline, number, target = deadlines.popleft()
+            if deadline <= now and target.scraping and target.scrapes == number:
+                target.expire()
+
+    @staticmethod
+    def _is_over(entry: tuple[float, int, Target]) -> bool:
+        _, number, target = entry
+        return not target.scraping or target.scrapes != number
+
+    def _look(self, in_use: Iterable[Endpoint], now: float) -> None:
+        """Scrape endpoints soon that are in use and were taken for idle."""
+        interval = self._rhythm.interval(len(self._targets))
+        self._next_look = now + interval
+        for endpoint in in_use:
+            target = self._targets.get(endpoint.id)
+            if target is not None:
+                target.calm = 0
+                soon = max(now, target.began + interval)
+                if not target.scraping and not target.failures and target.due > soon:
+                    self._plan(target, soon)
+
+    def _finished(self, target: Target) -> None:
+        """Plan the next scrape of *target*, and tell what has changed about it."""
+        assert self._loop is not None  # noqa: S101 - as above
+        pause = self._rhythm.next(len(self._targets), failures=target.failures, calm=target.calm)
+        # From when it was planned, so that being late by a tick does not add up.
+        start = max(target.due, target.began - _TICK)
+        self._plan(target, max(start + pause, self._loop.time()))
+        if target.reason:
+            self._tell_failure(target)
+        elif target.told:
+            target.told = False
+            log_event(_LOG, logging.INFO, "metrics fresh again", endpoint=target.endpoint.id)
+        if target.reader.missing or target.reader.wrong:
+            self._tell_incomplete(target)
+
+    def _tell_failure(self, target: Target) -> None:
+        """Log once that an endpoint has been without metrics for long."""
+        staleness = self._registry.staleness
+        patience = staleness.threshold if staleness is not None else self._options.timeout
+        if not target.told and target.began - target.fresh_since >= patience:
+            target.told = True
+            endpoint = target.endpoint
+            log_event(
+                _LOG,
+                logging.WARNING,
+                "metrics stale",
+                endpoint=endpoint.id,
+                destination=endpoint.destination,
+                reason=target.reason,
+            )
+
+    def _tell_incomplete(self, target: Target) -> None:
+        """Log once for each engine what its pages lack."""
+        reader = target.reader
+        lacks = (reader.engine.name, (*reader.missing, *reader.wrong))
+        if lacks not in self._told and len(self._told) < _MOST_TOLD:
+            self._told.add(lacks)
+            log_event(
+                _LOG,
+                logging.WARNING,
+                "metrics incomplete",
+                endpoint=target.endpoint.id,
+                engine=reader.engine.name,
+                missing=list(reader.missing),
+                wrong=list(reader.wrong.values()),
+            )
+
+
+def _is_same(endpoint: Endpoint, other: Endpoint) -> bool:
+    """Tell whether two endpoints with one id are the same pod at the same address."""
+    return (endpoint.destination, endpoint.pod_uid) == (other.destination, other.pod_uid)
+
+
+def _scrapes_of(target: Target, now: float, threshold: float) -> EndpointScrapes:
+    age = now - target.succeeded if target.succeeded is not None else None
+    return EndpointScrapes(
+        endpoint=target.endpoint,
+        engine=target.reader.engine.name,
+        age=age,
+        stale=threshold < float("inf") and (age is None or not 0 <= age <= threshold),
+        reason=target.reason,
+        failures=target.failures,
+        missing=target.reader.missing,
+        wrong=target.reader.wrong,
+        scrapes=target.scrapes,
+        fetch_errors=target.fetch_errors,
+        read_errors=target.read_errors,
+    )
