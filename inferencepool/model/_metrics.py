@@ -135,7 +135,8 @@ class EndpointMetrics:
         """
         load = waiting_queue_size, running_requests, kv_cache_usage, observed_at
         if not _is_plain_load(*load):
-            return attrs.evolve(self, **dict(zip(_LOAD, load, strict=True)))
+            changes: dict[str, Any] = dict(zip(_LOAD, load, strict=True))
+            return attrs.evolve(self, **changes)
         # What was checked when these metrics were built need not be checked again.
         metrics, put = object.__new__(EndpointMetrics), object.__setattr__
         put(metrics, "waiting_queue_size", waiting_queue_size)

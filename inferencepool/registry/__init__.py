@@ -11,7 +11,7 @@ from inferencepool.registry._changes import (
     PoolChanged,
 )
 from inferencepool.registry._registry import EndpointRegistry, RegistryStatistics
-from inferencepool.registry._staleness import Staleness, StaleMetrics
+from inferencepool.registry._staleness import StaleMetrics, Staleness
 
 __all__ = [
     "Change",

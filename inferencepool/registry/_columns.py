@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 
 from inferencepool.model import Endpoint, EndpointMetrics, EndpointSet, Fleet, Snapshot
-from inferencepool.registry._staleness import Ages, Staleness, StaleMetrics
+from inferencepool.registry._staleness import Ages, StaleMetrics, Staleness
 
 __all__ = ["Columns"]
 

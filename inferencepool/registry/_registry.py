@@ -82,8 +82,8 @@ class EndpointRegistry:
             pool: The pool; None while it is not known, so that no pod is a member.
             clock: Seconds that never run backwards; observation times of metrics are told by it.
             publish_interval: Least number of seconds between two snapshots, 0 or more.
-            staleness: When metrics are too old to be trusted, and what is done then. None where nobody keeps them fresh,
-                so that they never are.
+            staleness: When metrics are too old to be trusted, and what is done then. None where nobody keeps them
+                fresh, so that they never are.
 
         Raises:
             ConfigurationError: *publish_interval* is negative or no number.
@@ -203,10 +203,11 @@ class EndpointRegistry:
             a later observation is there already. One that is later than now does not count: the clock stepped back.
         """
         observed_at = metrics.observed_at if metrics.observed_at is not None else self.clock()
+        known = endpoint if isinstance(endpoint, Endpoint) else None
         endpoint_id = endpoint if isinstance(endpoint, str) else endpoint.id
         with self._lock:
             columns, slot = self._columns, self._slots.get(endpoint_id)
-            if slot is None or not (endpoint is endpoint_id or columns.is_occupied_by(slot, endpoint)):
+            if slot is None or not (known is None or columns.is_occupied_by(slot, known)):
                 return False
             if columns.observe(slot, metrics, observed_at):
                 return True

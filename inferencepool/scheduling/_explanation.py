@@ -69,7 +69,8 @@ class Rejection:
 
     Attributes:
         endpoint: The endpoint.
-        reason: Why: it departed, the subset hint does not name it, which filter did not keep it, or its metrics are stale.
+        reason: Why: it departed, the subset hint does not name it, which filter did not keep it, or its metrics are
+            stale.
     """
 
     endpoint: Endpoint

@@ -142,11 +142,12 @@ class Engines:
     Attributes:
         own: Engines of your own; they replace those of `ENGINES` that have the same name.
         default: Name of the engine of all other pods.
-        label: Key of the pod label that names the engine; ``inference.networking.k8s.io/engine-type`` is looked at where
-            a pod has no such label.
+        label: Key of the pod label that names the engine; ``inference.networking.k8s.io/engine-type`` is looked at
+            where a pod has no such label.
 
     Raises:
-        ConfigurationError: There is no engine called *default*, or one of *own* is called ``default``, which is reserved.
+        ConfigurationError: There is no engine called *default*, or one of *own* is called ``default``, which is
+            reserved.
     """
 
     own: Sequence[Engine] = attrs.field(default=(), converter=tuple)

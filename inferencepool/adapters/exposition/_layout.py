@@ -139,9 +139,7 @@ class Passage:
             if at < 0:
                 return False
         position = at + len(lead)
-        number = 0
-        for series in self.series:
-            number += 1
+        for number, series in enumerate(self.series, 1):
             end = page.find(ending, position)
             text = page[position:end]
             if text != series.text:

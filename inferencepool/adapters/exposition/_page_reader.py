@@ -11,14 +11,13 @@ from inferencepool.adapters.exposition._engines import Engine
 from inferencepool.adapters.exposition._layout import Passage, RememberedSeries, Use, find_passages
 from inferencepool.adapters.exposition._rules import (
     SINGLE_VALUED,
-    Series,
     apply_rules,
     count_of,
     latest_adapters,
     nothing_found,
     share_of,
 )
-from inferencepool.adapters.exposition._samples import Sample, check_size, is_open_metrics, iterate_samples
+from inferencepool.adapters.exposition._samples import Series, check_size, is_open_metrics, iterate_samples
 from inferencepool.adapters.exposition._search import search
 from inferencepool.adapters.exposition._specs import MetricSpec
 from inferencepool.errors import InvalidMetricsError
@@ -121,7 +120,7 @@ class PageReader:
     def _take_over(self, changed: Iterable[RememberedSeries], observed_at: float | None) -> None:
         """Let the metrics be as the values of all series say, of which those in *changed* changed."""
         metrics = self.metrics
-        load = [metrics.waiting_queue_size, metrics.running_requests, metrics.kv_cache_usage]
+        load: list[Any] = [metrics.waiting_queue_size, metrics.running_requests, metrics.kv_cache_usage]
         for series in changed:
             use = series.use
             if use is _COUNT or use is _SHARE:
@@ -132,7 +131,8 @@ class PageReader:
             elif use is _RULES or (use is _ADAPTERS and latest_adapters(self._adapters) is not self._latest):
                 break
         else:
-            self.metrics = metrics.with_load(*load, observed_at)
+            waiting, running, usage = load
+            self.metrics = metrics.with_load(waiting, running, usage, observed_at)
             return
         self._conclude([series for passage in self._passages or () for series in passage.series], observed_at)
         self._latest = latest_adapters(self._adapters) if self._adapters else None

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import isfinite
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import attrs
 
 from inferencepool.adapters.exposition._engines import Engine
+from inferencepool.adapters.exposition._samples import Series
 from inferencepool.adapters.exposition._specs import MetricSpec
 from inferencepool.errors import InvalidMetricsError
 
-__all__ = ["SINGLE_VALUED", "Findings", "Series", "apply_rules", "count_of", "latest_adapters", "nothing_found", "share_of"]
+__all__ = ["SINGLE_VALUED", "Findings", "apply_rules", "count_of", "latest_adapters", "nothing_found", "share_of"]
 
 #: Types of metrics with one number for each series.
 SINGLE_VALUED = frozenset({"counter", "gauge", "untyped", "unknown"})
@@ -28,23 +29,6 @@ _WAITING_ADAPTERS = "waiting_lora_adapters"
 _MAX_ADAPTERS = "max_lora"
 
 _A_COUNT = f"a whole number from 0 to {_MOST}"
-
-
-class Series(Protocol):
-    """**Protocol:** a `Sample`, or what is remembered of one."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def labels(self) -> Mapping[str, str]: ...
-    @property
-    def value(self) -> float: ...
-    @property
-    def timestamp(self) -> int | None: ...
-    @property
-    def type(self) -> str: ...
-    @property
-    def line(self) -> int: ...
 
 
 _S = TypeVar("_S", bound=Series)
@@ -106,7 +90,7 @@ def share_of(value: float) -> float | None:
 
 def latest_adapters(series: Sequence[_S]) -> _S:
     """Give the LoRA series that counts: the one with the greatest value, the first of equals; NaN never does."""
-    return max(series, key=lambda each: each.value if each.value == each.value else -1.0)  # noqa: PLR0124 - NaN
+    return max(series, key=lambda each: each.value if each.value == each.value else -1.0)
 
 
 def _read_number(findings: Findings, field: str, spec: MetricSpec | None, series: Sequence[Series]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from math import isinf
+from typing import Protocol
 
 import attrs
 
@@ -14,6 +15,7 @@ from inferencepool.errors import InvalidMetricsError
 __all__ = [
     "MAX_PAGE_SIZE",
     "Sample",
+    "Series",
     "check_size",
     "is_open_metrics",
     "iterate_samples",
@@ -67,6 +69,40 @@ class Sample:
     timestamp: int | None = None
     type: str = attrs.field(default="untyped", kw_only=True)
     line: int = attrs.field(default=0, kw_only=True, eq=False)
+
+
+class Series(Protocol):
+    """**Protocol:** a `Sample`, or what is remembered of one."""
+
+    @property
+    def name(self) -> str:
+        """Name of its metric."""
+        ...
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Its labels."""
+        ...
+
+    @property
+    def value(self) -> float:
+        """Its value; may be NaN or infinite."""
+        ...
+
+    @property
+    def timestamp(self) -> int | None:
+        """When it was taken, in milliseconds since the epoch."""
+        ...
+
+    @property
+    def type(self) -> str:
+        """Its declared type."""
+        ...
+
+    @property
+    def line(self) -> int:
+        """Its line in the page, from 1; 0 where that is not known."""
+        ...
 
 
 def parse_page(page: str | bytes) -> tuple[Sample, ...]:

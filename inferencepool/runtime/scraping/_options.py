@@ -80,12 +80,12 @@ class ScrapingTls:
             elif self.verify:
                 context.load_default_certs()
         except (OSError, ssl.SSLError) as error:
-            raise _unusable("ca_path", self.ca_path, error) from None
+            raise _unusable(f"ca_path: {self.ca_path}", error) from None
         try:
             if self.cert_path is not None:
                 context.load_cert_chain(self.cert_path, self.key_path, password=_no_password)
         except (OSError, ssl.SSLError) as error:
-            raise _unusable("cert_path", f"{self.cert_path} with {self.key_path}", error) from None
+            raise _unusable(f"cert_path: {self.cert_path} with {self.key_path}", error) from None
         return context
 
 
@@ -94,9 +94,9 @@ def _no_password() -> str:
     return ""
 
 
-def _unusable(name: str, path: str | None, error: OSError) -> ConfigurationError:
+def _unusable(what: str, error: OSError) -> ConfigurationError:
     reason = error.reason if isinstance(error, ssl.SSLError) and error.reason else error.strerror or error
-    return ConfigurationError(f"scraping: tls.{name}: {path} cannot be used: {reason}")
+    return ConfigurationError(f"scraping: tls.{what} cannot be used: {reason}")
 
 
 @attrs.frozen(kw_only=True)
@@ -106,8 +106,8 @@ class ScrapingOptions:
 
     Attributes:
         interval: Seconds from the start of a scrape to the next of the same endpoint.
-        idle_interval: Adaptive intervals: seconds up to which the interval of an endpoint grows while nothing is sent to
-            it; None to keep it as it is. See `Rhythm`.
+        idle_interval: Adaptive intervals: seconds up to which the interval of an endpoint grows while nothing is sent
+            to it; None to keep it as it is. See `Rhythm`.
         timeout: Seconds that a scrape may take, the connection included.
         scheme: ``http`` or ``https``.
         path: Path of the page.
@@ -138,12 +138,13 @@ class ScrapingOptions:
     def __attrs_post_init__(self) -> None:
         if self.scheme not in {"http", "https"}:
             _refuse("scheme", self.scheme, "http or https")
-        if not isinstance(self.path, str) or not _PATH.fullmatch(self.path):
+        if not _PATH.fullmatch(self.path):
             _refuse("path", self.path, "a path that begins with / and has no blanks")
         if self.port is not None and (type(self.port) is not int or not 1 <= self.port <= _MAX_PORT):
             _refuse("port", self.port, f"a port from 1 to {_MAX_PORT}")
         if type(self.max_page_size) is not int or not _LEAST_PAGE_SIZE <= self.max_page_size <= MAX_PAGE_SIZE:
-            _refuse("max_page_size", self.max_page_size, f"a number of bytes from {_LEAST_PAGE_SIZE} to {MAX_PAGE_SIZE}")
+            allowed = f"a number of bytes from {_LEAST_PAGE_SIZE} to {MAX_PAGE_SIZE}"
+            _refuse("max_page_size", self.max_page_size, allowed)
         if not self.most_per_second > 0:
             _refuse("most_per_second", self.most_per_second, "a number above 0")
         if self.idle_interval is not None and self.idle_interval < self.interval:

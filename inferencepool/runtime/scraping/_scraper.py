@@ -229,7 +229,7 @@ class MetricsScraper:
         assert self._loop is not None  # noqa: S101 - as above
         pause = self._rhythm.next(len(self._targets), failures=target.failures, calm=target.calm)
         # From when it was planned, so that being late by a tick does not add up.
-        start = max(target.due, target.began - _TICK)
+        start = max(target.due, target.began - 2 * _TICK)
         self._plan(target, max(start + pause, self._loop.time()))
         if target.reason:
             self._tell_failure(target)

@@ -52,8 +52,8 @@ class Target:
         endpoint: The endpoint.
         due: When the next scrape begins, or the one under way was to begin, in seconds of the event loop.
         began: When the last scrape began, in seconds of the event loop.
-        fresh_since: When the last scrape that gave metrics began, or the endpoint was first known, in seconds of the event
-            loop.
+        fresh_since: When the last scrape that gave metrics began, or the endpoint was first known, in seconds of the
+            event loop.
         succeeded: When the last scrape that gave metrics began, by the registry's clock; None while none did.
         scraping: Whether a scrape is under way.
         scrapes: How many began.

@@ -32,9 +32,7 @@ class Parsed:
     def read(self, page: str, observed_at: float) -> bool:
         """Read every line; False where the page tells nothing."""
         names = {spec.name for spec in self.engine.specs}
-        samples = [
-            attrs.evolve(sample, line=0) for sample in iterate_samples(page.encode()) if sample.name in names
-        ]
+        samples = [attrs.evolve(sample, line=0) for sample in iterate_samples(page.encode()) if sample.name in names]
         findings = apply_rules(self.engine, samples)
         if not findings.values:
             return False
@@ -144,7 +142,10 @@ class TestSuccessivePages:
     def test_latest_adapters_change(self) -> None:
         """The LoRA series whose value overtakes the others counts; of equals the first in the page."""
         found = read_all(
-            *(gauges() + lora(("a", first), ("b", second)) for first, second in [(5, 4), (5, 6), (6, 6), (7, 6), (7, 8)])
+            *(
+                gauges() + lora(("a", first), ("b", second))
+                for first, second in [(5, 4), (5, 6), (6, 6), (7, 6), (7, 8)]
+            )
         )
 
         assert ["a", "b", "a", "a", "b"] == [next(iter(metrics.active_models)) for metrics in found]
@@ -246,8 +247,7 @@ def test_names_with_escapes() -> None:
     engine = Engine(name="mine", queued_requests=r'"a\"b"{e="0"}')
 
     assert [5, 6] == [
-        metrics.waiting_queue_size
-        for metrics in read_all('{"a\\"b",e="0"} 5\n', '{"a\\"b",e="0"} 6\n', engine=engine)
+        metrics.waiting_queue_size for metrics in read_all('{"a\\"b",e="0"} 5\n', '{"a\\"b",e="0"} 6\n', engine=engine)
     ]
 
 
