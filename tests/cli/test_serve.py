@@ -97,6 +97,7 @@ class Server:
 
     def __init__(self, *arguments: str) -> None:
         ports = ("--address", "127.0.0.1", "--grpc-port", "0", "--grpc-health-port", "0", "--metrics-port", "off")
+        ports = (*ports, "--scrape-metrics=false")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "inferencepool", "serve", "--log-format", "json", *ports, *arguments],
             stderr=subprocess.PIPE,
