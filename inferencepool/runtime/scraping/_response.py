@@ -47,6 +47,7 @@ class Response:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             self.problem = f"it answers with something that is no HTTP/1 response: {error}"
+            self.keeps_alive = False
         except httptools.HttpParserUpgrade:
             self.problem = "it answers 101 Switching Protocols"
         if not self.is_whole and not self.problem and self._is_too_long():

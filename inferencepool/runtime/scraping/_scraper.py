@@ -81,6 +81,8 @@ class MetricsScraper:
         buffer = memoryview(bytearray(_BUFFER_SIZE))
         self._site = Site(registry, self._options, context, buffer, self._finished)
         self._targets: dict[str, Target] = {}
+        self._changes: deque[MembershipChange] = deque()
+        self._is_told = False
         self._due: list[tuple[float, int, Target]] = []
         self._numbers = count()
         self._deadlines: deque[tuple[float, int, Target]] = deque()
@@ -97,7 +99,8 @@ class MetricsScraper:
         try:
             # Whatever changed before this snapshot may be heard of once more, and does nothing then.
             snapshot = self._registry.publish()
-            self._apply(MembershipChange(added=tuple(filter(None, snapshot.fleet.endpoints))))
+            self._changes.appendleft(MembershipChange(added=tuple(filter(None, snapshot.fleet.endpoints))))
+            self._apply()
             while True:
                 await asyncio.Event().wait()
         finally:
@@ -121,27 +124,37 @@ class MetricsScraper:
     def _hear(self, change: MembershipChange) -> None:
         """Hear of a change, in any thread."""
         loop = self._loop
-        if loop is not None:
+        self._changes.append(change)
+        if loop is not None and not self._is_told:
+            self._is_told = True
             # A loop that is closed has nothing to scrape any more.
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._apply, change)
+                loop.call_soon_threadsafe(self._apply)
 
-    def _apply(self, change: MembershipChange) -> None:
-        if self._loop is None:
+    def _apply(self) -> None:
+        """Take over all changes so far. A storm of them costs no more than its outcome."""
+        # Before the changes are taken, so that one that comes now is not forgotten.
+        self._is_told = False
+        outcome: dict[str, Endpoint | None] = {}
+        while self._changes:
+            change = self._changes.popleft()
+            outcome.update(dict.fromkeys(endpoint.id for endpoint in change.removed))
+            outcome.update((endpoint.id, endpoint) for endpoint in (*change.added, *change.updated))
+        if self._loop is not None:
+            now = self._loop.time()
+            for endpoint_id, endpoint in outcome.items():
+                self._place(endpoint_id, endpoint, now)
+
+    def _place(self, endpoint_id: str, endpoint: Endpoint | None, now: float) -> None:
+        """Let *endpoint* be the one with that id; None for no such one."""
+        target = self._targets.get(endpoint_id)
+        if target is not None and endpoint is not None and _is_same(target.endpoint, endpoint):
+            target.replace(endpoint)
             return
-        for endpoint in change.removed:
-            target = self._targets.get(endpoint.id)
-            if target is not None and _is_same(target.endpoint, endpoint):
-                self._remove(target)
-        now = self._loop.time()
-        for endpoint in (*change.added, *change.updated):
-            target = self._targets.get(endpoint.id)
-            if target is not None and _is_same(target.endpoint, endpoint):
-                target.replace(endpoint)
-                continue
-            if target is not None:
-                self._remove(target)
-            self._targets[endpoint.id] = target = Target(endpoint, self._site, now)
+        if target is not None:
+            self._remove(target)
+        if endpoint is not None:
+            self._targets[endpoint_id] = target = Target(endpoint, self._site, now)
             self._plan(target, now + self._rhythm.first(len(self._targets)))
 
     def _remove(self, target: Target) -> None:
@@ -154,6 +167,7 @@ class MetricsScraper:
         for target in self._targets.values():
             target.close()
         self._targets.clear()
+        self._changes.clear()
         self._due.clear()
         self._deadlines.clear()
         if self._timer is not None:
