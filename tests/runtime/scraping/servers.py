@@ -105,6 +105,12 @@ class PageServer:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
+    def behave(self, page: bytes) -> None:
+        """Hang up, and answer with *page* from now on."""
+        self.play, self.page = serve_pages, page
+        for task in self._tasks:
+            task.cancel()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -175,6 +181,8 @@ async def scraped(
     options = options if options is not None else ScrapingOptions(interval=0.01, timeout=0.3)
     scraper = MetricsScraper(registry, options=options, **arguments)
     task = asyncio.create_task(scraper.run())
+    # It knows its endpoints as soon as it has run for the first time.
+    await asyncio.sleep(0)
     try:
         yield Scraped(registry, scraper)
     finally:

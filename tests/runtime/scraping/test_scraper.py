@@ -275,10 +275,10 @@ class TestMembership:
                         number = next(rounds)
                         names = [f"{kind}{number % kind}" for kind in (2, 3, 5, 7)]
                         running.registry.set_endpoints(
-                            endpoint_of(name, server.port, uid=str(number // 50)) for name in names
+                            endpoint_of(name, server.port, uid=str(number // 100)) for name in names
                         )
                         running.scraper.statistics()
-                        stop.wait(0.001)
+                        stop.wait(0.01)
 
                 threads = [threading.Thread(target=change) for _ in range(3)]
                 for thread in threads:
