@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from inferencepool.errors import ConfigurationError
 from inferencepool.model import Candidate, Candidates, Endpoint, EndpointMetrics, InferenceRequest, to_slots
 from inferencepool.picker import EndpointPicker
-from inferencepool.registry import EndpointRegistry, Staleness, StaleMetrics
+from inferencepool.registry import EndpointRegistry, StaleMetrics, Staleness
 from inferencepool.scheduling import SchedulingProfile, WeightedScorer
 from inferencepool.testing import ManualClock
 

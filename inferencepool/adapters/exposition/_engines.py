@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -134,6 +134,10 @@ def engine_named(name: str) -> Engine:
 _DEFAULT = "default"
 
 
+def _to_engines(value: Iterable[Engine]) -> tuple[Engine, ...]:
+    return tuple(value)
+
+
 @attrs.frozen(kw_only=True)
 class Engines:
     """
@@ -150,7 +154,7 @@ class Engines:
             reserved.
     """
 
-    own: Sequence[Engine] = attrs.field(default=(), converter=tuple)
+    own: Sequence[Engine] = attrs.field(default=(), converter=_to_engines)
     default: str = "vllm"
     label: str = "llm-d.ai/engine-type"
     _by_name: Mapping[str, Engine] = attrs.field(init=False, repr=False, eq=False)

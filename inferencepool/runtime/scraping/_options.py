@@ -79,13 +79,15 @@ class ScrapingTls:
                 context.load_verify_locations(self.ca_path)
             elif self.verify:
                 context.load_default_certs()
-        except (OSError, ssl.SSLError) as error:
-            raise _unusable(f"ca_path: {self.ca_path}", error) from None
+        except OSError as error:
+            what = f"ca_path: {self.ca_path}"
+            raise _unusable(what, error) from None
         try:
             if self.cert_path is not None:
                 context.load_cert_chain(self.cert_path, self.key_path, password=_no_password)
-        except (OSError, ssl.SSLError) as error:
-            raise _unusable(f"cert_path: {self.cert_path} with {self.key_path}", error) from None
+        except OSError as error:
+            what = f"cert_path: {self.cert_path} with {self.key_path}"
+            raise _unusable(what, error) from None
         return context
 
 

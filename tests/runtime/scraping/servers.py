@@ -193,7 +193,7 @@ async def scraped(
 async def until(condition: Callable[[], object]) -> None:
     """Wait until *condition* holds."""
     async with asyncio.timeout(PATIENCE):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event
             await asyncio.sleep(0.005)
 
 

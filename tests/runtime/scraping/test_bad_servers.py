@@ -224,7 +224,8 @@ class TestTls:
                 options = ScrapingOptions(interval=0.01, scheme="https", tls=tls)
                 async with scraped([endpoint_of("a", server.port)], options) as running:
                     if reason:
-                        await until(lambda reason=reason: reason in running.scrapes("a").reason)
+                        await until(lambda: running.scrapes("a").reason)
+                        assert reason in running.scrapes("a").reason
                     else:
                         await running.next_page("a")
 

@@ -69,11 +69,11 @@ class TestPages:
     @on_loop
     async def test_simulated_server(self) -> None:
         """A simulated model server is read whole, its adapters included."""
-        async with ModelServerSimulator(SimulatorOptions(models=["m"], adapters=["x"], kv_blocks=64)) as server:
-            async with scraped([endpoint_of("a", server.port)]) as running:
-                metrics = await running.next_page("a")
-                assert 64 == metrics.cache_num_blocks
-                assert () == running.scrapes("a").missing
+        options = SimulatorOptions(models=["m"], adapters=["x"], kv_blocks=64)
+        async with ModelServerSimulator(options) as server, scraped([endpoint_of("a", server.port)]) as running:
+            metrics = await running.next_page("a")
+            assert 64 == metrics.cache_num_blocks
+            assert () == running.scrapes("a").missing
 
     @on_loop
     async def test_observed_when_the_scrape_began(self) -> None:
@@ -114,7 +114,8 @@ class TestPages:
             async with scraped(labelled[:1], options) as running:
                 for endpoint, waiting in zip(labelled, (1, 7, 9), strict=True):
                     running.registry.set_endpoints([endpoint])
-                    await until(lambda waiting=waiting: running.metrics("a").waiting_queue_size == waiting)
+                    while (await running.next_page("a")).waiting_queue_size != waiting:
+                        pass
                 assert 1 == server.connections
 
     @on_loop
@@ -162,12 +163,12 @@ class TestConnections:
     async def test_server_that_closes_after_each_page(self) -> None:
         """Servers of HTTP/1.0 hang up after each page, and are connected to again."""
         response = b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\n" + page_of(4)
-        async with PageServer(answer_with(response, close=True)) as server:
-            async with scraped([endpoint_of("a", server.port)]) as running:
-                for _ in range(5):
-                    assert 4 == (await running.next_page("a")).waiting_queue_size
-                assert 0 == running.scrapes("a").fetch_errors
-                assert server.connections >= 5
+        play = answer_with(response, close=True)
+        async with PageServer(play) as server, scraped([endpoint_of("a", server.port)]) as running:
+            for _ in range(5):
+                assert 4 == (await running.next_page("a")).waiting_queue_size
+            assert 0 == running.scrapes("a").fetch_errors
+            assert server.connections >= 5
 
     @on_loop
     async def test_server_that_closes_idle_connections(self) -> None:
@@ -266,33 +267,32 @@ class TestMembership:
     @on_loop
     async def test_changes_in_other_threads(self) -> None:
         """Threads may change the fleet and ask for statistics while it is scraped."""
-        async with PageServer() as server:
-            async with scraped([]) as running:
-                rounds, stop = count(), threading.Event()
+        async with PageServer() as server, scraped([]) as running:
+            rounds, stop = count(), threading.Event()
 
-                def change() -> None:
-                    while not stop.is_set():
-                        number = next(rounds)
-                        names = [f"{kind}{number % kind}" for kind in (2, 3, 5, 7)]
-                        running.registry.set_endpoints(
-                            endpoint_of(name, server.port, uid=str(number // 100)) for name in names
-                        )
-                        running.scraper.statistics()
-                        stop.wait(0.01)
+            def change() -> None:
+                while not stop.is_set():
+                    number = next(rounds)
+                    names = [f"{kind}{number % kind}" for kind in (2, 3, 5, 7)]
+                    running.registry.set_endpoints(
+                        endpoint_of(name, server.port, uid=str(number // 100)) for name in names
+                    )
+                    running.scraper.statistics()
+                    stop.wait(0.01)
 
-                threads = [threading.Thread(target=change) for _ in range(3)]
+            threads = [threading.Thread(target=change) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            try:
+                await until(lambda: next(rounds) > 300 and len(server.requests) > 50)
+            finally:
+                stop.set()
                 for thread in threads:
-                    thread.start()
-                try:
-                    await until(lambda: next(rounds) > 300 and len(server.requests) > 50)
-                finally:
-                    stop.set()
-                    for thread in threads:
-                        thread.join()
-                running.registry.set_endpoints([endpoint_of("last", server.port)])
-                await running.next_page("last")
-                assert ["default/last"] == [each.endpoint.id for each in running.scraper.statistics().endpoints]
-                await until(lambda: server.open == 1)
+                    thread.join()
+            running.registry.set_endpoints([endpoint_of("last", server.port)])
+            await running.next_page("last")
+            assert ["default/last"] == [each.endpoint.id for each in running.scraper.statistics().endpoints]
+            await until(lambda: server.open == 1)
 
     @on_loop
     async def test_changes_after_the_end(self) -> None:
@@ -334,9 +334,9 @@ class TestAdaptiveIntervals:
                 assert target.due - target.began > 2
                 asked = len(server.requests)
                 in_use.append(endpoint)
-                async with asyncio.timeout(2):
-                    while len(server.requests) < asked + 5:
-                        await asyncio.sleep(0.005)
+                # As long as the longest pause lasts there would be one request at most.
+                async with asyncio.timeout(4):
+                    await until(lambda: len(server.requests) >= asked + 5)
 
     @on_loop
     async def test_busy_endpoint_is_asked_often(self) -> None:
