@@ -27,7 +27,7 @@ _CACHE = (
 )
 
 
-def vllm_pages(count: int, seed: int = 1, *, adapters_move: bool = False) -> list[bytes]:
+def vllm_pages(count: int, seed: int = 1, *, adapters_move: bool = False, idle: bool = False) -> list[bytes]:
     """
     Write the pages of *count* scrapes, between which load, counters and histograms move.
 
@@ -35,8 +35,9 @@ def vllm_pages(count: int, seed: int = 1, *, adapters_move: bool = False) -> lis
         count: How many.
         seed: Where the numbers start.
         adapters_move: Whether the time of the LoRA series moves as well.
+        idle: Whether nothing waits and nothing runs.
     """
-    server = _Server(seed)
+    server = _Server(seed, idle=idle)
     pages = []
     for number in range(count):
         server.run()
@@ -48,8 +49,9 @@ def vllm_pages(count: int, seed: int = 1, *, adapters_move: bool = False) -> lis
 class _Server:
     """Numbers that grow."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, idle: bool) -> None:
         self._rng = Random(seed)
+        self._idle = idle
         self._observations = {name: [self._rng.randrange(5000) for _ in _BOUNDS] for name in _HISTOGRAMS}
         self._sums = {name: self._rng.uniform(0, 1e5) for name in _HISTOGRAMS}
         self._totals = {name: self._rng.randrange(10**7) for name in _COUNTERS}
@@ -68,8 +70,8 @@ class _Server:
         for name in _PROCESS:
             yield _family(f"process_{name}", "gauge", [f"process_{name} {rng.randrange(10**5, 10**6)}.0"])
         for name, value in (
-            ("num_requests_running", f"{rng.randrange(10, 100)}.0"),
-            ("num_requests_waiting", f"{rng.randrange(10)}.0"),
+            ("num_requests_running", f"{0 if self._idle else rng.randrange(10, 100)}.0"),
+            ("num_requests_waiting", f"{0 if self._idle else rng.randrange(10)}.0"),
             ("kv_cache_usage_perc", str(rng.random())),
         ):
             yield _family(f"vllm:{name}", "gauge", [f"vllm:{name}{{{_LABELS}}} {value}"])
