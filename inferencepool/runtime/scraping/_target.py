@@ -11,7 +11,7 @@ import attrs
 
 from inferencepool.adapters.exposition import Engine, PageReader
 from inferencepool.errors import InvalidMetricsError
-from inferencepool.model import Endpoint, EndpointMetrics, join_host_port
+from inferencepool.model import Endpoint, join_host_port
 from inferencepool.registry import EndpointRegistry
 from inferencepool.runtime.scraping._answer import Answer, ScrapeError, page_of
 from inferencepool.runtime.scraping._connection import Connection
@@ -88,11 +88,6 @@ class Target:
     def reader(self) -> PageReader:
         """What its pages told."""
         return self._reader
-
-    @property
-    def metrics(self) -> EndpointMetrics:
-        """The latest metrics."""
-        return self._reader.metrics
 
     @property
     def closed(self) -> bool:

@@ -169,7 +169,12 @@ class TestSuccessivePages:
         """An impossible value spoils its field alone, for as long as it stands."""
         reader = PageReader(VLLM)
         reader.read(gauges(2, 3).encode(), 0.0)
-        for impossible in ("NaN", "-1", "1.5", "3e9", "+Inf"):
+        for impossible in ("NaN", "-1", "1.5", "3e9", "+Inf", "4e0.5", "1e400"):
+            if impossible in {"4e0.5", "1e400"}:
+                # No number at all: the line is wrong, not its value.
+                with pytest.raises(InvalidMetricsError, match="line 3: value"):
+                    reader.read(gauges(impossible, 5).encode(), 1.0)
+                continue
             metrics = reader.read(gauges(impossible, 5).encode(), 1.0)
 
             assert (2, 5) == (metrics.waiting_queue_size, metrics.running_requests)

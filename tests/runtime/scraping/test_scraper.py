@@ -192,10 +192,13 @@ class TestConnections:
             while await read_request(server, reader):
                 writer.write(response_of(page_of(1)))
                 await writer.drain()
+                # Both ways: with the answer, and when that one was read.
+                await asyncio.sleep(0.05 * (server.connections % 2))
                 writer.write(response_of(page_of(9)))
 
-        async with PageServer(play) as server, scraped([endpoint_of("a", server.port)]) as running:
-            await until(lambda: server.connections >= 3)
+        options = ScrapingOptions(interval=0.2)
+        async with PageServer(play) as server, scraped([endpoint_of("a", server.port)], options) as running:
+            await until(lambda: server.connections >= 4)
             assert 1 == running.metrics("a").waiting_queue_size
 
     @on_loop
