@@ -12,7 +12,7 @@ from itertools import count
 from random import Random
 from typing import Final, NoReturn, final
 
-from inferencepool.errors import MissingExtraError
+from inferencepool.errors import ConfigurationError, MissingExtraError
 from inferencepool.model import Endpoint
 from inferencepool.registry import EndpointRegistry, MembershipChange
 from inferencepool.runtime.logs import log_event
@@ -71,12 +71,14 @@ class MetricsScraper:
             rng: Source of the randomness of intervals.
 
         Raises:
-            ConfigurationError: A file for TLS cannot be used.
+            ConfigurationError: A file for TLS cannot be used, or an interval is so long that metrics would be stale
+                before the next scrape.
         """
         self._registry = registry
         self._options = options if options is not None else ScrapingOptions()
         self._in_use = in_use
         self._rhythm = Rhythm(self._options, rng if rng is not None else Random())
+        _check_intervals(self._options, registry)
         context = self._options.tls.context() if self._options.scheme == "https" else None
         buffer = memoryview(bytearray(_BUFFER_SIZE))
         self._site = Site(registry, self._options, context, buffer, self._finished)
@@ -91,6 +93,7 @@ class MetricsScraper:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._gone = [0, 0, 0]
         self._told: set[tuple[str, tuple[str, ...]]] = set()
+        self._is_slow = False
 
     async def run(self) -> NoReturn:
         """Scrape until cancelled."""
@@ -144,6 +147,7 @@ class MetricsScraper:
             now = self._loop.time()
             for endpoint_id, endpoint in outcome.items():
                 self._place(endpoint_id, endpoint, now)
+            self._tell_slowness()
 
     def _place(self, endpoint_id: str, endpoint: Endpoint | None, now: float) -> None:
         """Let *endpoint* be the one with that id; None for no such one."""
@@ -253,6 +257,14 @@ class MetricsScraper:
         if target.reader.missing or target.reader.wrong:
             self._tell_incomplete(target)
 
+    def _tell_slowness(self) -> None:
+        """Log when there come to be so many endpoints that their metrics are stale before the next scrape."""
+        interval, staleness = self._rhythm.interval(len(self._targets)), self._registry.staleness
+        is_slow = staleness is not None and interval >= staleness.threshold
+        if is_slow and not self._is_slow:
+            log_event(_LOG, logging.WARNING, "too many endpoints to keep fresh", interval=interval)
+        self._is_slow = is_slow
+
     def _tell_failure(self, target: Target) -> None:
         """Log once that an endpoint has been without metrics for long."""
         staleness = self._registry.staleness
@@ -284,6 +296,18 @@ class MetricsScraper:
                 missing=list(reader.missing),
                 wrong=list(reader.wrong.values()),
             )
+
+
+def _check_intervals(options: ScrapingOptions, registry: EndpointRegistry) -> None:
+    """Refuse intervals that leave metrics to become stale."""
+    staleness = registry.staleness
+    for name, interval in (("interval", options.interval), ("idle_interval", options.idle_interval)):
+        if staleness is not None and interval is not None and interval >= staleness.threshold:
+            message = (
+                f"scraping: {name}: {interval!r} is not below the threshold from which on metrics are stale, "
+                f"{staleness.threshold!r}"
+            )
+            raise ConfigurationError(message)
 
 
 def _is_same(endpoint: Endpoint, other: Endpoint) -> bool:

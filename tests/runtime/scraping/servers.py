@@ -173,10 +173,10 @@ class Scraped:
 
 @asynccontextmanager
 async def scraped(
-    endpoints: Iterable[Endpoint], options: ScrapingOptions | None = None, **arguments: Any
+    endpoints: Iterable[Endpoint], options: ScrapingOptions | None = None, *, threshold: float = 0.5, **arguments: Any
 ) -> AsyncIterator[Scraped]:
-    """Scrape *endpoints* of a registry in which metrics are stale after half a second."""
-    registry = EndpointRegistry(staleness=Staleness(0.5))
+    """Scrape *endpoints* of a registry in which metrics are stale after *threshold* seconds."""
+    registry = EndpointRegistry(staleness=Staleness(threshold))
     registry.set_endpoints(endpoints)
     options = options if options is not None else ScrapingOptions(interval=0.01, timeout=0.3)
     scraper = MetricsScraper(registry, options=options, **arguments)

@@ -6,12 +6,12 @@ import asyncio
 import gzip
 import logging
 import threading
-from collections.abc import Iterator
 from itertools import count
 
 import pytest
 
 from inferencepool.adapters.exposition import Engine, Engines
+from inferencepool.errors import ConfigurationError
 from inferencepool.model import Endpoint, EndpointMetrics, InferenceRequest
 from inferencepool.picker import EndpointPicker
 from inferencepool.registry import EndpointRegistry, MembershipChange, Staleness
@@ -308,13 +308,14 @@ class TestMembership:
         assert not server.connections
 
     @on_loop
-    async def test_thousand_endpoints(self) -> None:
-        """A thousand endpoints are all scraped, no more often together than was allowed."""
+    async def test_thousand_endpoints(self, caplog: pytest.LogCaptureFixture) -> None:
+        """A thousand endpoints are all scraped, no more often together than was allowed, and the log says so."""
         async with PageServer(serve_pages) as server:
             endpoints = [endpoint_of(str(number), server.port) for number in range(1000)]
             options = ScrapingOptions(timeout=20, most_per_second=2000)
             async with scraped(endpoints, options) as running:
                 assert 0.5 == running.scraper.statistics().interval
+                assert ["too many endpoints to keep fresh"] == [record.getMessage() for record in caplog.records]
                 await until(lambda: all(each.age is not None for each in running.scraper.statistics().endpoints))
                 assert 1000 == server.connections
                 running.registry.set_endpoints(endpoints[:10])
@@ -330,7 +331,7 @@ class TestAdaptiveIntervals:
         in_use: list[Endpoint] = []
         async with PageServer() as server:
             endpoint = endpoint_of("a", server.port)
-            async with scraped([endpoint], self.options, in_use=lambda: in_use) as running:
+            async with scraped([endpoint], self.options, threshold=9, in_use=lambda: in_use) as running:
                 await until(lambda: running.scraper._targets)
                 target = running.scraper._targets["default/a"]
                 await until(lambda: target.calm >= 7 and not target.scraping)
@@ -346,7 +347,8 @@ class TestAdaptiveIntervals:
         """An endpoint whose page shows requests keeps its interval, whoever sent them."""
         async with PageServer() as server:
             server.page = page_of(running=1)
-            async with scraped([endpoint_of("a", server.port)], self.options, in_use=lambda: ()) as running:
+            endpoint = endpoint_of("a", server.port)
+            async with scraped([endpoint], self.options, threshold=9, in_use=lambda: ()) as running:
                 await until(lambda: len(server.requests) > 20)
                 assert 0 == running.scraper._targets["default/a"].calm
 
@@ -363,6 +365,14 @@ class TestAdaptiveIntervals:
             assert (endpoint,) == picker.endpoints_in_flight()
             result.release()
             assert () == picker.endpoints_in_flight()
+
+
+@pytest.mark.parametrize("options", [ScrapingOptions(interval=3), ScrapingOptions(idle_interval=2)])
+def test_intervals_that_make_metrics_stale(options: ScrapingOptions) -> None:
+    """An interval must be below the staleness threshold, if there is one."""
+    MetricsScraper(EndpointRegistry(), options=options)
+    with pytest.raises(ConfigurationError, match=r"scraping: .*interval: . is not below the threshold .*, 2.0"):
+        MetricsScraper(EndpointRegistry(staleness=Staleness(2.0)), options=options)
 
 
 class TestClock:
@@ -395,9 +405,3 @@ def test_metrics_by_endpoint() -> None:
     assert not registry.observe_metrics(old, EndpointMetrics())
     assert registry.observe_metrics(new, EndpointMetrics())
     assert registry.observe_metrics(endpoint_of("a", 1, {"x": "y"}, uid="2"), EndpointMetrics())
-
-
-@pytest.fixture(autouse=True)
-def _quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    with caplog.at_level(logging.CRITICAL, logger="asyncio"):
-        yield
