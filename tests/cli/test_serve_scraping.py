@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -122,3 +124,24 @@ def test_as_many_connections_as_allowed() -> None:
         assert before[1] == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_missing_extra(tmp_path: Path) -> None:
+    """The error says what to install; whoever does not scrape does not need it."""
+    file = tmp_path / "endpoints.json"
+    file.write_text("[]", encoding="utf-8")
+    program = "import sys; sys.modules['httptools'] = None; from inferencepool.cli import main; sys.exit(main())"
+    told = []
+    for flags in ([], ["--scrape-metrics=false"]):
+        completed = subprocess.run(
+            [sys.executable, "-c", program, "serve", "--endpoints-file", str(file), *flags],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert 1 == completed.returncode
+        told.append(completed.stderr)
+
+    assert 'scraping model servers needs httptools: pip install "inferencepool[epp]"' in told[0]
+    assert "httptools" not in told[1]

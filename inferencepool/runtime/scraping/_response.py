@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import final
 
-import httptools
-
+from inferencepool.errors import MissingExtraError
 from inferencepool.runtime.scraping._answer import Answer
+
+try:
+    import httptools
+except ImportError:
+    _MESSAGE = 'scraping model servers needs httptools: pip install "inferencepool[epp]"'
+    raise MissingExtraError(_MESSAGE) from None
 
 __all__ = ["Response"]
 

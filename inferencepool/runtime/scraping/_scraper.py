@@ -5,39 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
-import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import count
 from random import Random
 from typing import Final, NoReturn, final
 
-from inferencepool.errors import ConfigurationError, MissingExtraError
+from inferencepool.errors import ConfigurationError
 from inferencepool.model import Endpoint
 from inferencepool.registry import EndpointRegistry, MembershipChange
-from inferencepool.runtime.logs import log_event
+from inferencepool.runtime.scraping._log import ScrapeLog
 from inferencepool.runtime.scraping._options import ScrapingOptions
 from inferencepool.runtime.scraping._rhythm import Rhythm
 from inferencepool.runtime.scraping._statistics import EndpointScrapes, ScrapingStatistics
-
-try:
-    from inferencepool.runtime.scraping._target import Site, Target
-except ImportError as error:  # pragma: no cover - tests have all extras
-    if error.name != "httptools":
-        raise
-    _MESSAGE = 'scraping model servers needs httptools: pip install "inferencepool[epp]"'
-    raise MissingExtraError(_MESSAGE) from None
+from inferencepool.runtime.scraping._target import Site, Target
 
 __all__ = ["MetricsScraper"]
-
-_LOG = logging.getLogger(__name__)
 
 # Scrapes that are due within a few milliseconds begin together: waking up costs about as much as a scrape.
 _TICK: Final = 0.005
 # Pages are about half of this; longer ones arrive in pieces.
 _BUFFER_SIZE: Final = 128 * 1024
-# Kinds of incomplete pages that are told once.
-_MOST_TOLD: Final = 100
 
 
 @final
@@ -92,8 +80,7 @@ class MetricsScraper:
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._gone = [0, 0, 0]
-        self._told: set[tuple[str, tuple[str, ...]]] = set()
-        self._is_slow = False
+        self._log = ScrapeLog(registry.staleness)
 
     async def run(self) -> NoReturn:
         """Scrape until cancelled."""
@@ -147,7 +134,7 @@ class MetricsScraper:
             now = self._loop.time()
             for endpoint_id, endpoint in outcome.items():
                 self._place(endpoint_id, endpoint, now)
-            self._tell_slowness()
+            self._log.tell_interval(self._rhythm.interval(len(self._targets)))
 
     def _place(self, endpoint_id: str, endpoint: Endpoint | None, now: float) -> None:
         """Let *endpoint* be the one with that id; None for no such one."""
@@ -243,59 +230,13 @@ class MetricsScraper:
                     self._plan(target, soon)
 
     def _finished(self, target: Target) -> None:
-        """Plan the next scrape of *target*, and tell what has changed about it."""
+        """Plan the next scrape of *target*."""
         assert self._loop is not None  # noqa: S101 - as above
         pause = self._rhythm.next(len(self._targets), failures=target.failures, calm=target.calm)
         # From when it was planned, so that being late by a tick does not add up.
         start = max(target.due, target.began - 2 * _TICK)
         self._plan(target, max(start + pause, self._loop.time()))
-        if target.reason:
-            self._tell_failure(target)
-        elif target.told:
-            target.told = False
-            log_event(_LOG, logging.INFO, "metrics fresh again", endpoint=target.endpoint.id)
-        if target.reader.missing or target.reader.wrong:
-            self._tell_incomplete(target)
-
-    def _tell_slowness(self) -> None:
-        """Log when there come to be so many endpoints that their metrics are stale before the next scrape."""
-        interval, staleness = self._rhythm.interval(len(self._targets)), self._registry.staleness
-        is_slow = staleness is not None and interval >= staleness.threshold
-        if is_slow and not self._is_slow:
-            log_event(_LOG, logging.WARNING, "too many endpoints to keep fresh", interval=interval)
-        self._is_slow = is_slow
-
-    def _tell_failure(self, target: Target) -> None:
-        """Log once that an endpoint has been without metrics for long."""
-        staleness = self._registry.staleness
-        patience = staleness.threshold if staleness is not None else self._options.timeout
-        if not target.told and target.began - target.fresh_since >= patience:
-            target.told = True
-            endpoint = target.endpoint
-            log_event(
-                _LOG,
-                logging.WARNING,
-                "metrics stale",
-                endpoint=endpoint.id,
-                destination=endpoint.destination,
-                reason=target.reason,
-            )
-
-    def _tell_incomplete(self, target: Target) -> None:
-        """Log once for each engine what its pages lack."""
-        reader = target.reader
-        lacks = (reader.engine.name, (*reader.missing, *reader.wrong))
-        if lacks not in self._told and len(self._told) < _MOST_TOLD:
-            self._told.add(lacks)
-            log_event(
-                _LOG,
-                logging.WARNING,
-                "metrics incomplete",
-                endpoint=target.endpoint.id,
-                engine=reader.engine.name,
-                missing=list(reader.missing),
-                wrong=list(reader.wrong.values()),
-            )
+        self._log.tell(target)
 
 
 def _check_intervals(options: ScrapingOptions, registry: EndpointRegistry) -> None:
