@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import Protocol, final
 
 from inferencepool.runtime.scraping._answer import Answer
@@ -101,6 +102,9 @@ class Connection(asyncio.BufferedProtocol):
             response.end()
         if response.is_whole:
             self._finish(response)
+            return
+        if isinstance(exc, ssl.SSLError):
+            self._fail(f"TLS: {exc.reason or exc}")
             return
         how = "reset" if isinstance(exc, ConnectionResetError) else "closed"
         when = f"after {response.received} bytes of the response" if response.received else "without a response"

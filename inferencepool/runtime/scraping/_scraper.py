@@ -155,9 +155,8 @@ class MetricsScraper:
             self._gone[index] += number
 
     def _stop(self) -> None:
-        for target in self._targets.values():
-            target.close()
-        self._targets.clear()
+        for target in list(self._targets.values()):
+            self._remove(target)
         self._changes.clear()
         self._due.clear()
         self._deadlines.clear()
@@ -186,9 +185,17 @@ class MetricsScraper:
         assert self._loop is not None  # noqa: S101 - as above
         self._timer = None
         now = self._loop.time()
-        self._expire(now)
+        try:
+            self._expire(now)
+            self._begin(now)
+        finally:
+            # Whatever goes wrong with one endpoint, the others are scraped on.
+            self._wake_for_next()
+
+    def _begin(self, now: float) -> None:
+        """Begin the scrapes that are due."""
         if self._rhythm.adapts and self._in_use is not None and now >= self._next_look:
-            self._look(self._in_use(), now)
+            self._look(self._in_use, now)
         due = self._due
         while due and due[0][0] <= now:
             planned, _, target = heapq.heappop(due)
@@ -196,7 +203,6 @@ class MetricsScraper:
             if planned == target.due and not target.scraping and not target.closed:
                 self._deadlines.append((now + self._options.timeout, target.scrapes + 1, target))
                 target.begin(now)
-        self._wake_for_next()
 
     def _wake_for_next(self) -> None:
         times = [queue[0][0] for queue in (self._due, self._deadlines) if queue]
@@ -217,11 +223,11 @@ class MetricsScraper:
         _, number, target = entry
         return not target.scraping or target.scrapes != number
 
-    def _look(self, in_use: Iterable[Endpoint], now: float) -> None:
+    def _look(self, in_use: Callable[[], Iterable[Endpoint]], now: float) -> None:
         """Scrape endpoints soon that are in use and were taken for idle."""
         interval = self._rhythm.interval(len(self._targets))
         self._next_look = now + interval
-        for endpoint in in_use:
+        for endpoint in in_use():
             target = self._targets.get(endpoint.id)
             if target is not None:
                 target.calm = 0

@@ -241,6 +241,7 @@ class TestTls:
                 await running.next_page("a")
             async with scraped([endpoint_of("a", server.port)], ScrapingOptions(scheme="https")) as running:
                 await until(lambda: running.scrapes("a").reason)
+                assert "TLS: " in running.scrapes("a").reason
                 assert running.scrapes("a").age is None
 
     @on_loop

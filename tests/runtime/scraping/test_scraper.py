@@ -353,6 +353,21 @@ class TestAdaptiveIntervals:
                 assert 0 == running.scraper._targets["default/a"].calm
 
     @on_loop
+    async def test_mistake_of_the_caller(self, caplog: pytest.LogCaptureFixture) -> None:
+        """When nobody can tell which endpoints are in use, they are scraped on."""
+
+        def fail() -> tuple[Endpoint, ...]:
+            message = "as it was told"
+            raise LookupError(message)
+
+        async with PageServer() as server:
+            server.page = page_of(running=1)
+            async with scraped([endpoint_of("a", server.port)], self.options, threshold=9, in_use=fail) as running:
+                await until(lambda: len(server.requests) > 5)
+                assert running.scrapes("a").age is not None
+        assert any(record.exc_info and record.exc_info[0] is LookupError for record in caplog.records)
+
+    @on_loop
     async def test_with_a_picker(self) -> None:
         """The endpoints with picks in flight are in use, until they are released."""
         async with PageServer() as server:
