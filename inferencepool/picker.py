@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import compress
 from random import Random
 from typing import Protocol, final
 
@@ -165,7 +166,8 @@ class EndpointPicker:
 
     def endpoints_in_flight(self) -> tuple[Endpoint, ...]:
         """List the endpoints with picks that were not released yet, in O(endpoints)."""
-        return self._scheduler.endpoints_in_flight()
+        reserved = self.reserved()
+        return tuple(filter(None, compress(reserved.fleet.endpoints, reserved.in_flight)))
 
     def statistics(self) -> PickerStatistics:
         """Tell what the picker has going."""

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import signal
 import sys
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from inferencepool.cli._serve_scraping import (
     add_scraping_flags,
     allow_connections,
     scraping_setup,
+    scraping_state,
 )
 from inferencepool.errors import ConfigurationError, InvalidDocumentError
 from inferencepool.picker import EndpointPicker
@@ -278,7 +280,7 @@ def _assemble(arguments: argparse.Namespace, options: ServerOptions, scraping: S
         allow_connections()
         scraper = MetricsScraper(registry, options=scraping.options, in_use=picker.endpoints_in_flight)
         parts.append(scraper)
-        statistics["scraping"] = scraper.statistics
+        statistics["scraping"] = partial(scraping_state, scraper)
     if pages is not None:
         part, streams = pages.server_for(processor, health, statistics)
         parts.append(part)

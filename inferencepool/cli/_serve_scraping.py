@@ -15,9 +15,9 @@ from inferencepool.errors import ConfigurationError
 from inferencepool.registry import StaleMetrics, Staleness
 
 if TYPE_CHECKING:
-    from inferencepool.runtime.scraping import ScrapingOptions
+    from inferencepool.runtime.scraping import MetricsScraper, ScrapingOptions
 
-__all__ = ["ScrapingSetup", "add_scraping_flags", "allow_connections", "scraping_setup"]
+__all__ = ["ScrapingSetup", "add_scraping_flags", "allow_connections", "scraping_setup", "scraping_state"]
 
 # Which specification of the default engine a flag replaces. The names are the reference's.
 _SPECS = {
@@ -135,6 +135,19 @@ def scraping_setup(arguments: argparse.Namespace) -> ScrapingSetup:
     except ConfigurationError as error:
         raise _of_flag(error) from None
     return ScrapingSetup(options, staleness)
+
+
+def scraping_state(scraper: MetricsScraper) -> dict[str, object]:
+    """Tell in short what became of scrapes: the totals, and why endpoints have no metrics."""
+    statistics = scraper.statistics()
+    return {
+        "interval": statistics.interval,
+        "scrapes": statistics.scrapes,
+        "fetch_errors": statistics.fetch_errors,
+        "read_errors": statistics.read_errors,
+        "stale": sum(endpoint.stale for endpoint in statistics.endpoints),
+        "failing": {each.endpoint.id: each.reason for each in statistics.endpoints if each.reason},
+    }
 
 
 def allow_connections() -> None:

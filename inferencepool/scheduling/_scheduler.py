@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from itertools import compress
 from random import Random
 from threading import Lock
 from typing import Any, final
@@ -12,7 +11,7 @@ from typing import Any, final
 from cachetools import LRUCache
 
 from inferencepool.errors import StrategyError
-from inferencepool.model import Candidates, Endpoint, EndpointSet, InferenceRequest, Snapshot, to_slots
+from inferencepool.model import Candidates, EndpointSet, InferenceRequest, Snapshot, to_slots
 from inferencepool.scheduling._eligibility import (
     Eligibility,
     SubsetHint,
@@ -114,12 +113,6 @@ class Scheduler:
     def in_flight(self) -> int:
         """How many picks were not released yet."""
         return self._reservations.total_in_flight
-
-    def endpoints_in_flight(self) -> tuple[Endpoint, ...]:
-        """List the endpoints with picks that were not released yet, in O(endpoints)."""
-        with self._lock:
-            held = tuple(compress(self._snapshot.fleet.endpoints, self._reservations.in_flight))
-        return tuple(endpoint for endpoint in held if endpoint is not None)
 
     def schedule(
         self,

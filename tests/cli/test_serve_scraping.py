@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
+import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from inferencepool.cli._serve import _boolean
 from inferencepool.cli._serve_scraping import ScrapingSetup, add_scraping_flags, allow_connections, scraping_setup
 from inferencepool.registry import StaleMetrics, Staleness
 from inferencepool.runtime.scraping import ScrapingOptions, ScrapingTls
+from tests.cli.test_serve import Server, entry, write
 
 
 def setup_of(*flags: str) -> ScrapingSetup:
@@ -79,7 +83,7 @@ def test_metrics_of_the_default_engine() -> None:
     [
         (["--refresh-metrics-interval", "0s"], "argument --refresh-metrics-interval: 0.0 is not a finite number"),
         (["--refresh-metrics-idle-interval", "1ms"], "argument --refresh-metrics-idle-interval: 0.001 is not"),
-        (["--metrics-staleness-threshold", "0"], "argument --metrics-staleness-threshold: 0.0 is not a finite"),
+        (["--metrics-staleness-threshold", "0"], "argument --metrics-staleness-threshold: 0 leaves no metrics"),
         (["--stale-metrics", "best"], "argument --stale-metrics: invalid choice: 'best'"),
         (["--model-server-metrics-path", "x"], "argument --model-server-metrics-path: 'x' is not a path"),
         (["--model-server-metrics-port", "0"], "argument --model-server-metrics-port: 0 is not a port"),
@@ -145,3 +149,20 @@ def test_missing_extra(tmp_path: Path) -> None:
 
     assert 'scraping model servers needs httptools: pip install "inferencepool[epp]"' in told[0]
     assert "httptools" not in told[1]
+
+
+def test_debug_page_tells_what_failed(tmp_path: Path) -> None:
+    """The page for operators shows why an endpoint has no metrics."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    file = write(tmp_path / "endpoints.json", {"endpoints": [entry("a", "127.0.0.1") | {"port": str(port)}]})
+    flags = ("--scrape-metrics", "--metrics-port", "0", "--debug", "--metrics-staleness-threshold", "300ms")
+    with Server("--endpoints-file", file, "--secure-serving=false", *flags) as server:
+        pages = server.wait_for("serving pages")["port"]
+        assert "no connection: " in server.wait_for("metrics stale")["reason"]
+        with urllib.request.urlopen(f"http://127.0.0.1:{pages}/debug/state.json", timeout=60) as response:
+            state = json.loads(response.read())["statistics"]["scraping"]
+
+        assert (1, 0) == (state["stale"], state["read_errors"])
+        assert state["fetch_errors"] > 0
+        assert "no connection: " in state["failing"]["default/a"]
