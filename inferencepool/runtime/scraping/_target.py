@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import Callable
 from typing import final
@@ -220,4 +221,5 @@ def _reason_of(error: OSError) -> str:
         return f"TLS: the certificate is not accepted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
         return f"TLS: {error.reason or error}"
-    return f"no connection: {error.strerror or error}"
+    # asyncio says that connecting failed, and not why.
+    return f"no connection: {os.strerror(error.errno) if error.errno else error}"
