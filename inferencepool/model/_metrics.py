@@ -23,21 +23,6 @@ def _refuse(name: str, value: object, allowed: str) -> None:
 _MOST = 2**31 - 1
 
 
-# The fields that move all the time.
-_LOAD = ("waiting_queue_size", "running_requests", "kv_cache_usage", "observed_at")
-
-
-def _is_plain_load(waiting: object, running: object, usage: object, observed_at: object) -> bool:
-    return (
-        type(waiting) is type(running) is int
-        and type(usage) is type(observed_at) is float
-        and 0 <= waiting <= _MOST
-        and 0 <= running <= _MOST
-        and 0 <= usage <= 1
-        and -inf < observed_at < inf
-    )
-
-
 def _check_count(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if type(value) is not int or not 0 <= value <= _MOST:
         _refuse(attribute.name, value, f"a whole number from 0 to {_MOST}")
@@ -133,10 +118,22 @@ class EndpointMetrics:
         Raises:
             InvalidMetricsError: As when they are built.
         """
-        load = waiting_queue_size, running_requests, kv_cache_usage, observed_at
-        if not _is_plain_load(*load):
-            changes: dict[str, Any] = dict(zip(_LOAD, load, strict=True))
-            return attrs.evolve(self, **changes)
+        is_plain = (
+            type(waiting_queue_size) is type(running_requests) is int
+            and type(kv_cache_usage) is type(observed_at) is float
+            and 0 <= waiting_queue_size <= _MOST
+            and 0 <= running_requests <= _MOST
+            and 0 <= kv_cache_usage <= 1
+            and -inf < observed_at < inf
+        )
+        if not is_plain:
+            return attrs.evolve(
+                self,
+                waiting_queue_size=waiting_queue_size,
+                running_requests=running_requests,
+                kv_cache_usage=kv_cache_usage,
+                observed_at=observed_at,
+            )
         # What was checked when these metrics were built need not be checked again.
         metrics, put = object.__new__(EndpointMetrics), object.__setattr__
         put(metrics, "waiting_queue_size", waiting_queue_size)

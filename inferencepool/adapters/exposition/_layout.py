@@ -21,7 +21,7 @@ _PLAIN = re.compile(rb"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?
 # A line's last word, and what stands before it.
 _LAST_WORD = re.compile(rb"(.*[ \t}])([^ \t}]+)", re.DOTALL)
 # Most gauges are small counts: to look one up takes a third of the time of reading it.
-_SMALL = {b"%d.0" % number: float(number) for number in range(1024)}
+_SMALL = {b"%d.0" % number: (float(number), number) for number in range(1024)}
 # How far a passage may have moved to be found without searching the whole page.
 _NEAR = 1024
 _BLANKS = " \t"
@@ -44,6 +44,7 @@ class RememberedSeries:
 
     Attributes:
         text: The text of the value.
+        count: The value as a whole number, where it is small.
         use: What the value decides.
         field: Which field of the load it decides, where it decides one alone.
     """
@@ -57,17 +58,21 @@ class RememberedSeries:
     line: int = 0
     use: Use = Use.RULES
     field: int = 0
+    count: int | None = None
 
     def renew(self, text: bytes) -> bool:
         """Take over another value; False if *text* is more, or something else, than a plain number."""
-        value = _SMALL.get(text)
-        if value is None:
+        small = _SMALL.get(text)
+        if small is not None:
+            self.value, self.count = small
+        else:
             if not _PLAIN.fullmatch(text):
                 return False
             value = float(text)
             if not -inf < value < inf:
                 return False
-        self.text, self.value = text, value
+            self.value, self.count = value, None
+        self.text = text
         return True
 
 
@@ -138,6 +143,9 @@ class Passage:
             at = self._locate(page, lead, at)
             if at < 0:
                 return False
+            if self.whole and page.startswith(self.whole, at):
+                self.at = at
+                return True
         position = at + len(lead)
         for number, series in enumerate(self.series, 1):
             end = page.find(ending, position)

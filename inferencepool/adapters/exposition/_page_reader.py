@@ -124,7 +124,9 @@ class PageReader:
         for series in changed:
             use = series.use
             if use is _COUNT or use is _SHARE:
-                value = count_of(series.value) if use is _COUNT else share_of(series.value)
+                value: float | None = series.count if use is _COUNT else share_of(series.value)
+                if value is None and use is _COUNT:
+                    value = count_of(series.value)
                 if value is None or self.wrong:
                     break
                 load[series.field] = value
