@@ -6,12 +6,20 @@ import argparse
 import asyncio
 import signal
 import sys
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from inferencepool.cli._durations import duration
 from inferencepool.cli._input_file import STANDARD_INPUT
 from inferencepool.cli._output import report
+from inferencepool.cli._serve_scraping import (
+    ScrapingSetup,
+    add_scraping_flags,
+    allow_connections,
+    scraping_setup,
+    scraping_state,
+)
 from inferencepool.errors import ConfigurationError, InvalidDocumentError
 from inferencepool.picker import EndpointPicker
 from inferencepool.registry import EndpointRegistry
@@ -21,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from inferencepool.cli._serve_pages import ServedPages
-    from inferencepool.runtime.server import EndpointPickerServer, ServerOptions
+    from inferencepool.runtime.server import EndpointPickerServer, ServerOptions, ServerPart
 
 __all__ = ["add_command"]
 
@@ -46,6 +54,7 @@ def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     _add_sources(parser.add_argument_group("endpoints: from a pool and its pods, or from a file of endpoints"))
     _add_ports(parser.add_argument_group("ports"))
     _add_behavior(parser.add_argument_group("requests"))
+    add_scraping_flags(parser.add_argument_group("metrics of the model servers"), _boolean)
     _add_pages(parser.add_argument_group("pages: metrics, and what the picker knows"))
     _add_logs(parser.add_argument_group("logs"))
     parser.set_defaults(run=_run, usage_error=parser.error)
@@ -89,13 +98,6 @@ def _add_behavior(group: argparse._ArgumentGroup) -> None:
 
 def _add_pages(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add(
-        "--metrics-staleness-threshold",
-        metavar="TIME",
-        type=duration,
-        default=2.0,
-        help="means over the pool leave out endpoints whose metrics are older (2s)",
-    )
     add(
         "--fairness-id-metric-label-limit",
         metavar="N",
@@ -153,10 +155,10 @@ def _run(arguments: argparse.Namespace) -> int:
     from inferencepool.runtime.logs import LineLimit, LogFormat, start_logging  # noqa: PLC0415
     from inferencepool.runtime.server import LIMITED_EVENTS  # noqa: PLC0415
 
-    options = _options(arguments)
+    options, scraping = _options(arguments), _scraping(arguments)
     end_logging = start_logging(LogFormat(arguments.log_format), limit=LineLimit(LIMITED_EVENTS))
     try:
-        asyncio.run(_serve(arguments, options))
+        asyncio.run(_serve(arguments, options, scraping))
     except InvalidDocumentError as error:
         report(str(error), "")
         return 1
@@ -219,8 +221,15 @@ def _options(arguments: argparse.Namespace) -> ServerOptions:
         return arguments.usage_error(f"argument {_flag(name)}: {reason.replace('_', '-')}")  # type: ignore[no-any-return]
 
 
-async def _serve(arguments: argparse.Namespace, options: ServerOptions) -> None:
-    server = _assemble(arguments, options)
+def _scraping(arguments: argparse.Namespace) -> ScrapingSetup:
+    try:
+        return scraping_setup(arguments)
+    except ConfigurationError as error:
+        return arguments.usage_error(str(error))  # type: ignore[no-any-return]
+
+
+async def _serve(arguments: argparse.Namespace, options: ServerOptions, scraping: ScrapingSetup) -> None:
+    server = _assemble(arguments, options, scraping)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         if sys.platform != "win32":
@@ -228,7 +237,7 @@ async def _serve(arguments: argparse.Namespace, options: ServerOptions) -> None:
     await server.run()
 
 
-def _assemble(arguments: argparse.Namespace, options: ServerOptions) -> EndpointPickerServer:
+def _assemble(arguments: argparse.Namespace, options: ServerOptions, scraping: ScrapingSetup) -> EndpointPickerServer:
     from inferencepool.adapters.extproc import ExternalProcessor, ProcessorOptions  # noqa: PLC0415 - as above
     from inferencepool.cli._serve_files import endpoints_file, pods_file, read_serve_pool_file  # noqa: PLC0415
     from inferencepool.runtime.extproc import fastest_loads  # noqa: PLC0415 - as above
@@ -238,11 +247,11 @@ def _assemble(arguments: argparse.Namespace, options: ServerOptions) -> Endpoint
     notes: tuple[str, ...] = ()
     extras: dict[str, Any] = {}
     if arguments.endpoints_file is not None:
-        registry = EndpointRegistry()
+        registry = EndpointRegistry(staleness=scraping.staleness)
         file = endpoints_file(arguments.endpoints_file, registry)
     else:
         pool_file = read_serve_pool_file(arguments.pool_file)
-        registry = EndpointRegistry(pool_file.pool)
+        registry = EndpointRegistry(pool_file.pool, staleness=scraping.staleness)
         file = pods_file(arguments.pods_file, pool_file.pool, registry)
         extras = {"objectives": pool_file.objectives, "rewrites": pool_file.rewrites}
         notes = pool_file.notes
@@ -262,11 +271,23 @@ def _assemble(arguments: argparse.Namespace, options: ServerOptions) -> Endpoint
         **extras,
     )
     health = Health(("synced",), any_name=True)
+    parts: list[ServerPart] = []
     beside: dict[str, Any] = {}
+    statistics: dict[str, Callable[[], object]] = {}
+    if scraping.options is not None:
+        from inferencepool.runtime.scraping import MetricsScraper  # noqa: PLC0415 - as above
+
+        allow_connections()
+        scraper = MetricsScraper(registry, options=scraping.options, in_use=picker.endpoints_in_flight)
+        parts.append(scraper)
+        statistics["scraping"] = partial(scraping_state, scraper)
     if pages is not None:
-        part, streams = pages.server_for(processor, health)
-        beside = {"parts": [part], "on_closed": streams.closed}
-    server = EndpointPickerServer(processor, options=options, files=[file], health=health, notes=notes, **beside)
+        part, streams = pages.server_for(processor, health, statistics)
+        parts.append(part)
+        beside = {"on_closed": streams.closed}
+    server = EndpointPickerServer(
+        processor, options=options, files=[file], parts=parts, health=health, notes=notes, **beside
+    )
     server.load()
     return server
 

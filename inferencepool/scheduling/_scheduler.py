@@ -13,7 +13,13 @@ from cachetools import LRUCache
 from inferencepool._lock import take
 from inferencepool.errors import StrategyError
 from inferencepool.model import Candidates, EndpointSet, InferenceRequest, Snapshot, to_slots
-from inferencepool.scheduling._eligibility import Eligibility, SubsetHint, apply_filter, filtered_out
+from inferencepool.scheduling._eligibility import (
+    Eligibility,
+    SubsetHint,
+    apply_filter,
+    filtered_out,
+    without_avoided,
+)
 from inferencepool.scheduling._explanation import Explanation, explain
 from inferencepool.scheduling._profile import SchedulingProfile
 from inferencepool.scheduling._protocols import ScoredCandidate, Standing
@@ -77,6 +83,7 @@ class Scheduler:
         self._snapshot = Snapshot(generation=-1)
         self._departed: EndpointSet = 0
         self._eligibility = Eligibility(profile, self._snapshot.fleet)
+        self._members: EndpointSet = 0
         self._reservations = Reservations(tracks_drift=bool(profile.scorers_of("score_load")))
         self._ranking: Ranking | None = None
         self._views: LRUCache[EndpointSet, Ranking | None] = LRUCache(_VIEWS)
@@ -171,6 +178,7 @@ class Scheduler:
             departed=result.departed,
             pending=pending,
             exact=exact,
+            picked_at=result.picked_at,
         )
 
     def reserved(self) -> ReservedLoad:
@@ -193,15 +201,17 @@ class Scheduler:
             if eligibility.fleet is not snapshot.fleet:
                 eligibility = Eligibility(self._profile, snapshot.fleet)
             terms = None
-            if eligibility.members and not self._scans:
-                terms = fleet_terms(self._profile, candidates_of(snapshot, eligibility.members))
+            members = without_avoided(eligibility.members, snapshot, 0)
+            if members and not self._scans:
+                terms = fleet_terms(self._profile, candidates_of(snapshot, members))
             self._reservations.adopt(snapshot)
             self._eligibility, self._departed, self._snapshot = eligibility, 0, snapshot
+            self._members = members
             self._rank(terms)
 
     def _rank(self, terms: FleetTerms | None) -> None:
         """Let the ranking assume the pending requests of this moment."""
-        members, assumed = self._eligibility.members, self._reservations.rebase()
+        members, assumed = self._members, self._reservations.rebase()
         self._debt = 0
         self._views.clear()
         if terms is not None:
@@ -246,7 +256,7 @@ class Scheduler:
             part = apply_filter(item, request, self._candidates(snapshot, part & ~departed))
             if not part:
                 raise filtered_out(self._profile, [item.name])
-        return part
+        return without_avoided(part, snapshot, departed) if snapshot.avoided else part
 
     def _decide(
         self,
