@@ -141,7 +141,7 @@ class Storm:
             result.release()
 
 
-def check_levels(levels: Levels, shown: int) -> None:
+def check_levels(levels: Levels[int], shown: int) -> None:
     """Every shown slot is in exactly one set, that of its count; no set is empty, and the values are sorted."""
     assert levels.values == sorted(levels.sets)
     union = 0
@@ -157,7 +157,7 @@ def check_overlay(picker: EndpointPicker) -> None:
     """The reservations agree with each other and with what the ranking assumed."""
     scheduler = picker._scheduler
     with scheduler._lock:
-        reservations, ranking = scheduler._reservations, scheduler._ranking
+        reservations, ranking = scheduler._fleet.reservations, scheduler._fleet._ranking
         check_levels(reservations.drift, reservations.shown)
         check_levels(reservations.in_flight_levels(), reservations.shown)
         assert reservations.total_in_flight == sum(reservations.in_flight)
@@ -165,7 +165,7 @@ def check_overlay(picker: EndpointPicker) -> None:
         assert ranking is not None
         # A ranking's cost of a slot holds the step times what was assumed to be pending there.
         for slot in to_slots(reservations.shown):
-            index = list(scheduler._snapshot.fleet.slots).index(slot)
+            index = list(scheduler._fleet.snapshot.fleet.slots).index(slot)
             assumed = reservations.pending[slot] - reservations.drift.counts[slot]
             assert ranking.costs[slot] == ranking.terms.costs[index] + assumed * ranking.terms.step
 
@@ -204,8 +204,8 @@ def test_writers_and_pickers_do_not_disturb_each_other() -> None:
     storm.registry.publish()
     storm.picker.pick(InferenceRequest()).release()
     check_overlay(storm.picker)
-    assert not any(storm.picker._scheduler._reservations.pending)
-    assert not any(storm.picker._scheduler._reservations.in_flight)
+    assert not any(storm.picker._scheduler._fleet.reservations.pending)
+    assert not any(storm.picker._scheduler._fleet.reservations.in_flight)
 
 
 def test_an_order_of_changes_is_the_order_of_the_news() -> None:

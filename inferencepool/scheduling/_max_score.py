@@ -9,7 +9,7 @@ import attrs
 
 from inferencepool.errors import ConfigurationError
 from inferencepool.model import EndpointSet, InferenceRequest, any_slot, next_slot
-from inferencepool.scheduling._protocols import Standing
+from inferencepool.scheduling._candidate_set import Standing
 
 __all__ = ["MaxScorePicker"]
 

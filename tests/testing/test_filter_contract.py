@@ -99,7 +99,7 @@ BAD = {
         _filter(_clear),
         "changed its input, asked about a part of 100 endpoints for the model ''",
     ),
-    "no filter": (object(), "a filter has exactly one of keep, filter; this one has none of them"),
+    "no filter": (object(), "a filter has exactly one of keep, narrow, filter; this one has none of them"),
 }
 
 

@@ -170,7 +170,10 @@ BAD = {
     "a complement": (_sets(lambda _, s: [(1.0, ~s.lora_room)]), "gave -1, not an EndpointSet"),
     "changing sets": (_changing_sets(), "for equal input"),
     "changed sets": (_sets(lambda _, s: s.lora_active.update(x=1) or []), "changed its input"),  # type: ignore[attr-defined]
-    "no scorer": (object(), "a scorer has exactly one of score_endpoints, score_load, affinities, score"),
+    "no scorer": (
+        object(),
+        "a scorer has exactly one of score_endpoints, score_load, affinities, affin",
+    ),
     "two kinds": (SimpleNamespace(score=len, affinities=len), "this one has affinities and score"),
     "a class": (HasModel, "raised TypeError"),
 }
