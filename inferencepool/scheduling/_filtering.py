@@ -86,12 +86,16 @@ class Narrowing:
         for item in items:
             members = self.part & ~hidden
             kept = ask(item, members)
+            if not item.is_preference and self.wide is not self.part:
+                # A rule holds for fallbacks too.
+                others = self.wide & ~hidden
+                allowed = ask(item, others)
+                self.wide = self.wide if allowed == others else allowed
             if kept == members or (item.is_preference and not kept):
                 continue
             self.steps.append((item, members & ~kept))
-            if not item.is_preference:
-                # A rule holds for fallbacks too.
-                self.wide = kept if self.wide is self.part else ask(item, self.wide & ~hidden)
+            if not item.is_preference and self.wide is self.part:
+                self.wide = kept
             self.part = kept
             if not kept:
                 break
