@@ -10,6 +10,7 @@ from typing import Any, final
 
 from cachetools import LRUCache
 
+from inferencepool._lock import take
 from inferencepool.errors import StrategyError
 from inferencepool.model import Candidates, EndpointSet, InferenceRequest, Snapshot, to_slots
 from inferencepool.scheduling._eligibility import Eligibility, SubsetHint, apply_filter, filtered_out
@@ -30,22 +31,6 @@ _FREE_LEVELS = 4
 
 # Rankings of parts of the fleet that are kept per snapshot.
 _VIEWS = 32
-
-
-# Seconds for which a thread that found the lock taken stays out of the way. Without a pause several such threads
-# contend for the interpreter with the one that holds the lock, and all of them get less done.
-_PAUSE = 0.000_05
-
-
-def take(lock: Lock) -> None:
-    """
-    Acquire *lock* without queueing for it: whoever finds it taken lets other threads run and tries again.
-
-    A thread that queues is handed the lock before it runs, and from then on every pick waits for a thread switch: four
-    threads together would get a third of what one gets alone.
-    """
-    while not lock.acquire(blocking=False):
-        time.sleep(_PAUSE)
 
 
 @final
