@@ -10,6 +10,7 @@ from random import Random
 from threading import Lock
 from typing import Any, final
 
+from inferencepool._lock import take
 from inferencepool.errors import StrategyError
 from inferencepool.model import Candidates, EndpointSet, InferenceRequest, Snapshot, to_slots
 from inferencepool.scheduling._candidate_set import Standing
@@ -26,21 +27,6 @@ from inferencepool.scheduling._scan import candidates_of
 from inferencepool.scheduling._terms import ONE, Bonuses, bonuses, demand_of, plain_costs
 
 __all__ = ["Scheduler"]
-
-# Seconds for which a thread that found the lock taken stays out of the way. Without a pause several such threads
-# contend for the interpreter with the one that holds the lock, and all of them get less done.
-_PAUSE = 0.000_05
-
-
-def take(lock: Lock) -> None:
-    """
-    Acquire *lock* without queueing for it: whoever finds it taken lets other threads run and tries again.
-
-    A thread that queues is handed the lock before it runs, and from then on every pick waits for a thread switch: four
-    threads together would get a third of what one gets alone.
-    """
-    while not lock.acquire(blocking=False):
-        time.sleep(_PAUSE)
 
 
 @final

@@ -1,0 +1,143 @@
+"""A prefix tree against its definition, block by block, whatever happens to it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from hypothesis import event
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from inferencepool.prefix import PrefixMatch, PrefixTree
+from inferencepool.prefix._forest import _NODE_BYTES
+from tests.prefix.oracle import BlockLru, check_levels, check_shape, found_by, holders_in
+from tests.strategies.prompts import prompts, spaces
+
+BLOCK = 4
+AMPLE = 2**40
+SLOTS = st.sampled_from([0, 1, 2, 40])
+
+
+class TreeMachine(RuleBasedStateMachine):
+    """
+    One tree and its oracle.
+
+    Matches may be inserted late: after the tree has moved, and after their slot was removed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[tuple[PrefixMatch, bytes, Hashable, int]] = []
+        self.removals: dict[int, int] = {}
+        self.calls = 0
+
+    @initialize(
+        capacity=st.sampled_from([0, 1, 3, 8, 20, 200]),
+        max_bytes=st.one_of(st.just(AMPLE), st.integers(1, 12_000)),
+        max_match=st.sampled_from([None, 1, 6]),
+        fingerprints=st.booleans(),
+    )
+    def start(self, capacity: int, max_bytes: int, max_match: int | None, fingerprints: bool) -> None:
+        """Make both."""
+        self.tree = PrefixTree(
+            block_size=BLOCK,
+            capacity=capacity,
+            max_bytes=max_bytes,
+            max_match=max_match,
+            fingerprints=fingerprints,
+        )
+        self.max_match = max_match
+        self.oracle = BlockLru(self.tree._width, capacity, max_bytes)
+        self.hits = self.misses = 0
+
+    def text_of(self, prompt: bytes) -> bytes:
+        """Cut a prompt as the tree does, by other means."""
+        blocks = [prompt[at : at + BLOCK] for at in range(0, len(prompt) - BLOCK + 1, BLOCK)][: self.max_match]
+        if self.tree._fingerprint is not None:
+            return b"".join(map(self.tree._fingerprint, blocks))
+        return b"".join(blocks)
+
+    def match(self, prompt: bytes, space: Hashable) -> PrefixMatch:
+        """Look a prompt up in both."""
+        match, text = self.tree.match(prompt, space), self.text_of(prompt)
+        expected = self.oracle.match(text, space)
+        assert expected == found_by(match)
+        assert len(text) // self.tree._width == match.total
+        check_levels(match)
+        self.hits += bool(expected)
+        self.misses += bool(text) and not expected
+        return match
+
+    def insert(self, match: PrefixMatch, prompt: bytes, space: Hashable, slot: int) -> None:
+        """Insert into both, and let the oracle forget as many of the oldest prompts as the tree did."""
+        self.tree.insert(match, slot)
+        self.oracle.insert(self.text_of(prompt), space, slot)
+        self.forget_as_the_tree()
+
+    def forget_as_the_tree(self) -> None:
+        """Forget at least what must go, and nothing that could have stayed once all nodes were merged."""
+        forgotten = 0
+        while self.oracle.size() > self.oracle.max_bytes or self.tree.statistics().evicted > self.oracle.evicted:
+            # A forgotten end leaves at most two nodes to be merged: the one it was at, and one that branched there.
+            slack = 2 * forgotten * (_NODE_BYTES + self.tree._width + (self.oracle.slots >> 3))
+            assert self.oracle.size() + slack > self.oracle.max_bytes
+            self.oracle.forget_oldest_prompt()
+            forgotten += 1
+        event(f"forgot {min(forgotten, 3)} for the cap in bytes")
+
+    @rule(prompt=prompts(BLOCK), space=spaces())
+    def look_up(self, prompt: bytes, space: Hashable) -> None:
+        """Look a prompt up, and keep the match for later."""
+        self.kept.append((self.match(prompt, space), prompt, space, self.calls))
+
+    @rule(prompt=prompts(BLOCK), space=spaces(), slot=SLOTS)
+    def look_up_and_insert(self, prompt: bytes, space: Hashable, slot: int) -> None:
+        """Do what a pick does."""
+        self.insert(self.match(prompt, space), prompt, space, slot)
+
+    @precondition(lambda self: self.kept)
+    @rule(data=st.data(), slot=SLOTS)
+    def insert_late(self, data: st.DataObject, slot: int) -> None:
+        """Insert what was looked up earlier, maybe before the slot was removed."""
+        match, prompt, space, at = data.draw(st.sampled_from(self.kept))
+        if self.removals.get(slot, -1) >= at:
+            before = holders_in(self.tree)
+            self.tree.insert(match, slot)
+            assert before == holders_in(self.tree)
+            event("inserted for a slot that was removed since")
+        else:
+            self.insert(match, prompt, space, slot)
+
+    @rule(slot=SLOTS)
+    def remove(self, slot: int) -> None:
+        """Let an endpoint leave; its slot may come back."""
+        self.tree.remove(slot)
+        self.oracle.remove(slot)
+        self.removals[slot] = self.calls
+
+    @rule(slot=SLOTS, blocks=st.sampled_from([None, 0, 1, 2, 5, 30]))
+    def set_capacity(self, slot: int, blocks: int | None) -> None:
+        """Give an endpoint more or less room."""
+        self.tree.set_capacity(slot, blocks)
+        self.oracle.set_capacity(slot, blocks)
+
+    @invariant()
+    def agree(self) -> None:
+        """Both hold the same blocks at the same slots, and count alike; the tree is as small as it can be."""
+        self.calls += 1
+        if not hasattr(self, "tree"):
+            return
+        check_shape(self.tree)
+        holders, found = self.oracle.holders(), self.tree.statistics()
+        assert holders == holders_in(self.tree)
+        assert len(self.oracle.nodes()) == found.nodes
+        assert len(self.oracle.ends()) == found.prompts
+        assert len(holders) == found.blocks
+        assert sum(map(len, holders.values())) == found.held
+        assert len({space for space, _ in holders}) == found.spaces
+        assert len(set().union(*holders.values())) == found.endpoints
+        assert self.oracle.size() == found.bytes <= self.oracle.max_bytes
+        assert (self.hits, self.misses, self.oracle.evicted) == (found.hits, found.misses, found.evicted)
+
+
+TestTreeMachine = TreeMachine.TestCase
