@@ -122,7 +122,12 @@ class Explanation:
             "exact": self.exact,
             "candidates": [_candidate_to_dict(candidate) for candidate in self.candidates],
             "rejected": [
-                {"endpoint": item.endpoint.id, "destination": item.endpoint.destination, "reason": item.reason}
+                {
+                    "endpoint": item.endpoint.id,
+                    "destination": item.endpoint.destination,
+                    "place": item.place,
+                    "reason": item.reason,
+                }
                 for item in self.rejected
             ],
         }
@@ -151,7 +156,10 @@ class Explanation:
             yield "not considered:"
             yield from _table(
                 ["", "endpoint", "destination", "reason"],
-                [["", item.endpoint.id, item.endpoint.destination, item.reason] for item in self.rejected],
+                [
+                    [_place_to_text(item.place), item.endpoint.id, item.endpoint.destination, item.reason]
+                    for item in self.rejected
+                ],
             )
 
 
@@ -170,10 +178,14 @@ def _candidate_to_dict(candidate: ExplainedCandidate) -> dict[str, Any]:
 
 
 def _row(candidate: ExplainedCandidate) -> list[str]:
-    place = {None: "", 1: "picked"}.get(candidate.place, f"fallback {(candidate.place or 0) - 1}")
+    place = _place_to_text(candidate.place)
     scores = [f"{score.score:.3f}" for score in candidate.scores]
     endpoint = candidate.endpoint
     return [place, endpoint.id, endpoint.destination, str(candidate.pending), *scores, f"{candidate.total:.3f}"]
+
+
+def _place_to_text(place: int | None) -> str:
+    return {None: "", 1: "picked"}.get(place, f"fallback {(place or 0) - 1}")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -23,6 +23,9 @@ __all__ = ["RankedFleet"]
 # Rankings of parts of the fleet that are kept per snapshot.
 _VIEWS = 32
 
+# Ranking costs about as much, for so many endpoints, as looking into one loss more in a search.
+_VISITS = 4
+
 
 @final
 class RankedFleet:
@@ -104,7 +107,7 @@ class RankedFleet:
         snapshot, rng, reservations = self.snapshot, self._rng, self.reservations
         ranking = self._ranking
         if ranking is not None:
-            if reservations.debt > len(ranking.order) + 100:
+            if reservations.debt > len(ranking.order) // _VISITS + 50:
                 # Rent or buy: what searches cost beyond what a new ranking would need adds up to a debt. Once that is
                 # about what ranking costs, it is paid.
                 ranking = self._rank(ranking.terms) or ranking

@@ -173,7 +173,7 @@ def search(ranking: Ranking, losses: Losses, bonuses: Bonuses, among: EndpointSe
 
     Args:
         ranking: Ranking of the candidates.
-        losses: What endpoints cost beyond what the ranking assumed, ascending; who is in no set is left out.
+        losses: What endpoints cost beyond what the ranking assumed; who is in no set is left out.
         bonuses: What sparse scorers take off the cost; for each scorer its sets, best first.
         among: Search only these candidates; None for all of them.
 
@@ -181,25 +181,26 @@ def search(ranking: Ranking, losses: Losses, bonuses: Bonuses, among: EndpointSe
         The winners, none when there is no candidate; and how many losses were looked into beyond one for each cell,
         which is what a ranking of the present counts would have saved.
     """
-    if not ranking.order or not losses:
+    values, sets, step = losses
+    if not ranking.order or not values:
         return 0, 0
     sorted_costs, first = ranking.sorted_costs, ranking.first
     floor = sorted_costs[0]
-    floor_of_cell = floor + losses[0][0]
+    lift = values[0] * step
     best = float("inf")
     found: Found = []
     visits = 0
     everyone = ranking.members if among is None else among & ranking.members
     for bonus, cell in _cells(bonuses, everyone) if bonuses else ((0.0, everyone),):
-        if floor_of_cell - bonus > best:
+        if floor + lift - bonus > best:
             break
         visits -= 1
-        for lost, members in losses:
-            loss = lost - bonus
+        for value in values:
+            loss = value * step - bonus
             if floor + loss > best:
                 break
             visits += 1
-            part = cell & members
+            part = cell & sets[value]
             if part:
                 rank = first(part, best - loss)
                 if rank >= 0:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import attrs
 
@@ -26,8 +26,25 @@ _REMEMBERED = 4096
 _IN_FLIGHT = -1
 _Move: TypeAlias = int | tuple[int, int, int]
 
-Losses: TypeAlias = list[tuple[float, EndpointSet]]
-"""What endpoints cost beyond what the ranking assumed: costs, ascending, each with who is off by it."""
+
+class Losses(NamedTuple):
+    """
+    What endpoints cost beyond what the ranking assumed.
+
+    Attributes:
+        values: The losses that some endpoint has, in units of *step*, ascending.
+        sets: Who is off by each of them.
+        step: The cost of one unit.
+    """
+
+    values: Sequence[float]
+    sets: Mapping[Any, EndpointSet]
+    step: float
+
+    @property
+    def least(self) -> float:
+        """The smallest loss, 0 where there is no endpoint."""
+        return self.values[0] * self.step if self.values else 0.0
 
 
 class Lease(Protocol):
@@ -77,6 +94,7 @@ class Reservations:
     debt: int = 0
     _charges: Charges = ()
     _tracks_pending: bool = False
+    _follows: bool = False
     _assumed_burden: Sequence[float] = ()
     _births: Sequence[int] = ()
     _uncovered: dict[int, dict[Lease, None]] = attrs.field(factory=dict)
@@ -136,6 +154,7 @@ class Reservations:
             By slot, the pending requests and what the amounts in flight cost; the latter empty without *charges*.
         """
         self.debt, self._charges, self._tracks_pending = 0, charges, step > 0
+        self._follows = step > 0 or bool(charges)
         self.drift = Levels.level(len(self.pending), self.shown, (0, 0.0) if charges else 0)
         self._assumed_burden = self._burden_by_slot() if charges else ()
         return self.pending[:], self._assumed_burden
@@ -147,10 +166,16 @@ class Reservations:
 
     def losses(self, step: float) -> Losses:
         """Sort the shown endpoints by what they cost beyond what was assumed, where a pending request costs *step*."""
-        sets = self.drift.sets
+        drift = self.drift
         if not self._charges:
-            return [(count * step, sets[count]) for count in self.drift.values]
-        return sorted([(count * step + more, sets[count, more]) for count, more in self.drift.values])
+            return Losses(drift.values, drift.sets, step)
+        sets: dict[float, EndpointSet] = {}
+        for (count, more), members in drift.sets.items():
+            loss = count * step + more
+            sets[loss] = sets.get(loss, 0) | members
+        # Making these sets is work as well that a new ranking would save.
+        self.debt += len(sets) >> 2
+        return Losses(sorted(sets), sets, 1.0)
 
     def loss_at(self, slot: int, step: float) -> float:
         """Tell what the endpoint in *slot* costs beyond what was assumed."""
@@ -182,12 +207,13 @@ class Reservations:
         if amounts:
             lease.amounts = amounts
             self._add(slot, amounts)
-        self._shift(slot, 1)
+        if self._follows:
+            self._shift(slot, 1)
         self._fly(slot, 1)
 
     def start(self, lease: Lease, until_started: Sequence[bool]) -> None:
         """Take back the amounts of those measures that end when the response begins."""
-        if self._is_there(lease) and lease.amounts:
+        if lease.amounts and lease.slot < len(self._births) and self._births[lease.slot] == lease.birth:
             ended = zip(lease.amounts, until_started, strict=True)
             self._add(lease.slot, [-amount if ends else 0 for amount, ends in ended])
             ended = zip(lease.amounts, until_started, strict=True)
@@ -196,9 +222,9 @@ class Reservations:
 
     def release(self, lease: Lease) -> None:
         """Take back what `reserve` counted, unless the endpoint is gone, or metrics cover the pick by now."""
-        if not self._is_there(lease):
-            return
         slot = lease.slot
+        if slot >= len(self._births) or self._births[slot] != lease.birth:
+            return
         self._fly(slot, -1)
         leases = self._uncovered[slot]
         by = 0
@@ -208,7 +234,8 @@ class Reservations:
             by = -1
         if lease.amounts:
             self._add(slot, [-amount for amount in lease.amounts])
-        self._shift(slot, by)
+        if self._follows:
+            self._shift(slot, by)
 
     def in_flight_levels(self) -> Levels[int]:
         """Give the endpoints by picks in flight; kept from the first time it is asked for."""
@@ -259,9 +286,6 @@ class Reservations:
         else:
             self.pending[~move] += 1
 
-    def _is_there(self, lease: Lease) -> bool:
-        return lease.slot < len(self._births) and self._births[lease.slot] == lease.birth
-
     def _count(self, slot: int, by: int) -> None:
         self.pending[slot] += by
         self.moves += 1
@@ -278,8 +302,9 @@ class Reservations:
 
     def _shift(self, slot: int, by: int) -> None:
         """Let *drift* follow a change of *pending* by *by*, and any change of *amounts*."""
-        drift, by = self.drift, by if self._tracks_pending else 0
+        drift = self.drift
         if self._charges:
+            by = by if self._tracks_pending else 0
             burden = burden_of(self._charges, self.amounts, slot) - self._assumed_burden[slot]
             drift.place(slot, (drift.counts[slot][0] + by, burden))
         elif by:

@@ -278,7 +278,8 @@ class Scheduler:
             if self._plain:
                 plain = plain_costs(self._plain, request, self._candidates(snapshot, part))
         members = part & fleet.reservations.shown
-        standing = fleet.standing(part, members, self._with_among(extra, request, members), demands, plain)
+        given = self._with_among(extra, request, members) if self._among else extra
+        standing = fleet.standing(part, members, given, demands, plain)
         slots = self._choose(request, standing, count)
         if len(slots) != 1 or not members >> slots[0] & 1:
             self._check_choice(slots, members, count)
@@ -295,8 +296,6 @@ class Scheduler:
 
     def _with_among(self, extra: Bonuses, request: InferenceRequest, members: EndpointSet) -> Bonuses:
         """Add what scorers among candidates give to what other sparse scorers gave."""
-        if not self._among:
-            return extra
         candidates = self._fleet.candidates
         candidates.members = members
         return extra + bonuses(self._among, request, candidates)

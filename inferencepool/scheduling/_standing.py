@@ -21,9 +21,6 @@ __all__ = ["RankedStanding", "ReservedCandidates", "ScannedStanding"]
 # So many draws may be refused before the candidates are walked; even then only one pick in thousands needs it.
 _DRAWS = 64
 
-# Losses up to this many beyond the first are searched at no charge; see `Scheduler._charge`.
-_FREE = 3
-
 
 @attrs.define(eq=False)
 class ReservedCandidates:
@@ -85,8 +82,7 @@ class RankedStanding(ReservedCandidates):
             among &= self.members
         ranking, reservations = self._ranking, self._reservations
         winners, excess = search(ranking, reservations.losses(ranking.terms.step), self._bonuses, among)
-        if excess > _FREE:
-            reservations.debt += excess - _FREE
+        reservations.debt += excess
         return winners
 
     def score(self, slot: int) -> float:
@@ -106,8 +102,7 @@ class RankedStanding(ReservedCandidates):
         among &= self.members
         ranking, random = self._ranking, self.rng.random
         order, upto = ranking.order, ranking.weights_upto
-        losses = self._reservations.losses(ranking.terms.step)
-        lift = max(0.0, -losses[0][0]) if losses else 0.0
+        lift = max(0.0, -self._reservations.losses(ranking.terms.step).least)
         most = sum(sets[0][0] for sets in self._bonuses) + lift
         total = upto[-1]
         for _ in range(_DRAWS):

@@ -33,6 +33,7 @@ class Decision:
         model: The model that the client asked for; empty when unknown.
         target_model: The model that it gets.
         reads_response: Whether the response is of interest.
+        response_headers: Headers that strategies want the response to have.
         usage: Where the response tells its usage.
     """
 
@@ -43,6 +44,7 @@ class Decision:
     target_model: str
     reads_response: bool = True
     usage: UsageKind = UsageKind.NONE
+    response_headers: tuple[tuple[str, str], ...] = ()
 
 
 def decide(
@@ -86,13 +88,16 @@ def decide(
             if head.request_body_mode in (BodyMode.BUFFERED, BodyMode.BUFFERED_PARTIAL) and "content-length" in headers:
                 extra += (("content-length", str(len(replacement))),)
         routing = _to_routing(processor, result, head, extra)
+        wanted = tuple(result.response_headers.items())
     except BaseException:
         result.release()
         raise
     if parsed is None:
-        return Decision(result, routing, request_id, "", request.model), None
-    model = asked or ""
-    return Decision(result, routing, request_id, model, request.model, parsed.reads_response, parsed.usage), replacement
+        return Decision(result, routing, request_id, "", request.model, response_headers=wanted), None
+    decision = Decision(
+        result, routing, request_id, asked or "", request.model, parsed.reads_response, parsed.usage, wanted
+    )
+    return decision, replacement
 
 
 def _target_model(processor: ExternalProcessor, head: RequestHeaders, parsed: ParsedBody | None) -> str | None:
