@@ -45,7 +45,6 @@ class RankedFleet:
 
     def __init__(self, profile: SchedulingProfile, rng: Random) -> None:
         """Start without a fleet."""
-        looks_at_flight = any(item.kind == "narrow" for item in profile.filters)
         self._profile = profile
         self._rng = rng
         self._scans = bool(profile.scorers_of("score") or profile.picker_kind == "pick")
@@ -54,10 +53,7 @@ class RankedFleet:
         self.snapshot = Snapshot(generation=-1)
         self.departed: EndpointSet = 0
         self.eligibility = Eligibility(profile, self.snapshot.fleet)
-        self.reservations = Reservations(
-            profile.parts_with("amounts"),
-            remembers_flight=looks_at_flight or bool(profile.scorers_of("affinities_among")),
-        )
+        self.reservations = Reservations(profile.parts_with("amounts"))
         self.candidates = ReservedCandidates(0, self.snapshot, rng, self.reservations)
 
     def adopt(self, snapshot: Snapshot) -> None:

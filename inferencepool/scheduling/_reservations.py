@@ -70,7 +70,6 @@ class Reservations:
 
     Attributes:
         measures: Measures of what is in flight.
-        remembers_flight: Whether moves of *in_flight* are remembered too, for explanations.
         pending: Picks that the metrics do not cover yet, by slot.
         in_flight: Picks that were not released yet, by slot.
         total_in_flight: Their sum.
@@ -83,7 +82,6 @@ class Reservations:
     """
 
     measures: tuple[LoadMeasure, ...] = ()
-    remembers_flight: bool = False
     pending: list[int] = attrs.field(factory=list)
     in_flight: list[int] = attrs.field(factory=list)
     total_in_flight: int = 0
@@ -101,10 +99,12 @@ class Reservations:
     _levels: Levels[int] | None = None
     _amount_levels: dict[int, Levels[int]] = attrs.field(factory=dict)
     _journal: deque[_Move] = attrs.field(init=False)
+    # Whether moves of *in_flight* are remembered for explanations: from the first pick on that looks at them.
+    _is_flight_shown: bool = False
 
     def __attrs_post_init__(self) -> None:
         self.amounts = [[] for _ in self.measures]
-        self._journal = deque(maxlen=_REMEMBERED * (1 + self.remembers_flight + len(self.measures)))
+        self._journal = deque(maxlen=_REMEMBERED * (2 + len(self.measures)))
 
     def adopt(self, snapshot: Snapshot) -> None:
         """Take over a new snapshot: forget endpoints that are gone, and picks that its metrics cover."""
@@ -237,9 +237,15 @@ class Reservations:
         if self._follows:
             self._shift(slot, by)
 
+    def in_flight_at(self, slot: int) -> int:
+        """Count the picks of *slot* that were not released yet."""
+        self._is_flight_shown = True
+        return self.in_flight[slot]
+
     def in_flight_levels(self) -> Levels[int]:
         """Give the endpoints by picks in flight; kept from the first time it is asked for."""
         if self._levels is None:
+            self._is_flight_shown = True
             self._levels = Levels.build(self.in_flight, to_slots(self.shown))
         return self._levels
 
@@ -320,7 +326,7 @@ class Reservations:
         self.total_in_flight += by
         if self._levels is not None:
             self._levels.place(slot, self.in_flight[slot])
-        if self.remembers_flight:
+        if self._is_flight_shown:
             self._remember((_IN_FLIGHT, slot, by))
 
     def _remember(self, move: _Move) -> None:

@@ -38,7 +38,7 @@ class ReservedCandidates:
 
     def in_flight(self, slot: int) -> int:
         """Count the picks of *slot* that were not released yet."""
-        return self._reservations.in_flight[slot]
+        return self._reservations.in_flight_at(slot)
 
     def least_in_flight(self, among: EndpointSet) -> EndpointSet:
         """Give the members of *among* with the fewest picks in flight, in O(distinct counts)."""
