@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from inferencepool.prefix import PrefixMatch, PrefixTree
-from inferencepool.prefix._forest import _NODE_BYTES
+from inferencepool.prefix._forest import _NODE_BYTES, _SET_BYTES
 from tests.prefix.oracle import BlockLru, check_levels, check_shape, found_by, holders_in
 from tests.strategies.prompts import prompts, spaces
 
@@ -79,7 +79,7 @@ class TreeMachine(RuleBasedStateMachine):
         forgotten = 0
         while self.oracle.size() > self.oracle.max_bytes or self.tree.statistics().evicted > self.oracle.evicted:
             # A forgotten end leaves at most two nodes to be merged: the one it was at, and one that branched there.
-            slack = 2 * forgotten * (_NODE_BYTES + self.tree._width + (self.oracle.slots >> 3))
+            slack = 2 * forgotten * (_NODE_BYTES + self.tree._width + _SET_BYTES + (self.oracle.slots >> 3))
             assert self.oracle.size() + slack > self.oracle.max_bytes
             self.oracle.forget_oldest_prompt()
             forgotten += 1
