@@ -101,13 +101,12 @@ class Forest:
         return path, node, position, 0
 
     def root(self, space: Hashable) -> Root:
-        """Give the root of *space*, a new one where there is none; it must get a child."""
+        """Give the root of *space*, a new one where there is none; that must be extended."""
         root = self.roots.get(space)
         if root is None:
             size = _SPACE_BYTES + _size_of(space)
             root = self.roots[space] = Root(b"", None, 0, space=space, size=size)
             self._spaces_size += size
-            self.version += 1
         return root
 
     def extend(self, node: Node, inside: int, tail: bytes) -> Node:

@@ -89,14 +89,15 @@ class Recency:
         ends[node] = self.tick
         self._drop_covered(holding, node)
         self.fit(holding)
-        if self.forest.size > self.max_bytes:
-            self._fit_memory()
 
     def fit(self, holding: Holding) -> None:
-        """Forget what an endpoint has no room for."""
+        """Forget what an endpoint has no room for, and what there is no memory for."""
         while holding.used > holding.capacity:
             self.evicted += self._forget(holding, holding.used - holding.capacity)
         self.forest.tidy()
+        # Forgetting as well as remembering may take memory: of a part that others hold too, it makes two.
+        if self.forest.size > self.max_bytes:
+            self._fit_memory()
 
     def remove(self, slot: int) -> None:
         """Forget everything about a slot."""

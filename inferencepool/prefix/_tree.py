@@ -177,7 +177,7 @@ class PrefixTree:
         known = checked_match(_NAME, match, _TreeMatch, self)
         take(self._lock)
         try:
-            if self._removed.get(slot, 0) <= known.tick:
+            if known.total and self._removed.get(slot, 0) <= known.tick:
                 self._insert(known, self._holding(slot))
         finally:
             self._lock.release()
@@ -245,15 +245,10 @@ class PrefixTree:
         return holding or self._recency.add(checked_slot(_NAME, slot), self._capacity)
 
     def _insert(self, match: _TreeMatch, holding: Holding) -> None:
-        forest, text = self._forest, match.text
         node, position, inside = match.node, match.position, match.inside
-        total = min(match.total, holding.capacity)
-        if not total:
-            return
-        size = total * self._width
-        if match.version != forest.version or total < match.total:
-            text = text[:size]
-            _, node, position, inside = forest.walk(text, match.space)
+        if match.version != self._forest.version:
+            _, node, position, inside = self._forest.walk(match.text, match.space)
         if node is None:
-            node = forest.root(match.space)
-        self._recency.use(holding, forest.extend(node, inside, text[position:size]))
+            node = self._forest.root(match.space)
+        tail = match.text[position : match.total * self._width]
+        self._recency.use(holding, self._forest.extend(node, inside, tail))

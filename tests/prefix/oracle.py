@@ -36,8 +36,6 @@ class BlockLru:
     def insert(self, text: bytes, space: Hashable, slot: int) -> None:
         """Use all blocks of a text; the cap in bytes is the caller's to apply."""
         self.slots = max(self.slots, slot + 1)
-        # What a slot has no room for at all was never there, so it is not counted as evicted.
-        self.evicted -= max(0, len(text) // self.width - self.capacities.get(slot, self.capacity))
         self.clock += 1
         blocks = self.ticks.setdefault(slot, OrderedDict())
         for end in reversed(range(self.width, len(text) + 1, self.width)):

@@ -109,6 +109,39 @@ class TestForgetting:
         assert (3, 3) == (tree.statistics().nodes, tree.statistics().prompts)
 
 
+class TestLateInserts:
+    """Whatever happened since a prompt was looked up, it is inserted as if it had been looked up again."""
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda tree: send(tree, blocks(1, 2), 2),
+            lambda tree: send(tree, blocks(1, 2, 3, 4, 9), 2),
+            lambda tree: send(tree, blocks(1, 9), 2),
+            lambda tree: tree.set_capacity(0, 3),
+            lambda tree: tree.set_capacity(0, 1),
+            lambda tree: tree.set_capacity(0, 0),
+            lambda tree: tree.remove(0),
+            lambda tree: tree.remove(1),
+        ],
+        ids=["split", "grown", "branched", "cut", "cut short", "emptied", "removed", "joined"],
+    )
+    @pytest.mark.parametrize("held_by_another", [False, True])
+    def test_the_tree_has_moved(self, change: Callable[[PrefixTree], object], held_by_another: bool) -> None:
+        """The walk of the lookup is not trusted once the tree has another shape."""
+        tree = tree_of()
+        send(tree, blocks(1, 2, 3, 4), 0)
+        if held_by_another:
+            send(tree, blocks(1, 2), 1)
+        prompts = [blocks(1, 2, 3, 4, 5), blocks(1, 2, 3, 6), blocks(1, 2, 7), blocks(8)]
+        matches = [tree.match(prompt) for prompt in prompts]
+        change(tree)
+        for match, prompt in zip(matches, prompts, strict=True):
+            tree.insert(match, 5)
+            check_shape(tree)
+            assert len(prompt) // BLOCK == tree.match(prompt).blocks(5)
+
+
 class TestMemory:
     def test_the_oldest_prompt_of_all_goes_first(self) -> None:
         """The cap in bytes takes prompts in the order of their last use, whichever endpoint they are at."""
@@ -295,16 +328,17 @@ class TestHostilePrompts:
         assert 8_192 == tree.match(bytes(600_000)).blocks(0)
         assert 8_191 == tree.match(bytes(8_192 * 64 - 1)).blocks(0)
 
-    @pytest.mark.parametrize("act", ["cover", "remove"])
+    @pytest.mark.parametrize("act", ["cover", "remove", "fill"])
     def test_a_chain_of_ends_is_joined_once(self, act: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """
         Where hundreds of ends of one chain go at once, their text is put together once and not for each of them.
 
-        Ends that a longer prompt covers, and ends of an endpoint that leaves.
+        Ends that a longer prompt covers, ends of an endpoint that leaves, and the oldest ends of a memory that is full.
         """
-        tree, length = tree_of(), 600
-        for cut in range(length, 0, -1):
-            send(tree, blocks(*range(cut)), 0)
+        length = 600
+        tree = tree_of(max_bytes=1_000_000 if act == "fill" else AMPLE)
+        for cut in range(1, length + 1) if act == "fill" else range(length, 0, -1):
+            send(tree, blocks(*range(cut)), cut if act == "fill" else 0)
         send(tree, blocks(*range(length)), 1)
         assert length == tree.statistics().nodes
         joined: list[int] = []
@@ -317,11 +351,14 @@ class TestHostilePrompts:
         monkeypatch.setattr(Forest, "_absorb", count)
         if act == "cover":
             send(tree, blocks(*range(length)), 0)
-        else:
+        elif act == "remove":
             tree.remove(0)
+        else:
+            send(tree, blocks(*range(1_000, 110_000)), 0)
 
-        assert [length * BLOCK] == joined
-        assert 1 == tree.statistics().nodes
+        assert 1 == len(joined)
+        assert joined[0] > length * BLOCK // 2
+        assert tree.statistics().nodes < length // 2
         check_shape(tree)
 
     def test_very_deep_trees_are_dropped_safely(self) -> None:
