@@ -9,66 +9,17 @@ from typing import TypeAlias
 import attrs
 
 from inferencepool.model import EndpointSet
+from inferencepool.prefix._node import Node, Root
 
-__all__ = ["Forest", "Node", "Path"]
+__all__ = ["Forest", "Path"]
 
-# What things take besides the text, in bytes, on a 64-bit build of CPython 3.11 to 3.14: a node with its two dict
-# entries, its parent's key of it and half a dict of its own; a prompt end with its place in the endpoint's order, its
-# tick and one further claim; a space with its root. `benchmarks/prefix.py` compares their sum with the memory taken.
-_NODE_BYTES = 440
-_END_BYTES = 230
-_SPACE_BYTES = 520
-
-
-@attrs.define(eq=False, repr=False, weakref_slot=False)
-class Node:
-    """
-    One piece of prompts that some endpoints hold.
-
-    Attributes:
-        key: The text between the parent and this node: one block or more.
-        parent: The node above; None for the root of a space, and for a node that is no longer part of a tree.
-        holders: All slots that hold the whole of *key*, and so everything above it.
-        children: First block of a child's key to the child; None where there is none.
-        claims: How often a slot holds this node beyond once. A slot holds it once for each child that it holds, and
-            once if one of its prompts ends here.
-        ends: Slots of which a remembered prompt ends here.
-    """
-
-    key: bytes
-    parent: Node | None
-    holders: EndpointSet
-    children: dict[bytes, Node] | None = None
-    claims: dict[int, int] | None = None
-    ends: int = 0
-
-    def claim(self, slot: int) -> None:
-        """Count one more reason for which *slot*, a holder, holds this node."""
-        if self.claims is None:
-            self.claims = {slot: 1}
-        else:
-            self.claims[slot] = self.claims.get(slot, 0) + 1
-
-    def unclaim(self, slot: int) -> bool:
-        """Count one reason less; False, and nothing has changed, where it is the last one."""
-        claims = self.claims
-        if claims is None or slot not in claims:
-            return False
-        if claims[slot] > 1:
-            claims[slot] -= 1
-        elif len(claims) > 1:
-            del claims[slot]
-        else:
-            self.claims = None
-        return True
-
-
-@attrs.define(eq=False, repr=False, weakref_slot=False)
-class Root(Node):
-    """The top of a space: an empty key, held by nobody."""
-
-    space: Hashable = ()
-    size: int = 0
+# What things take besides the text, in bytes, on a 64-bit build of CPython: a node with its place among the children of
+# its parent; a prompt end with its place in the endpoint's order, its tick and maybe a claim; a space with its root; a
+# set besides its bits. Found by measuring; `benchmarks/prefix.py` compares their sum with the memory that is taken.
+_NODE_BYTES = 240
+_END_BYTES = 190
+_SPACE_BYTES = 400
+_SET_BYTES = 28
 
 
 Path: TypeAlias = list[tuple[int, Node]]
@@ -115,7 +66,7 @@ class Forest:
             self.text
             + self.nodes * (_NODE_BYTES + self.width)
             + self.ends * _END_BYTES
-            + self.shared * (self.slots >> 3)
+            + self.shared * (_SET_BYTES + (self.slots >> 3))
             + self._spaces_size
         )
 
@@ -150,13 +101,12 @@ class Forest:
         return path, node, position, 0
 
     def root(self, space: Hashable) -> Root:
-        """Give the root of *space*, a new one where there is none; it must get a child."""
+        """Give the root of *space*, a new one where there is none; that must be extended."""
         root = self.roots.get(space)
         if root is None:
             size = _SPACE_BYTES + _size_of(space)
             root = self.roots[space] = Root(b"", None, 0, space=space, size=size)
             self._spaces_size += size
-            self.version += 1
         return root
 
     def extend(self, node: Node, inside: int, tail: bytes) -> Node:
@@ -193,7 +143,12 @@ class Forest:
         node.holders = holders | bit
 
     def release(self, node: Node, bit: EndpointSet) -> Node | None:
-        """Take the slot of *bit* from the holders of *node*, which goes with the last one; gives the parent."""
+        """
+        Take the slot of *bit* from the holders of *node*, which goes with the last one.
+
+        Returns:
+            The parent, which the slot holds for one reason less; None where that is a root.
+        """
         parent = node.parent
         holders = node.holders = node.holders ^ bit
         if not holders:
@@ -202,10 +157,11 @@ class Forest:
             if holders.bit_count() == 1:
                 self.shared -= 1
             self._loose.append(node)
-        return parent
+        return None if isinstance(parent, Root) else parent
 
-    def shorten(self, node: Node, length: int, bit: EndpointSet) -> Node:
-        """Let the slot of *bit* hold *length* bytes of the key of *node* only; gives the node that ends there."""
+    def shorten(self, node: Node, blocks: int, bit: EndpointSet) -> Node:
+        """Let the slot of *bit* hold only the first *blocks* blocks of *node*; gives the node that ends there."""
+        length = blocks * self.width
         if node.holders == bit:
             # Its children's holders would be a subset, and the slot holds none of them: there are none.
             self.text -= len(node.key) - length

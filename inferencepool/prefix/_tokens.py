@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from inferencepool.errors import InvalidRequestError
 
@@ -39,8 +39,8 @@ def token_bytes(ids: Sequence[int] | bytes) -> bytes:
         raise InvalidRequestError(_first_fault(ids)) from None
 
 
-def _first_fault(ids: Sequence[int]) -> str:
-    for index, value in enumerate(ids):
+def _first_fault(ids: object) -> str:
+    for index, value in enumerate(ids if isinstance(ids, Iterable) else ()):
         try:
             array(_CODE, [value])
         except (TypeError, OverflowError):

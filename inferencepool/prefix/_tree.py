@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from heapq import heappop, heappush, heapreplace
 from sys import maxsize
 from threading import Lock
 from typing import final
@@ -13,8 +12,7 @@ import attrs
 from inferencepool._lock import take
 from inferencepool.model import EndpointSet
 from inferencepool.prefix._fingerprints import FINGERPRINT_SIZE, Fingerprinter
-from inferencepool.prefix._forest import Forest, Node, Path
-from inferencepool.prefix._holding import Holding
+from inferencepool.prefix._forest import Forest, Path
 from inferencepool.prefix._index import (
     PrefixMatch,
     PrefixStatistics,
@@ -23,6 +21,8 @@ from inferencepool.prefix._index import (
     checked_slot,
     not_bytes,
 )
+from inferencepool.prefix._node import Node
+from inferencepool.prefix._recency import Holding, Recency
 
 __all__ = ["PrefixTree"]
 
@@ -109,23 +109,18 @@ class PrefixTree:
         """
         self._block_size = checked_count(_NAME, "block_size", block_size, 1)
         self._capacity = checked_count(_NAME, "capacity", capacity, 0)
-        self._max_bytes = checked_count(_NAME, "max_bytes", max_bytes, 1)
+        most_bytes = checked_count(_NAME, "max_bytes", max_bytes, 1)
         most = maxsize if max_match is None else checked_count(_NAME, "max_match", max_match, 1)
         self._longest = min(most, maxsize // block_size) * block_size
         self._fingerprint = Fingerprinter(block_size) if fingerprints else None
         self._width = FINGERPRINT_SIZE if fingerprints else block_size
         self._lock = Lock()
         self._forest = Forest(self._width)
-        self._holdings: dict[int, Holding] = {}
-        # When slots were removed, so that a match that was made before is not inserted.
+        self._recency = Recency(self._forest, most_bytes)
+        # At which tick slots were removed, so that a match that was made before is not inserted.
         self._removed: dict[int, int] = {}
-        # One entry for each slot that holds something: a tick no later than that of its oldest prompt, and the slot.
-        self._queue: list[tuple[int, int]] = []
-        self._queued: set[int] = set()
-        self._tick = 0
         self._hits = 0
         self._misses = 0
-        self._evicted = 0
 
     def __repr__(self) -> str:
         return f"<PrefixTree blocks={self._forest.text // self._width}>"
@@ -164,7 +159,9 @@ class PrefixTree:
             else:
                 self._misses += total > 0
                 levels = ()
-            return _TreeMatch(total, levels, self, text, space, self._tick, forest.version, node, position, inside)
+            return _TreeMatch(
+                total, levels, self, text, space, self._recency.tick, forest.version, node, position, inside
+            )
         finally:
             lock.release()
 
@@ -180,7 +177,7 @@ class PrefixTree:
         known = checked_match(_NAME, match, _TreeMatch, self)
         take(self._lock)
         try:
-            if self._removed.get(slot, 0) <= known.tick:
+            if known.total and self._removed.get(slot, 0) <= known.tick:
                 self._insert(known, self._holding(slot))
         finally:
             self._lock.release()
@@ -190,13 +187,8 @@ class PrefixTree:
         take(self._lock)
         try:
             checked_slot(_NAME, slot)
-            self._tick += 1
-            self._removed[slot] = self._tick
-            holding = self._holdings.pop(slot, None)
-            if holding is not None:
-                while holding.ends:
-                    self._forget(holding, maxsize)
-                self._forest.tidy()
+            self._recency.remove(slot)
+            self._removed[slot] = self._recency.tick
         finally:
             self._lock.release()
 
@@ -213,7 +205,7 @@ class PrefixTree:
         try:
             holding = self._holding(slot)
             holding.capacity = capacity
-            self._fit(holding)
+            self._recency.fit(holding)
         finally:
             self._lock.release()
 
@@ -221,7 +213,7 @@ class PrefixTree:
         """Count what is held, in O(endpoints)."""
         take(self._lock)
         try:
-            forest, holdings = self._forest, self._holdings.values()
+            forest, holdings = self._forest, self._recency.holdings.values()
             return PrefixStatistics(
                 spaces=len(forest.roots),
                 nodes=forest.nodes,
@@ -232,7 +224,7 @@ class PrefixTree:
                 bytes=forest.size,
                 hits=self._hits,
                 misses=self._misses,
-                evicted=self._evicted,
+                evicted=self._recency.evicted,
             )
         finally:
             self._lock.release()
@@ -249,119 +241,14 @@ class PrefixTree:
         return tuple(levels)
 
     def _holding(self, slot: int) -> Holding:
-        holding = self._holdings.get(slot)
-        if holding is None:
-            checked_slot(_NAME, slot)
-            holding = self._holdings[slot] = Holding(slot, 1 << slot, self._capacity)
-            self._forest.slots = max(self._forest.slots, slot + 1)
-        return holding
+        holding = self._recency.holdings.get(slot)
+        return holding or self._recency.add(checked_slot(_NAME, slot), self._capacity)
 
     def _insert(self, match: _TreeMatch, holding: Holding) -> None:
-        total = min(match.total, holding.capacity)
-        if not total:
-            return
-        self._touch(holding, self._end_of(match, total))
-        self._fit(holding)
-        if self._forest.size > self._max_bytes:
-            self._shrink()
-
-    def _end_of(self, match: _TreeMatch, total: int) -> Node:
-        """Give the node at which the first *total* blocks of what was looked up end, a new one if need be."""
-        forest, text, size = self._forest, match.text, total * self._width
         node, position, inside = match.node, match.position, match.inside
-        if match.version != forest.version or total < match.total:
-            text = text[:size]
-            _, node, position, inside = forest.walk(text, match.space)
+        if match.version != self._forest.version:
+            _, node, position, inside = self._forest.walk(match.text, match.space)
         if node is None:
-            node = forest.root(match.space)
-        return forest.extend(node, inside, text[position:size])
-
-    def _touch(self, holding: Holding, node: Node) -> None:
-        """Make *node* the youngest prompt end of an endpoint."""
-        self._tick += 1
-        ends, slot = holding.ends, holding.slot
-        if node in ends:
-            ends.move_to_end(node)
-        else:
-            self._forest.add_end(node)
-            self._hold(holding, node)
-            if slot not in self._queued:
-                self._queued.add(slot)
-                heappush(self._queue, (self._tick, slot))
-        ends[node] = self._tick
-        above = node.parent
-        while above is not None:
-            if above.ends and above in ends:
-                # All blocks up to there are as young as the new end, so this one can never be the oldest.
-                del ends[above]
-                self._forest.drop_end(above)
-                above.unclaim(slot)
-            above = above.parent
-
-    def _hold(self, holding: Holding, node: Node) -> None:
-        """Let an endpoint hold *node* for one more reason, and for its first one everything above as well."""
-        bit, above = holding.bit, node.parent
-        while above is not None:
-            if node.holders & bit:
-                node.claim(holding.slot)
-                return
-            self._forest.hold(node, bit)
-            holding.used += len(node.key) // self._width
-            node, above = above, above.parent
-
-    def _fit(self, holding: Holding) -> None:
-        """Forget what an endpoint has no room for."""
-        while holding.used > holding.capacity:
-            excess = holding.used - holding.capacity
-            self._evicted += self._forget(holding, excess)
-        self._forest.tidy()
-
-    def _shrink(self) -> None:
-        """
-        Forget whole prompts, those unused longest at any endpoint first, until all fit into the memory.
-
-        Nodes are merged at the end only, so it may forget a prompt more than it must.
-        """
-        forest, queue = self._forest, self._queue
-        while forest.size > self._max_bytes and queue:
-            tick, slot = queue[0]
-            holding = self._holdings.get(slot)
-            oldest = None if holding is None else holding.oldest_tick()
-            if holding is None or oldest is None:
-                heappop(queue)
-                self._queued.discard(slot)
-            elif oldest > tick:
-                heapreplace(queue, (oldest, slot))
-            else:
-                self._evicted += self._forget(holding, maxsize)
-        forest.tidy()
-
-    def _forget(self, holding: Holding, excess: int) -> int:
-        """
-        Let an endpoint forget its oldest prompt, from the end to where a younger one shares it, or *excess* blocks.
-
-        The front that is kept remains the oldest prompt.
-
-        Returns:
-            How many blocks were forgotten, at least one.
-        """
-        forest, bit, width = self._forest, holding.bit, self._width
-        node, tick = holding.ends.popitem(last=False)
-        forest.drop_end(node)
-        before = holding.used
-        while excess:
-            length = len(node.key)
-            if length > excess * width:
-                holding.used -= excess
-                node = forest.shorten(node, length - excess * width, bit)
-                break
-            excess -= length // width
-            holding.used -= length // width
-            above = forest.release(node, bit)
-            if above is None or above.parent is None or above.unclaim(holding.slot):
-                return before - holding.used
-            node = above
-        holding.ends[node] = tick
-        holding.ends.move_to_end(node, last=False)
-        forest.add_end(node)
-        return before - holding.used
+            node = self._forest.root(match.space)
+        tail = match.text[position : match.total * self._width]
+        self._recency.use(holding, self._forest.extend(node, inside, tail))

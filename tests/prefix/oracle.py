@@ -9,7 +9,8 @@ from typing import TypeAlias
 import attrs
 
 from inferencepool.prefix import PrefixMatch, PrefixTree
-from inferencepool.prefix._forest import _END_BYTES, _NODE_BYTES, _SPACE_BYTES, Node, _size_of
+from inferencepool.prefix._forest import _END_BYTES, _NODE_BYTES, _SET_BYTES, _SPACE_BYTES, _size_of
+from inferencepool.prefix._node import Node
 
 # A block is known by its space and by the whole text up to its end.
 Block: TypeAlias = tuple[Hashable, bytes]
@@ -35,8 +36,6 @@ class BlockLru:
     def insert(self, text: bytes, space: Hashable, slot: int) -> None:
         """Use all blocks of a text; the cap in bytes is the caller's to apply."""
         self.slots = max(self.slots, slot + 1)
-        # What a slot has no room for at all was never there, so it is not counted as evicted.
-        self.evicted -= max(0, len(text) // self.width - self.capacities.get(slot, self.capacity))
         self.clock += 1
         blocks = self.ticks.setdefault(slot, OrderedDict())
         for end in reversed(range(self.width, len(text) + 1, self.width)):
@@ -119,7 +118,7 @@ class BlockLru:
             len(holders) * self.width
             + len(nodes) * (_NODE_BYTES + self.width)
             + len(self.ends()) * _END_BYTES
-            + sum(len(holders[node]) > 1 for node in nodes) * (self.slots >> 3)
+            + sum(len(holders[node]) > 1 for node in nodes) * (_SET_BYTES + (self.slots >> 3))
             + sum(_SPACE_BYTES + _size_of(space) for space in {space for space, _ in holders})
         )
 
@@ -148,7 +147,7 @@ def nodes_in(tree: PrefixTree) -> Iterator[tuple[Hashable, bytes, Node]]:
 def check_shape(tree: PrefixTree) -> None:
     """Everything that must hold inside a tree between two calls."""
     forest, width = tree._forest, tree._width
-    used = dict.fromkeys(tree._holdings, 0)
+    used = dict.fromkeys(tree._recency.holdings, 0)
     nodes = [node for _, _, node in nodes_in(tree)]
     for node in nodes:
         children = list((node.children or {}).values())
@@ -160,9 +159,9 @@ def check_shape(tree: PrefixTree) -> None:
         assert len(node.key) % width == 0
         assert node.holders
         assert node.ends or len(children) > 1
-        assert node.ends == sum(node in holding.ends for holding in tree._holdings.values())
+        assert node.ends == sum(node in holding.ends for holding in tree._recency.holdings.values())
         assert node.claims is None or node.claims
-        for slot, holding in tree._holdings.items():
+        for slot, holding in tree._recency.holdings.items():
             reasons = sum(child.holders >> slot & 1 for child in children) + (node in holding.ends)
             beyond = (node.claims or {}).get(slot, 0)
             assert reasons == (node.holders >> slot & 1) + beyond
@@ -173,14 +172,14 @@ def check_shape(tree: PrefixTree) -> None:
     assert forest.ends == sum(node.ends for node in nodes)
     assert forest.shared == sum(node.holders.bit_count() > 1 for node in nodes)
     assert not forest._loose
-    for slot, holding in tree._holdings.items():
+    for slot, holding in tree._recency.holdings.items():
         assert holding.used == used[slot] <= holding.capacity
         assert list(holding.ends.values()) == sorted(set(holding.ends.values()))
-    assert len(tree._queue) == len(tree._queued)
-    assert tree._queued >= {slot for slot, holding in tree._holdings.items() if holding.ends}
-    bounds = {slot: tick for tick, slot in tree._queue}
-    assert bounds.keys() == tree._queued
-    for slot, holding in tree._holdings.items():
+    assert len(tree._recency._turns) == len(tree._recency._in_turns)
+    assert tree._recency._in_turns >= {slot for slot, holding in tree._recency.holdings.items() if holding.ends}
+    bounds = {slot: tick for tick, slot in tree._recency._turns}
+    assert bounds.keys() == tree._recency._in_turns
+    for slot, holding in tree._recency.holdings.items():
         oldest = holding.oldest_tick()
         assert oldest is None or bounds[slot] <= oldest
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from hypothesis import event
+from hypothesis import event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from inferencepool.prefix import PrefixMatch, PrefixTree
-from inferencepool.prefix._forest import _NODE_BYTES
+from inferencepool.prefix._forest import _NODE_BYTES, _SET_BYTES
 from tests.prefix.oracle import BlockLru, check_levels, check_shape, found_by, holders_in
-from tests.strategies.prompts import prompts, spaces
+from tests.strategies.prompts import blocks_of, outlines, spaces
 
-BLOCK = 4
 AMPLE = 2**40
 SLOTS = st.sampled_from([0, 1, 2, 40])
 
@@ -33,14 +32,15 @@ class TreeMachine(RuleBasedStateMachine):
 
     @initialize(
         capacity=st.sampled_from([0, 1, 3, 8, 20, 200]),
+        block_size=st.sampled_from([1, 4, 300]),
         max_bytes=st.one_of(st.just(AMPLE), st.integers(1, 12_000)),
         max_match=st.sampled_from([None, 1, 6]),
         fingerprints=st.booleans(),
     )
-    def start(self, capacity: int, max_bytes: int, max_match: int | None, fingerprints: bool) -> None:
+    def start(self, capacity: int, block_size: int, max_bytes: int, max_match: int | None, fingerprints: bool) -> None:
         """Make both."""
         self.tree = PrefixTree(
-            block_size=BLOCK,
+            block_size=block_size,
             capacity=capacity,
             max_bytes=max_bytes,
             max_match=max_match,
@@ -52,7 +52,8 @@ class TreeMachine(RuleBasedStateMachine):
 
     def text_of(self, prompt: bytes) -> bytes:
         """Cut a prompt as the tree does, by other means."""
-        blocks = [prompt[at : at + BLOCK] for at in range(0, len(prompt) - BLOCK + 1, BLOCK)][: self.max_match]
+        size = self.tree.block_size
+        blocks = [prompt[at : at + size] for at in range(0, len(prompt) - size + 1, size)][: self.max_match]
         if self.tree._fingerprint is not None:
             return b"".join(map(self.tree._fingerprint, blocks))
         return b"".join(blocks)
@@ -71,7 +72,8 @@ class TreeMachine(RuleBasedStateMachine):
     def insert(self, match: PrefixMatch, prompt: bytes, space: Hashable, slot: int) -> None:
         """Insert into both, and let the oracle forget as many of the oldest prompts as the tree did."""
         self.tree.insert(match, slot)
-        self.oracle.insert(self.text_of(prompt), space, slot)
+        if match.total:
+            self.oracle.insert(self.text_of(prompt), space, slot)
         self.forget_as_the_tree()
 
     def forget_as_the_tree(self) -> None:
@@ -79,20 +81,22 @@ class TreeMachine(RuleBasedStateMachine):
         forgotten = 0
         while self.oracle.size() > self.oracle.max_bytes or self.tree.statistics().evicted > self.oracle.evicted:
             # A forgotten end leaves at most two nodes to be merged: the one it was at, and one that branched there.
-            slack = 2 * forgotten * (_NODE_BYTES + self.tree._width + (self.oracle.slots >> 3))
+            slack = 2 * forgotten * (_NODE_BYTES + self.tree._width + _SET_BYTES + (self.oracle.slots >> 3))
             assert self.oracle.size() + slack > self.oracle.max_bytes
             self.oracle.forget_oldest_prompt()
             forgotten += 1
         event(f"forgot {min(forgotten, 3)} for the cap in bytes")
 
-    @rule(prompt=prompts(BLOCK), space=spaces())
-    def look_up(self, prompt: bytes, space: Hashable) -> None:
+    @rule(outline=outlines(), rest=st.integers(0, 3), space=spaces())
+    def look_up(self, outline: str, rest: int, space: Hashable) -> None:
         """Look a prompt up, and keep the match for later."""
+        prompt = blocks_of(outline, self.tree.block_size) + b"a" * rest
         self.kept.append((self.match(prompt, space), prompt, space, self.calls))
 
-    @rule(prompt=prompts(BLOCK), space=spaces(), slot=SLOTS)
-    def look_up_and_insert(self, prompt: bytes, space: Hashable, slot: int) -> None:
+    @rule(outline=outlines(), space=spaces(), slot=SLOTS)
+    def look_up_and_insert(self, outline: str, space: Hashable, slot: int) -> None:
         """Do what a pick does."""
+        prompt = blocks_of(outline, self.tree.block_size)
         self.insert(self.match(prompt, space), prompt, space, slot)
 
     @precondition(lambda self: self.kept)
@@ -120,6 +124,7 @@ class TreeMachine(RuleBasedStateMachine):
         """Give an endpoint more or less room."""
         self.tree.set_capacity(slot, blocks)
         self.oracle.set_capacity(slot, blocks)
+        self.forget_as_the_tree()
 
     @invariant()
     def agree(self) -> None:
@@ -141,3 +146,4 @@ class TreeMachine(RuleBasedStateMachine):
 
 
 TestTreeMachine = TreeMachine.TestCase
+TestTreeMachine.settings = settings(max_examples=5 * settings().max_examples, stateful_step_count=40)

@@ -6,15 +6,23 @@ from collections.abc import Hashable
 
 from hypothesis import strategies as st
 
-__all__ = ["prompts", "spaces"]
+__all__ = ["blocks_of", "outlines", "prompts", "spaces"]
+
+
+def outlines(most: int = 10) -> st.SearchStrategy[str]:
+    """Draw a prompt of up to *most* blocks, a letter for each; there are few, so that many prompts begin alike."""
+    return st.text("aaab", max_size=most)
+
+
+def blocks_of(outline: str, block_size: int) -> bytes:
+    """Write a prompt out."""
+    return b"".join(letter.encode() * block_size for letter in outline)
 
 
 @st.composite
-def prompts(draw: st.DrawFn, block_size: int, most: int = 10) -> bytes:
-    """Draw a prompt of up to *most* blocks; there are few different blocks, so that many prompts begin alike."""
-    letters = draw(st.text("aaab", max_size=most))
-    rest = draw(st.integers(0, block_size - 1))
-    return b"".join(letter.encode() * block_size for letter in letters) + b"a" * rest
+def prompts(draw: st.DrawFn, block_size: int) -> bytes:
+    """Draw a prompt that may end within a block."""
+    return blocks_of(draw(outlines()), block_size) + b"a" * draw(st.integers(0, block_size - 1))
 
 
 def spaces() -> st.SearchStrategy[Hashable]:
