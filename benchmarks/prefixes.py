@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Iterator
 from itertools import count, cycle
 from random import Random
+
+import attrs
 
 from benchmarks.fleets import make_registry
 from benchmarks.measure import Row, ratio_to_choice
@@ -24,34 +27,49 @@ _SYSTEM, _PROMPT = 2048, 8192
 _WARM_UP = 25_000
 
 
-def _picker(size: int, cached: int) -> Callable[[], None]:
+@attrs.define(eq=False, slots=False)
+class Workload:
     """
-    Give a step that picks for a prompt of 8 KiB by the default profile, and releases the result.
+    Prompts of 8 KiB for a picker by the default profile, whose endpoints all hold the system prompt.
 
-    All endpoints hold the system prompt. Of each prompt *cached* bytes were part of an earlier one, so that some
-    endpoint holds them; what follows is new. The time of putting the prompt together is part of the step.
+    Of each prompt *cached* bytes were part of an earlier one, so that some endpoint holds them; what follows is new.
     """
-    rng = Random(size)
-    profile = default_profile()
-    pick = EndpointPicker(make_registry(size), profile=profile, rng=rng).pick
-    (producer,) = (part for part in profile.parts_with("match") if isinstance(part, ApproxPrefixCacheProducer))
-    system = rng.randbytes(_SYSTEM)
-    for slot in range(size):
-        producer.index.insert(producer.index.match(system, ("chat", "")), slot)
-    earlier = cycle([system + rng.randbytes(cached - _SYSTEM) for _ in range(64)]).__next__
-    number, repeats = count().__next__, (_PROMPT - cached) // 16
 
-    def step() -> None:
-        pick(InferenceRequest(model="chat", prompt=earlier() + b"%016d" % number() * repeats)).release()
+    size: int
+    cached: int
+    _ready: deque[InferenceRequest] = attrs.field(factory=deque)
 
-    for _ in range(_WARM_UP):
-        step()
-    return step
+    def __attrs_post_init__(self) -> None:
+        rng, profile = Random(self.size), default_profile()
+        self._pick = EndpointPicker(make_registry(self.size), profile=profile, rng=rng).pick
+        (producer,) = (part for part in profile.parts_with("match") if isinstance(part, ApproxPrefixCacheProducer))
+        system = rng.randbytes(_SYSTEM)
+        for slot in range(self.size):
+            producer.index.insert(producer.index.match(system, ("chat", "")), slot)
+        self._earlier = cycle([system + rng.randbytes(self.cached - _SYSTEM) for _ in range(64)])
+        self._number = count()
+
+    def prepare(self, requests: int) -> None:
+        """Put the next requests together, which is not the picker's work."""
+        tail = (_PROMPT - self.cached) // 16
+        self._ready.extend(
+            InferenceRequest(model="chat", prompt=next(self._earlier) + b"%016d" % next(self._number) * tail)
+            for _ in range(requests)
+        )
+
+    def step(self) -> None:
+        """Pick, which looks the prompt up, reserves and inserts it; then release."""
+        self._pick(self._ready.popleft()).release()
 
 
 def measure_prefixes() -> Iterator[Row]:
     """Measure lookup, pick, reservation and insertion together."""
     for what, cached in (("7 KiB of 8 cached", 7168), ("2 KiB of 8 cached", _SYSTEM)):
         for size in SIZES:
-            step = _picker(size, cached)
-            yield ratio_to_choice(f"pick with prefix, {what}, n={size}, released at once", step, _LIMITS[size])
+            work = Workload(size, cached)
+            for _ in range(_WARM_UP // 100):
+                work.prepare(100)
+                for _ in range(100):
+                    work.step()
+            name = f"pick with prefix, {what}, n={size}, released at once"
+            yield ratio_to_choice(name, work.step, _LIMITS[size], prepare=work.prepare)

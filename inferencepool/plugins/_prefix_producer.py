@@ -103,9 +103,10 @@ class ApproxPrefixCacheProducer:
     def match(self, request: InferenceRequest, snapshot: Snapshot, /) -> PrefixMatch:
         """Tell who probably holds how much of the prompt; looked up once for each pick."""
         produced = request.produced
-        if produced is not None and self in produced:
-            found: PrefixMatch = produced[self]
-            return found
+        if produced is not None:
+            known: PrefixMatch | None = produced.get(self)
+            if known is not None:
+                return known
         if snapshot.fleet.births is not self._births:
             self.prepare(snapshot)
         if request.prompt_tokens is None:
@@ -133,7 +134,8 @@ class ApproxPrefixCacheProducer:
 
     def picked(self, result: PickResult, /) -> None:
         """Remember where the prompt went, now or when the response begins."""
-        match = (result.produced or {}).get(self)
+        produced = result.produced
+        match = produced.get(self) if produced else None
         if match is None:
             return
         if self.auto_tune:

@@ -14,7 +14,7 @@ from inferencepool.scheduling._candidate_set import Standing
 __all__ = ["MaxScorePicker"]
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, on_setattr=attrs.setters.NO_OP)
 class MaxScorePicker:
     """
     Pick the endpoint with the highest score; fallbacks follow in order of score.

@@ -278,7 +278,12 @@ class Scheduler:
             if self._plain:
                 plain = plain_costs(self._plain, request, self._candidates(snapshot, part))
         members = part & fleet.reservations.shown
-        given = self._with_among(extra, request, members) if self._among else extra
+        given = extra
+        if self._among:
+            fleet.candidates.members = members
+            given = bonuses(self._among, request, fleet.candidates)
+            if extra:
+                given += extra
         standing = fleet.standing(part, members, given, demands, plain)
         slots = self._choose(request, standing, count)
         if len(slots) != 1 or not members >> slots[0] & 1:
@@ -293,12 +298,6 @@ class Scheduler:
         else:
             result.birth = snapshot.fleet.births[result.slot]
         return result
-
-    def _with_among(self, extra: Bonuses, request: InferenceRequest, members: EndpointSet) -> Bonuses:
-        """Add what scorers among candidates give to what other sparse scorers gave."""
-        candidates = self._fleet.candidates
-        candidates.members = members
-        return extra + bonuses(self._among, request, candidates)
 
     def _choose_others(
         self,
@@ -316,7 +315,8 @@ class Scheduler:
         if not others:
             return ()
         plain = plain_costs(self._plain, request, self._candidates(fleet.snapshot, wide)) if self._plain else ()
-        extra = self._with_among(extra, request, shown)
+        fleet.candidates.members = shown
+        extra = extra + bonuses(self._among, request, fleet.candidates)
         return self._others.choose(request, fleet.standing(wide, others, extra, demands, plain), count)
 
     def _check_choice(self, slots: Sequence[int], members: EndpointSet, count: int) -> None:
