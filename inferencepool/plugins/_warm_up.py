@@ -31,7 +31,7 @@ class WarmUpFilter:
 
     *When to choose it:* beside strategies of affinity, where fleets grow under load.
 
-    *Looks at:* when endpoints joined, by the first snapshot that has them.
+    *Looks at:* when endpoints joined: the time of the first pick from a snapshot that has them.
 
     *Configuration:* type ``warm-up-filter``, beyond the reference; ``durationSeconds`` (above 0, default 60) and
     ``share`` (above 0 and at most 10, default 1).
