@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterator
 from benchmarks.extproc.measuring import measure_extproc
 from benchmarks.measure import Row, rows_to_text
 from benchmarks.picks import measure_picks, measure_scan
+from benchmarks.prefixes import measure_affinities, measure_prefixes
 from benchmarks.threads import measure_threads
 from benchmarks.updates import measure_import, measure_publishing, measure_updates
 
 BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
     "picks": measure_picks,
     "scan": measure_scan,
+    "prefixes": measure_prefixes,
+    "affinities": measure_affinities,
     "updates": measure_updates,
     "publishing": measure_publishing,
     "threads": measure_threads,
