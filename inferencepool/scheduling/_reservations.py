@@ -18,7 +18,7 @@ from inferencepool.scheduling._terms import Charges, burden_of
 
 __all__ = ["Lease", "Losses", "Reservations"]
 
-# Picks and releases that are remembered for explanations asked for later, if each makes one move.
+# Moves that are remembered for explanations asked for later, for each sum that is kept. A pick and its release make two.
 _REMEMBERED = 4096
 
 # In the journal a move of *pending* is a slot, inverted where it shrank; any other move is a list's number, a slot and
@@ -104,7 +104,7 @@ class Reservations:
 
     def __attrs_post_init__(self) -> None:
         self.amounts = [[] for _ in self.measures]
-        self._journal = deque(maxlen=_REMEMBERED * (2 + len(self.measures)))
+        self._journal = deque(maxlen=_REMEMBERED * (1 + len(self.measures)))
 
     def adopt(self, snapshot: Snapshot) -> None:
         """Take over a new snapshot: forget endpoints that are gone, and picks that its metrics cover."""
