@@ -18,7 +18,7 @@ from inferencepool.scheduling._terms import Charges, burden_of
 
 __all__ = ["Lease", "Losses", "Reservations"]
 
-# Moves that are remembered for explanations asked for later, for each sum that is kept. A pick and its release make two.
+# Moves that are remembered for explanations asked for later, for each sum that is kept.
 _REMEMBERED = 4096
 
 # In the journal a move of *pending* is a slot, inverted where it shrank; any other move is a list's number, a slot and

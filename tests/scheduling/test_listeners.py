@@ -147,6 +147,10 @@ def test_what_was_produced_is_that_of_the_pick() -> None:
                 request.produced[self] = self.calls / 8
             return [(request.produced[self], 1)]
 
-    scheduler, request = Scheduler(SchedulingProfile(scorers=[Counting()])), InferenceRequest()
-    first, second = (scheduler.schedule(request, make_snapshot(1)) for _ in range(2))
+    scheduler, request, snapshot = (
+        Scheduler(SchedulingProfile(scorers=[Counting()])),
+        InferenceRequest(),
+        make_snapshot(1),
+    )
+    first, second = (scheduler.schedule(request, snapshot) for _ in range(2))
     assert [0.125, 0.25] == [result.explain().picked.total for result in (first, second)]
