@@ -68,7 +68,10 @@ class PrefixCacheScorer:
         self, request: InferenceRequest, candidates: CandidateSet, /
     ) -> Sequence[tuple[float, EndpointSet]]:
         """Give one set for each depth of the match, in O(depths)."""
-        match = self.producer.match(request, candidates.snapshot)
+        producer, produced = self.producer, request.produced
+        match = produced.get(producer) if produced else None
+        if match is None:
+            match = producer.match(request, candidates.snapshot)
         levels, total, weight = match.levels, match.total, self.match_length_weight
         if not levels:
             return ()
@@ -77,7 +80,7 @@ class PrefixCacheScorer:
             levels = [(blocks, members & allowed) for blocks, members in levels]
         if not weight:
             return [(blocks / total, members) for blocks, members in levels]
-        scale = self.producer.tokens_per_block / self.match_length_scale_tokens
+        scale = producer.tokens_per_block / self.match_length_scale_tokens
         return [
             (weight * min(1.0, blocks * scale) ** 2 + (1 - weight) * blocks / total, members)
             for blocks, members in levels

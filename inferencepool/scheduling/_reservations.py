@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import attrs
 
@@ -27,24 +27,11 @@ _IN_FLIGHT = -1
 _Move: TypeAlias = int | tuple[int, int, int]
 
 
-class Losses(NamedTuple):
-    """
-    What endpoints cost beyond what the ranking assumed.
-
-    Attributes:
-        values: The losses that some endpoint has, in units of *step*, ascending.
-        sets: Who is off by each of them.
-        step: The cost of one unit.
-    """
-
-    values: Sequence[float]
-    sets: Mapping[Any, EndpointSet]
-    step: float
-
-    @property
-    def least(self) -> float:
-        """The smallest loss, 0 where there is no endpoint."""
-        return self.values[0] * self.step if self.values else 0.0
+Losses: TypeAlias = tuple[Sequence[float], Mapping[Any, EndpointSet], float]
+"""
+What endpoints cost beyond what the ranking assumed: the losses that some endpoint has, ascending; for each of them the
+endpoints; and what one unit of a loss costs.
+"""
 
 
 class Lease(Protocol):
@@ -168,14 +155,14 @@ class Reservations:
         """Sort the shown endpoints by what they cost beyond what was assumed, where a pending request costs *step*."""
         drift = self.drift
         if not self._charges:
-            return Losses(drift.values, drift.sets, step)
+            return drift.values, drift.sets, step
         sets: dict[float, EndpointSet] = {}
         for (count, more), members in drift.sets.items():
             loss = count * step + more
             sets[loss] = sets.get(loss, 0) | members
         # Making these sets is work as well that a new ranking would save.
         self.debt += len(sets) >> 2
-        return Losses(sorted(sets), sets, 1.0)
+        return sorted(sets), sets, 1.0
 
     def loss_at(self, slot: int, step: float) -> float:
         """Tell what the endpoint in *slot* costs beyond what was assumed."""
@@ -203,13 +190,18 @@ class Reservations:
             self._uncovered[slot] = {lease: None}
         else:
             leases[lease] = None
-        self._count(slot, 1)
+        self.pending[slot] += 1
+        self.moves += 1
+        self._journal.append(slot)
+        self.in_flight[slot] += 1
+        self.total_in_flight += 1
         if amounts:
             lease.amounts = amounts
             self._add(slot, amounts)
         if self._follows:
             self._shift(slot, 1)
-        self._fly(slot, 1)
+        if self._is_flight_shown:
+            self._show_flight(slot, 1)
 
     def start(self, lease: Lease, until_started: Sequence[bool]) -> None:
         """Take back the amounts of those measures that end when the response begins."""
@@ -225,7 +217,10 @@ class Reservations:
         slot = lease.slot
         if slot >= len(self._births) or self._births[slot] != lease.birth:
             return
-        self._fly(slot, -1)
+        self.in_flight[slot] -= 1
+        self.total_in_flight -= 1
+        if self._is_flight_shown:
+            self._show_flight(slot, -1)
         leases = self._uncovered[slot]
         by = 0
         if lease in leases:
@@ -321,13 +316,11 @@ class Reservations:
         busy = [any(held) for held in zip(*self.amounts, strict=True)]
         return [burden_of(self._charges, self.amounts, slot) if is_busy else 0.0 for slot, is_busy in enumerate(busy)]
 
-    def _fly(self, slot: int, by: int) -> None:
-        self.in_flight[slot] += by
-        self.total_in_flight += by
+    def _show_flight(self, slot: int, by: int) -> None:
+        """Let those see a change of *in_flight* who look at it."""
         if self._levels is not None:
             self._levels.place(slot, self.in_flight[slot])
-        if self._is_flight_shown:
-            self._remember((_IN_FLIGHT, slot, by))
+        self._remember((_IN_FLIGHT, slot, by))
 
     def _remember(self, move: _Move) -> None:
         self.moves += 1

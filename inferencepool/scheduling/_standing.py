@@ -102,7 +102,8 @@ class RankedStanding(ReservedCandidates):
         among &= self.members
         ranking, random = self._ranking, self.rng.random
         order, upto = ranking.order, ranking.weights_upto
-        lift = max(0.0, -self._reservations.losses(ranking.terms.step).least)
+        values, _, unit = self._reservations.losses(ranking.terms.step)
+        lift = max(0.0, -values[0] * unit) if values else 0.0
         most = sum(sets[0][0] for sets in self._bonuses) + lift
         total = upto[-1]
         for _ in range(_DRAWS):
