@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import count, cycle
 from random import Random
@@ -45,7 +44,8 @@ class Workload:
 
     size: int
     cached: int
-    _ready: deque[InferenceRequest] = attrs.field(factory=deque)
+    _ready: Iterator[InferenceRequest] = attrs.field(factory=lambda: iter(()))
+    _requests: list[InferenceRequest] = attrs.field(factory=list)
 
     def __attrs_post_init__(self) -> None:
         rng, profile = Random(self.size), default_profile()
@@ -58,16 +58,17 @@ class Workload:
         self._number = count()
 
     def prepare(self, requests: int) -> None:
-        """Put the next requests together, which is not the picker's work."""
+        """Put the next requests together, and take the last ones apart: neither is the picker's work."""
         tail = (_PROMPT - self.cached) // 16
-        self._ready.extend(
+        self._requests = [
             InferenceRequest(model="chat", prompt=next(self._earlier) + b"%016d" % next(self._number) * tail)
             for _ in range(requests)
-        )
+        ]
+        self._ready = iter(self._requests)
 
     def step(self) -> None:
         """Pick, which looks the prompt up, reserves and inserts it; then release."""
-        self._pick(self._ready.popleft()).release()
+        self._pick(next(self._ready)).release()
 
 
 def measure_prefixes() -> Iterator[Row]:
