@@ -6,20 +6,23 @@ import platform
 import sys
 from collections.abc import Callable, Iterator
 
+from benchmarks.affinities import measure_affinities, measure_prefix_picks
 from benchmarks.extproc.measuring import measure_extproc
 from benchmarks.measure import Row, rows_to_text
 from benchmarks.picks import measure_picks, measure_scan
-from benchmarks.prefixes import measure_affinities, measure_prefixes
+from benchmarks.prefix import measure_prefix, measure_prefix_memory
 from benchmarks.threads import measure_threads
 from benchmarks.updates import measure_import, measure_publishing, measure_updates
 
 BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
     "picks": measure_picks,
     "scan": measure_scan,
-    "prefixes": measure_prefixes,
+    "prefix-picks": measure_prefix_picks,
     "affinities": measure_affinities,
     "updates": measure_updates,
     "publishing": measure_publishing,
+    "prefix": measure_prefix,
+    "prefix-memory": measure_prefix_memory,
     "threads": measure_threads,
     "import": measure_import,
     "extproc": measure_extproc,

@@ -70,6 +70,11 @@ class Forest:
             + self._spaces_size
         )
 
+    @property
+    def slack(self) -> int:
+        """Bytes of *size* that `tidy` may free, at most."""
+        return len(self._loose) * (_NODE_BYTES + self.width + _SET_BYTES + (self.slots >> 3))
+
     def walk(self, text: bytes, space: Hashable) -> tuple[Path, Node | None, int, int]:
         """
         Follow *text* down the tree of *space*, block by block.

@@ -138,10 +138,13 @@ class Recency:
         """
         Forget whole prompts, those unused longest at any endpoint first, until all fit into the memory.
 
-        Nodes are merged at the end only, so it may forget a prompt more than it must.
+        Merges nodes only where that may save a prompt: seldom, so that it does not copy a long text again and again.
         """
         forest, turns = self.forest, self._turns
         while forest.size > self.max_bytes and turns:
+            if forest.size - forest.slack <= self.max_bytes:
+                forest.tidy()
+                continue
             tick, slot = turns[0]
             holding = self.holdings.get(slot)
             oldest = None if holding is None else holding.oldest_tick()

@@ -70,11 +70,11 @@ class PrefixTree:
     goes, at whichever endpoint it is, whole. Every endpoint so keeps what was used since about the same time; and as no
     endpoint holds more than its own capacity, none can push out more than that of the others.
 
-    Cost of one call, with the lock held: `match` steps through at most *max_match* nodes, and compares each byte about
-    once. `insert` does the same where the tree has moved, copies at most two keys of up to *max_match* blocks, and
-    forgets what there is no more room for; in the long run one prompt end for each one inserted. `remove` and
-    `set_capacity` cost as much as what they forget. Memory is at most *max_bytes*, and beyond that one small entry for
-    each slot that was ever used.
+    Cost of one call, with the lock held: `match` steps through at most *max_match* nodes and compares each byte about
+    once. `insert` does the same where the tree has moved since; it copies the texts of the few nodes that it cuts or
+    merges, each of at most *max_match* blocks; and it forgets what there is no more room for, in the long run one
+    prompt end for each one inserted. `remove` and `set_capacity` cost as much as what they forget. Memory is at most
+    *max_bytes*, and beyond that one small entry for each slot that was ever used.
 
     Thread-safe: one lock guards everything, and is held for the whole of each call but for making fingerprints.
     """

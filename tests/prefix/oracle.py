@@ -34,7 +34,7 @@ class BlockLru:
     evicted: int = 0
 
     def insert(self, text: bytes, space: Hashable, slot: int) -> None:
-        """Use all blocks of a text; the cap in bytes is the caller's to apply."""
+        """Use all blocks of a text, and drop those that there is no room for."""
         self.slots = max(self.slots, slot + 1)
         self.clock += 1
         blocks = self.ticks.setdefault(slot, OrderedDict())
@@ -50,15 +50,14 @@ class BlockLru:
             blocks.popitem(last=False)
             self.evicted += 1
 
-    def forget_oldest_prompt(self) -> int:
-        """Drop the blocks that were used last when the oldest of all was; gives how many."""
+    def forget_oldest_prompt(self) -> None:
+        """Drop the blocks that were used last when the oldest of all was."""
         tick, slot = min((tick, slot) for slot, blocks in self.ticks.items() for tick in blocks.values())
         blocks = self.ticks[slot]
         oldest = [block for block, used in blocks.items() if used == tick]
         for block in oldest:
             del blocks[block]
         self.evicted += len(oldest)
-        return len(oldest)
 
     def remove(self, slot: int) -> None:
         """Forget a slot."""

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from inferencepool.prefix import PrefixMatch, PrefixTree
-from inferencepool.prefix._forest import _NODE_BYTES, _SET_BYTES
 from tests.prefix.oracle import BlockLru, check_levels, check_shape, found_by, holders_in
 from tests.strategies.prompts import blocks_of, outlines, spaces
 
@@ -70,19 +69,16 @@ class TreeMachine(RuleBasedStateMachine):
         return match
 
     def insert(self, match: PrefixMatch, prompt: bytes, space: Hashable, slot: int) -> None:
-        """Insert into both, and let the oracle forget as many of the oldest prompts as the tree did."""
+        """Insert into both."""
         self.tree.insert(match, slot)
         if match.total:
             self.oracle.insert(self.text_of(prompt), space, slot)
-        self.forget_as_the_tree()
+        self.fit_memory()
 
-    def forget_as_the_tree(self) -> None:
-        """Forget at least what must go, and nothing that could have stayed once all nodes were merged."""
+    def fit_memory(self) -> None:
+        """Let the oracle forget what there is no memory for."""
         forgotten = 0
-        while self.oracle.size() > self.oracle.max_bytes or self.tree.statistics().evicted > self.oracle.evicted:
-            # A forgotten end leaves at most two nodes to be merged: the one it was at, and one that branched there.
-            slack = 2 * forgotten * (_NODE_BYTES + self.tree._width + _SET_BYTES + (self.oracle.slots >> 3))
-            assert self.oracle.size() + slack > self.oracle.max_bytes
+        while self.oracle.size() > self.oracle.max_bytes:
             self.oracle.forget_oldest_prompt()
             forgotten += 1
         event(f"forgot {min(forgotten, 3)} for the cap in bytes")
@@ -124,7 +120,7 @@ class TreeMachine(RuleBasedStateMachine):
         """Give an endpoint more or less room."""
         self.tree.set_capacity(slot, blocks)
         self.oracle.set_capacity(slot, blocks)
-        self.forget_as_the_tree()
+        self.fit_memory()
 
     @invariant()
     def agree(self) -> None:

@@ -19,6 +19,7 @@ from inferencepool.runtime.grpc._http2 import (
     FAREWELL_ANSWER,
     ErrorCodes,
     Http2,
+    PlainData,
     ProtocolError,
     events,
 )
@@ -88,7 +89,8 @@ class Connection(asyncio.Protocol):
         self._header_timer: asyncio.TimerHandle | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
         self._linger_timer: asyncio.TimerHandle | None = None
-        self._handlers: dict[type[events.Event], Callable[[Any], None]] = {
+        self._handlers: dict[type[object], Callable[[Any], None]] = {
+            PlainData: self._receive_part,
             events.DataReceived: self._receive_part,
             events.RequestReceived: self._open,
             events.StreamEnded: self._half_close,
@@ -207,7 +209,7 @@ class Connection(asyncio.Protocol):
         """Handle *data*; tell whether the connection goes on."""
         http2 = self._http2
         handlers = self._handlers
-        for event in http2.receive_data(data):
+        for event in http2.receive(data):
             handler = handlers.get(event.__class__)
             if handler is not None:
                 handler(event)
@@ -242,7 +244,7 @@ class Connection(asyncio.Protocol):
                 exchange.timer = self._loop.call_later(request.timeout, self._expire, exchange)
             exchange.begin(factory, self._on_error)
 
-    def _receive_part(self, event: events.DataReceived) -> None:
+    def _receive_part(self, event: PlainData | events.DataReceived) -> None:
         data = event.data
         size = event.flow_controlled_length
         has_ended = event.stream_ended is not None

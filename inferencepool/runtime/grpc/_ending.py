@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import attrs
 
 from inferencepool.runtime.grpc._closure import Closure, Reason
-from inferencepool.runtime.grpc._http2 import ReadyHeaders
+from inferencepool.runtime.grpc._hpack import ReadyHeaders
 from inferencepool.runtime.grpc._status import Status, percent_encoded
 
 __all__ = ["ANSWER_HEADERS", "OK", "STOPPED", "Ending", "ending", "http_ending", "unknown_encoding"]

@@ -50,7 +50,7 @@ class MessageReader:
         """Forget what is held."""
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes | memoryview) -> list[bytes]:
         """
         Take the next *data* and give the messages that it completes, in order.
 

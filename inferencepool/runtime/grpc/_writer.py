@@ -175,7 +175,7 @@ class Writer:
         http2 = self._http2
         if not exchange.answered:
             exchange.answered = True
-            http2.send_headers(exchange.id, ANSWER_HEADERS)
+            http2.write_headers(stream, ANSWER_HEADERS)
         room = min(http2.room(stream), _TURN)
         if room:
             data = exchange.take(room)

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, reject
 from hypothesis import strategies as st
 
 from inferencepool.adapters.extproc import _decode
@@ -66,7 +66,10 @@ def _entry(key: bytes, *values: bytes) -> bytes:
 def _try_decode(data: bytes) -> Message | None:
     try:
         return decode(data)
-    except InvalidMessageError:
+    except InvalidMessageError as error:
+        # The library skips groups; here they are refused, for no message of ext_proc can have one.
+        if " is a group" in str(error):
+            reject()
         return None
 
 

@@ -28,7 +28,9 @@ def test_same_as_the_library(kinds: list[list[hpack.HeaderTuple]], order: list[i
     plain.max_header_list_size = 1 << 20
     for step in order:
         if step > len(kinds):
-            encoder.header_table_size = step
+            # To be told of its present size makes the library's encoder forget that a change was not announced yet.
+            if step != encoder.header_table_size:
+                encoder.header_table_size = step
             continue
         block = encoder.encode(kinds[step % len(kinds)])
         assert list(ours.decode(block, raw=True)) == list(plain.decode(block, raw=True))

@@ -17,7 +17,8 @@ from inferencepool.errors import ConfigurationError
 from inferencepool.runtime.grpc import Limits, Status
 from inferencepool.runtime.grpc._flood import FrameBudget
 from inferencepool.runtime.grpc._framing import MessageReader, prefix
-from inferencepool.runtime.grpc._http2 import Http2, ReadyHeaders
+from inferencepool.runtime.grpc._hpack import ReadyHeaders
+from inferencepool.runtime.grpc._http2 import Http2
 from inferencepool.runtime.grpc._status import MAX_TEXT, percent_encoded
 from inferencepool.testing import ManualClock
 

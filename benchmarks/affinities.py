@@ -24,7 +24,7 @@ from inferencepool.plugins import (
 )
 from inferencepool.scheduling import PickResult, SchedulingProfile
 
-__all__ = ["measure_affinities", "measure_prefixes"]
+__all__ = ["measure_affinities", "measure_prefix_picks"]
 
 SIZES = (10, 1_000, 10_000)
 _LIMITS = {10: 110, 1_000: 180, 10_000: 320}
@@ -71,7 +71,7 @@ class Workload:
         self._pick(next(self._ready)).release()
 
 
-def measure_prefixes() -> Iterator[Row]:
+def measure_prefix_picks() -> Iterator[Row]:
     """Measure lookup, pick, reservation and insertion together."""
     for what, cached in (("7 KiB of 8 cached", 7168), ("2 KiB of 8 cached", _SYSTEM)):
         for size in SIZES:
