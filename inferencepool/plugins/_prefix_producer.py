@@ -148,17 +148,15 @@ class ApproxPrefixCacheProducer:
 
     def started(self, result: PickResult, /) -> None:
         """Remember where the prompt went, if it waits for that."""
-        match = self._take(result)
-        if match is not None:
+        if self.insert_at != "pick" and (match := self._take(result)) is not None:
             self.index.insert(match, result.slot)
 
     def released(self, result: PickResult, /) -> None:
         """Forget a prompt whose response never began."""
-        self._take(result)
+        if self.insert_at != "pick":
+            self._take(result)
 
     def _take(self, result: PickResult) -> PrefixMatch | None:
-        if not self._waiting:
-            return None
         with self._lock:
             found: PrefixMatch | None = self._waiting.pop(result, None)
         return found

@@ -44,7 +44,9 @@ class MaxScorePicker:
     def choose(self, _request: InferenceRequest, standing: Standing, count: int, /) -> Sequence[int]:
         """Choose the *count* best members, in O(count) searches."""
         tied = standing.best()
-        slot = self._one_of(tied, standing)
+        slot = tied.bit_length() - 1
+        if tied ^ 1 << slot:
+            slot = self._one_of(tied, standing)
         chosen = [slot]
         if count > 1:
             among = standing.members ^ 1 << slot

@@ -218,12 +218,15 @@ def search(ranking: Ranking, losses: Losses, bonuses: Bonuses, among: EndpointSe
 
 def _cells(bonuses: Bonuses, everyone: EndpointSet) -> Sequence[tuple[float, EndpointSet]]:
     """Cross the sets of all scorers: the sets that share a total bonus, the largest bonus first."""
+    if len(bonuses) == 1:
+        cells = [(bonus, both) for bonus, members in bonuses[0] if (both := everyone & members)]
+        cells.append((0.0, everyone))
+        return cells
     cells = [(0.0, everyone)]
     for sets in bonuses:
         crossed = [
             (total + bonus, both) for bonus, members in sets for total, cell in cells if (both := cell & members)
         ]
         cells = crossed + cells
-    if len(bonuses) > 1:
-        cells.sort(key=_FIRST, reverse=True)
+    cells.sort(key=_FIRST, reverse=True)
     return cells

@@ -256,13 +256,14 @@ def bonuses(scorers: Iterable[WeightedScorer], request: InferenceRequest, shown:
             sets = [
                 ((score if score < 1 else 1.0) * scale + _ROUND - _ROUND, members)
                 for score, members in given
-                if members.bit_length() and score > 0
+                if members > 0 and score > 0
             ]
         except (AttributeError, TypeError, ValueError) as error:
             message = f"scorer {scorer.name}: gave {given!r}, not pairs of a score and an EndpointSet"
             raise StrategyError(message) from error
         if sets:
-            if len(sets) > 1:
+            # Most scorers give the best set first.
+            if len(sets) > 1 and not (len(sets) == 2 and sets[0][0] >= sets[1][0]):  # noqa: PLR2004 - a pair
                 sets.sort(key=_FIRST, reverse=True)
             found.append(sets)
     return found
