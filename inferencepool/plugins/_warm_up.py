@@ -18,6 +18,9 @@ __all__ = ["WarmUpFilter"]
 
 _NAME = "warm-up-filter"
 
+# Endpoints that join within this part of the duration count as one group.
+_GROUPS = 32
+
 
 @attrs.define(eq=False)
 class WarmUpFilter:
@@ -59,7 +62,7 @@ class WarmUpFilter:
     _joined: deque[tuple[float, EndpointSet]] = attrs.field(factory=deque, init=False, repr=False)
 
     def narrow(self, request: InferenceRequest, candidates: CandidateSet, /) -> EndpointSet:
-        """Keep the new endpoints now and then, in O(times at which endpoints joined)."""
+        """Keep the new endpoints now and then, in O(1) sets."""
         produced = request.produced if request.produced is not None else {}
         if self not in produced:
             produced[self] = self._draw(candidates)
@@ -82,7 +85,15 @@ class WarmUpFilter:
             other = to_endpoint_set(changed)
             self._joined = deque((at, rest) for at, group in self._joined if (rest := group & ~other))
             if came := other & snapshot.fleet.members:
-                self._joined.append((self.clock(), came))
+                self._add(came)
+
+    def _add(self, came: EndpointSet) -> None:
+        """Take note of new endpoints; those that join shortly after others grow old with them, so groups stay few."""
+        now, joined = self.clock(), self._joined
+        if joined and now - joined[-1][0] < self.duration / _GROUPS:
+            came |= joined[-1][1]
+            now = joined.pop()[0]
+        joined.append((now, came))
 
     def _draw(self, candidates: CandidateSet) -> EndpointSet:
         """Give the new endpoints if it is their turn, else none."""

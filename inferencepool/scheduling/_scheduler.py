@@ -15,7 +15,8 @@ from inferencepool.errors import StrategyError
 from inferencepool.model import Candidates, EndpointSet, InferenceRequest, Snapshot, to_slots
 from inferencepool.scheduling._candidate_set import Standing
 from inferencepool.scheduling._eligibility import Eligibility, SubsetHint
-from inferencepool.scheduling._explanation import Explanation, explain
+from inferencepool.scheduling._explaining import explain
+from inferencepool.scheduling._explanation import Explanation
 from inferencepool.scheduling._filtering import Narrowing, early_and_late
 from inferencepool.scheduling._load import Demand
 from inferencepool.scheduling._max_score import MaxScorePicker

@@ -103,3 +103,19 @@ def test_an_explanation_tells() -> None:
             reasons = {item.reason for item in explanation.rejected}
             assert reasons == ({"filter warm-up-filter"} if len(explanation.candidates) == 1 else set())
     assert {1, 4} == kept
+
+
+def test_endpoints_that_join_all_the_time() -> None:
+    """However many snapshots bring new ones, what is remembered of them stays small."""
+    stage = Stage(1)
+    warm_up = stage.picker.profile.filters[0].filter
+    assert isinstance(warm_up, WarmUpFilter)
+    for number in range(3, 120):
+        stage.join(number)
+        stage.picker.pick(PROMPT).release()
+        stage.clock.advance(1)
+    assert len(warm_up._joined) <= 33
+    joined = [number for number in range(3, 120) if warm_up._new() >> number & 1]
+    # Those of the last minute, and none that is older than that.
+    assert 120 - 60 <= joined[0] <= 120 - 58
+    assert list(range(joined[0], 120)) == joined
