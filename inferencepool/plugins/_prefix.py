@@ -86,6 +86,15 @@ class PrefixCacheScorer:
             for blocks, members in levels
         ]
 
+    def notes(self, request: InferenceRequest, candidates: CandidateSet, /) -> Sequence[tuple[str, EndpointSet]]:
+        """Tell how many blocks are cached, and who is crowded."""
+        match = self.producer.match(request, candidates.snapshot)
+        crowded = 0
+        if self.load_bound is not None and match.levels:
+            crowded = match.levels[-1][1] & ~self.load_bound.allowed(candidates)
+        cached = [(f"{blocks} of {match.total} blocks cached", members) for blocks, members in match.levels]
+        return [(f"{text}, but crowded", members & crowded) for text, members in cached] + cached
+
 
 @attrs.frozen(eq=False)
 class PrefixCacheAffinityFilter:

@@ -65,6 +65,10 @@ class SessionAffinityScorer:
             return ()
         return ((1.0, 1 << slot),)
 
+    def notes(self, request: InferenceRequest, candidates: CandidateSet, /) -> Sequence[tuple[str, EndpointSet]]:
+        """Tell where the session is at home."""
+        return _notes(self.home, self.load_bound, request, candidates)
+
 
 @attrs.frozen(eq=False)
 class SessionAffinityFilter:
@@ -107,3 +111,17 @@ class SessionAffinityFilter:
         if slot is None or (self.load_bound is not None and not self.load_bound.allows(slot, candidates)):
             return members
         return members & 1 << slot or members
+
+    def notes(self, request: InferenceRequest, candidates: CandidateSet, /) -> Sequence[tuple[str, EndpointSet]]:
+        """Tell where the session is at home."""
+        return _notes(self.home, self.load_bound, request, candidates)
+
+
+def _notes(
+    home: SessionHome, bound: LoadBound | None, request: InferenceRequest, candidates: CandidateSet
+) -> Sequence[tuple[str, EndpointSet]]:
+    slot = home.slot_of(request, candidates.snapshot)
+    if slot is None:
+        return ()
+    crowded = bound is not None and not bound.allows(slot, candidates)
+    return (("home of the session, but crowded" if crowded else "home of the session", 1 << slot),)

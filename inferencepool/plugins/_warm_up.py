@@ -69,6 +69,11 @@ class WarmUpFilter:
         kept: EndpointSet = produced[self]
         return kept & candidates.members or candidates.members
 
+    def notes(self, request: InferenceRequest, candidates: CandidateSet, /) -> Sequence[tuple[str, EndpointSet]]:
+        """Tell who was kept for being new."""
+        produced = request.produced or {}
+        return (("has just joined", produced.get(self, 0) & candidates.members),)
+
     def prepare(self, snapshot: Snapshot, /) -> None:
         """Take note of who joined and who went."""
         births = snapshot.fleet.births

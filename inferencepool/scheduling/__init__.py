@@ -5,7 +5,7 @@ from inferencepool.scheduling._eligibility import SubsetHint
 from inferencepool.scheduling._explanation import ExplainedCandidate, ExplainedScore, Explanation, Rejection
 from inferencepool.scheduling._load import Demand, LinearLoad, LoadMeasure
 from inferencepool.scheduling._max_score import MaxScorePicker
-from inferencepool.scheduling._producers import PickListener, Producer
+from inferencepool.scheduling._producers import Annotator, PickListener, Producer
 from inferencepool.scheduling._profile import MAX_WEIGHT, NamedFilter, SchedulingProfile, WeightedScorer, strategy_name
 from inferencepool.scheduling._protocols import (
     AmongScorer,
@@ -32,6 +32,7 @@ __all__ = [
     "MAX_WEIGHT",
     "ONE",
     "AmongScorer",
+    "Annotator",
     "CandidateSet",
     "Demand",
     "EndpointFilter",

@@ -75,6 +75,7 @@ def explain(
         reservations,
         toll,
     )
+    noted = [part.notes(request, asked) for part in profile.parts_with("notes")]
     explained = [
         ExplainedCandidate(
             endpoint=snapshot.fleet.at(slot),
@@ -83,6 +84,7 @@ def explain(
             total=-costs[slot] / ONE,
             pending=pending[slot],
             place=places.get(slot),
+            notes=tuple(filter(None, dict.fromkeys(_note_of(slot, notes) for notes in noted))),
         )
         for index, slot in enumerate(candidates.slots)
         if not departed >> slot & 1
@@ -96,6 +98,10 @@ def explain(
         rejected=tuple(rejected),
         exact=exact,
     )
+
+
+def _note_of(slot: int, notes: Sequence[tuple[str, EndpointSet]]) -> str:
+    return next((text for text, members in notes if members >> slot & 1), "")
 
 
 def _filter(

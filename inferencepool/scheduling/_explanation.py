@@ -44,6 +44,7 @@ class ExplainedCandidate:
         total: Sum of the weighted scores.
         pending: Earlier picks of it that its metrics did not cover yet.
         place: 1 for the one that was picked, 2 and more for its fallbacks, None for the others.
+        notes: What strategies have to say about it beyond their scores.
     """
 
     endpoint: Endpoint
@@ -51,6 +52,7 @@ class ExplainedCandidate:
     total: float
     pending: int
     place: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -129,9 +131,10 @@ class Explanation:
             yield "pending requests are those of this moment: too many picks have been made since"
         yield ""
         scores = [f"{score.name} x{score.weight:g}" for score in self.picked.scores]
+        notes = ["notes"] if any(candidate.notes for candidate in self.candidates) else []
         yield from _table(
-            ["", "endpoint", "destination", "pending", *scores, "total"],
-            [_row(candidate) for candidate in self.candidates],
+            ["", "endpoint", "destination", "pending", *scores, "total", *notes],
+            [[*_row(candidate), *["; ".join(candidate.notes)] * len(notes)] for candidate in self.candidates],
         )
         if self.rejected:
             yield ""
@@ -156,6 +159,7 @@ def _candidate_to_dict(candidate: ExplainedCandidate) -> dict[str, Any]:
             for score in candidate.scores
         },
         "total": candidate.total,
+        "notes": list(candidate.notes),
     }
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from inferencepool.model import InferenceRequest, Snapshot
+from inferencepool.model import EndpointSet, InferenceRequest, Snapshot
+from inferencepool.scheduling._candidate_set import CandidateSet
 
 if TYPE_CHECKING:
     from inferencepool.scheduling._result import PickResult
 
-__all__ = ["PickListener", "Producer", "with_producers"]
+__all__ = ["Annotator", "PickListener", "Producer", "with_producers"]
 
 
 class PickListener(Protocol):
@@ -38,6 +39,14 @@ class PickListener(Protocol):
 
         The result may be detached by then: only what identifies it, its `slot` and its `birth` can be relied on.
         """
+        ...
+
+
+class Annotator(Protocol):
+    """**Protocol:** a strategy that can say more about its candidates than a score does."""
+
+    def notes(self, request: InferenceRequest, candidates: CandidateSet, /) -> Sequence[tuple[str, EndpointSet]]:
+        """Give texts for explanations, each with the endpoints it is about; the first one about an endpoint counts."""
         ...
 
 

@@ -99,6 +99,42 @@ class TestPrefixCacheScorer:
         assert slots[:4] == [slots[0]] * 4
         assert slots[4:8] == [slots[4]] * 4
 
+    def test_explanations_tell_what_is_cached_and_who_is_crowded(self) -> None:
+        """Beside each candidate, how much of the prompt it has, and whether load kept that from counting."""
+        producer = holding(ApproxPrefixCacheProducer(), [1024, 512, 0])
+        scheduler = Scheduler(SchedulingProfile(scorers=[PrefixCacheScorer(producer, load_bound=LoadBound(1, 1))]))
+        snapshot, request = make_snapshot(3), InferenceRequest(prompt=PROMPT)
+        assert 0 == scheduler.schedule(request, snapshot).slot
+        explanation = scheduler.schedule(request, snapshot).explain()
+        notes = {item.endpoint.pod_name: item.notes for item in explanation.candidates}
+        assert {
+            "pod-0": ("16 of 16 blocks cached, but crowded",),
+            "pod-1": ("8 of 16 blocks cached",),
+            "pod-2": (),
+        } == notes
+        assert "total  notes" in str(explanation)
+        assert ["8 of 16 blocks cached"] == explanation.to_dict()["candidates"][0]["notes"]
+
+    @pytest.mark.parametrize("prompt", [b"", b"x", b"\0" * 5_000_000, bytes(range(256)) * 40_000])
+    def test_any_prompt(self, prompt: bytes) -> None:
+        """Empty, short, of repeated bytes, or huge: it is picked for, and found again as far as it is looked at."""
+        producer = ApproxPrefixCacheProducer(max_bytes=1 << 20)
+        scheduler = Scheduler(SchedulingProfile(scorers=[PrefixCacheScorer(producer)]))
+        for _ in range(3):
+            scheduler.schedule(InferenceRequest(prompt=prompt), make_snapshot(2))
+        statistics = producer.index.statistics()
+        assert statistics.bytes <= 1 << 20
+        assert statistics.prompts <= 1
+
+    def test_salts_and_models_without_end(self) -> None:
+        """What is remembered of them stays within its bound."""
+        producer = ApproxPrefixCacheProducer(max_bytes=100_000)
+        scheduler, snapshot = Scheduler(SchedulingProfile(scorers=[PrefixCacheScorer(producer)])), make_snapshot(3)
+        for number in range(2000):
+            request = InferenceRequest(model=f"m{number % 7}", cache_salt=str(number), prompt=PROMPT)
+            scheduler.schedule(request, snapshot).release()
+        assert 0 < producer.index.statistics().bytes <= 100_000
+
     def test_an_explanation_is_that_of_the_pick(self) -> None:
         """What is inserted later, the prompt itself included, does not show."""
         producer = ApproxPrefixCacheProducer()

@@ -217,6 +217,24 @@ class TestYieldingToLoad:
         assert expected == seen
 
 
+class TestNotes:
+    """What explanations say about sessions."""
+
+    def test_the_home_and_whether_it_is_crowded(self) -> None:
+        """Once, although filter and scorer both know."""
+        home, bound = SessionBindings(), LoadBound(1, 2)
+        profile = SchedulingProfile(
+            filters=[SessionAffinityFilter(home, bound)], scorers=[SessionAffinityScorer(home, bound)]
+        )
+        scheduler, snapshot = Scheduler(profile), make_snapshot(2)
+        slot = scheduler.schedule(of_session("a"), snapshot).slot
+        seen = []
+        for _ in range(2):
+            explanation = scheduler.schedule(of_session("a"), snapshot).explain()
+            seen.append({item.endpoint.pod_name: item.notes for item in explanation.candidates}[f"pod-{slot}"])
+        assert [("home of the session",), ("home of the session, but crowded",)] == seen
+
+
 class TestPreferencesAndFallbacks:
     """A filter that keeps one endpoint leaves fallbacks."""
 
