@@ -7,6 +7,7 @@ from base64 import b64decode, b64encode
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
+from math import inf
 from threading import Lock
 from typing import Any, Protocol
 
@@ -22,6 +23,9 @@ _NAME = "session-affinity"
 
 # The names of a pod and its namespace have at most 253 characters each; four characters carry three of them.
 _LONGEST_TOKEN = 1024
+
+# Most sessions that one pick forgets; each brings one at most.
+_AT_ONCE = 16
 
 # Ids that are longer are kept as a digest, so that they take no more memory than others.
 _LONGEST_ID = 128
@@ -79,7 +83,7 @@ class EncodedEndpoint:
         return {self.header: b64encode(result.endpoint.id.encode()).decode()}
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, on_setattr=attrs.setters.NO_OP)
 class SessionBindings:
     """
     The endpoint of each session, remembered from its first request until none came for a while.
@@ -101,6 +105,8 @@ class SessionBindings:
     ttl: float = attrs.field(default=300.0, validator=checked_number(_NAME, 1e-3))
     capacity: int = attrs.field(default=1 << 18, validator=checked_whole_number(_NAME, 1))
     clock: Callable[[], float] = attrs.field(default=time.monotonic, kw_only=True)
+    # No session expires before.
+    _next_expiry: float = attrs.field(default=-inf, init=False, repr=False)
     _bound: OrderedDict[str, tuple[int, int, float]] = attrs.field(factory=OrderedDict, init=False, repr=False)
     _lock: Lock = attrs.field(factory=Lock, init=False, repr=False)
 
@@ -118,23 +124,35 @@ class SessionBindings:
 
     def picked(self, result: PickResult, /) -> None:
         """Bind the session, or refresh what binds it."""
-        found = (result.produced or {}).get(self)
+        produced = result.produced
+        found = produced.get(self) if produced else None
         name = self._id_of(result.request) if found is None else found[0]
         if not name:
             return
-        now, bound = self.clock(), self._bound
+        now, slot, bound = self.clock(), result.slot, self._bound
         with self._lock:
-            home = self._slot_of(name, result.snapshot)
-            if home is not None and home != result.slot and not result.departed >> home & 1:
+            known = bound.get(name)
+            if known is not None and known[0] != slot and self._stays(name, result):
                 return
-            bound[name] = (result.slot, result.birth, now + self.ttl)
+            bound[name] = (slot, result.birth, now + self.ttl)
             bound.move_to_end(name)
-            # They are in order of their time: what is over is in front, and one more is the most that is too many.
-            for _ in range(2):
-                oldest = next(iter(bound))
-                if bound[oldest][2] > now and len(bound) <= self.capacity:
-                    break
-                del bound[oldest]
+            if now >= self._next_expiry or len(bound) > self.capacity:
+                self._forget(now)
+
+    def _stays(self, name: str, result: PickResult) -> bool:
+        """Tell whether the session's endpoint is still there, so that a pick elsewhere does not move it."""
+        home = self._slot_of(name, result.snapshot)
+        return home is not None and not result.departed >> home & 1
+
+    def _forget(self, now: float) -> None:
+        """Forget what is over, and what is too many: they are in the order of their time, so it is in front."""
+        bound = self._bound
+        for _ in range(_AT_ONCE):
+            oldest = next(iter(bound))
+            self._next_expiry = bound[oldest][2]
+            if self._next_expiry > now and len(bound) <= self.capacity:
+                break
+            del bound[oldest]
 
     def __len__(self) -> int:
         return len(self._bound)

@@ -24,7 +24,7 @@ __all__ = ["RankedFleet"]
 _VIEWS = 32
 
 # Ranking costs about as much, for so many endpoints, as looking into one loss more in a search.
-_VISITS = 4
+_VISITS = 2
 
 
 @final
