@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from benchmarks.affinities import measure_affinities, measure_prefix_picks
 from benchmarks.extproc.measuring import measure_extproc
 from benchmarks.measure import Row, rows_to_text
+from benchmarks.metrics import measure_metrics
 from benchmarks.picks import measure_picks, measure_scan
 from benchmarks.prefix import measure_prefix, measure_prefix_memory
 from benchmarks.threads import measure_threads
@@ -26,6 +27,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
     "threads": measure_threads,
     "import": measure_import,
     "extproc": measure_extproc,
+    "metrics": measure_metrics,
 }
 
 

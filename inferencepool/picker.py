@@ -12,21 +12,56 @@ from inferencepool.errors import InferencePoolError
 from inferencepool.model import InferenceRequest
 from inferencepool.plugins import default_profile
 from inferencepool.registry import EndpointRegistry
-from inferencepool.scheduling import PickResult, Scheduler, SchedulingProfile, SubsetHint
+from inferencepool.scheduling import PickResult, ReservedLoad, Scheduler, SchedulingProfile, SubsetHint
 
-__all__ = ["EndpointPicker", "Observer", "PickerStatistics"]
+__all__ = ["EndpointPicker", "Observer", "Observers", "PickerStatistics"]
 
 
 class Observer(Protocol):
-    """**Protocol:** is told about every pick; called by the thread that picks, without any lock."""
+    """
+    **Protocol:** is told about every pick; called by the thread that picks, without any lock.
+
+    One that keeps no result beyond the call may say so with an attribute ``keeps_results = False``. Then ext_proc
+    sessions let go of a request's prompt while its response runs.
+    """
 
     def picked(self, result: PickResult, /) -> object:
-        """Hear of a request that got an endpoint."""
+        """Hear of a request that got an endpoint; `PickResult.seconds` tells how long that took."""
         ...
 
     def refused(self, request: InferenceRequest, error: InferencePoolError, /) -> object:
         """Hear of a request that got none."""
         ...
+
+
+@final
+class Observers:
+    """
+    Several observers in one: tells each of them, in the order given.
+
+    Attributes:
+        keeps_results: Whether one of them may keep results.
+    """
+
+    def __init__(self, *observers: Observer) -> None:
+        """Tell *observers*."""
+        self._picked = [observer.picked for observer in observers]
+        self._refused = [observer.refused for observer in observers]
+        self.keeps_results = any(map(_keeps_results, observers))
+
+    def picked(self, result: PickResult, /) -> None:
+        """Tell of a request that got an endpoint."""
+        for tell in self._picked:
+            tell(result)
+
+    def refused(self, request: InferenceRequest, error: InferencePoolError, /) -> None:
+        """Tell of a request that got none."""
+        for tell in self._refused:
+            tell(request, error)
+
+
+def _keeps_results(observer: Observer) -> bool:
+    return bool(getattr(observer, "keeps_results", True))
 
 
 @attrs.frozen
@@ -77,11 +112,10 @@ class EndpointPicker:
         """
         self._registry = registry
         self._observer = observer
+        self._observed = observer is not None and _keeps_results(observer)
+        self._clock = clock if clock is not None else registry.clock
         self._scheduler = Scheduler(
-            profile if profile is not None else default_profile(),
-            rng=rng,
-            clock=clock if clock is not None else registry.clock,
-            reserve=reserve,
+            profile if profile is not None else default_profile(), rng=rng, clock=self._clock, reserve=reserve
         )
 
     @property
@@ -96,8 +130,8 @@ class EndpointPicker:
 
     @property
     def observed(self) -> bool:
-        """Whether an observer is told about every pick, and so may keep the result."""
-        return self._observer is not None
+        """Whether an observer is told about every pick, and may keep the result."""
+        return self._observed
 
     def pick(self, request: InferenceRequest, subset: SubsetHint | None = None) -> PickResult:
         """
@@ -116,13 +150,19 @@ class EndpointPicker:
         snapshot, departed = self._registry.current()
         if self._observer is None:
             return self._scheduler.schedule(request, snapshot, departed=departed, subset=subset)
+        began = self._clock()
         try:
             result = self._scheduler.schedule(request, snapshot, departed=departed, subset=subset)
         except InferencePoolError as error:
             self._observer.refused(request, error)
             raise
+        result.seconds = self._clock() - began
         self._observer.picked(result)
         return result
+
+    def reserved(self) -> ReservedLoad:
+        """Tell the load that picks put on each endpoint, in O(endpoints)."""
+        return self._scheduler.reserved()
 
     def statistics(self) -> PickerStatistics:
         """Tell what the picker has going."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from inferencepool.errors import EndpointsFilteredError, InferencePoolError, NoEndpointsError
 from inferencepool.model import Endpoint, EndpointMetrics, InferenceRequest
-from inferencepool.picker import EndpointPicker
+from inferencepool.picker import EndpointPicker, Observers
 from inferencepool.plugins import QueueScorer, RunningRequestsSizeScorer
 from inferencepool.registry import EndpointRegistry
 from inferencepool.scheduling import PickResult, SchedulingProfile
@@ -263,6 +263,54 @@ class TestRefusal:
             picker.pick(REQUEST, [])
         assert witness.results == [result]
         assert witness.errors == [(REQUEST, caught.value)]
+        assert picker.observed
+
+    def test_how_long_a_pick_took(self) -> None:
+        """It is told to an observer, by the picker's clock; without one nobody measures."""
+        ticks = iter(range(100))
+        witness = Witness()
+        EndpointPicker(registry_of(1), observer=witness, clock=lambda: float(next(ticks))).pick(REQUEST)
+        (result,) = witness.results
+        assert result.seconds == 2  # the clock is read at the beginning, for `picked_at` and at the end
+        assert EndpointPicker(registry_of(1)).pick(REQUEST).seconds == 0
+
+    def test_several_observers(self) -> None:
+        """Each hears everything; whether results are kept depends on all of them."""
+
+        @attrs.define
+        class Passing(Witness):
+            keeps_results = False
+
+        first, last = Passing(), Passing()
+        picker = EndpointPicker(registry_of(1), observer=Observers(first, last))
+        result = picker.pick(REQUEST)
+        with pytest.raises(NoEndpointsError):
+            picker.pick(REQUEST, [])
+        assert first.results == last.results == [result]
+        assert len(first.errors) == len(last.errors) == 1
+        assert not picker.observed
+        assert not EndpointPicker(registry_of(1), observer=first).observed
+        assert EndpointPicker(registry_of(1), observer=Observers(first, Witness())).observed
+
+
+class TestReservedLoad:
+    def test_is_told_by_slot(self) -> None:
+        """Pending and in flight, for the fleet of the latest pick."""
+        registry = registry_of(1)
+        picker = picker_of(registry)
+        picker.pick(REQUEST)
+        result = picker.pick(REQUEST)
+        load = picker.reserved()
+        assert load.fleet is registry.snapshot().fleet
+        assert list(load.pending) == list(load.in_flight) == [1, 1]
+        result.release()
+        assert sorted(picker.reserved().in_flight) == [0, 1]
+        assert sorted(load.in_flight) == [1, 1]
+
+    def test_before_the_first_pick(self) -> None:
+        """There is nothing to tell."""
+        load = picker_of(registry_of(1)).reserved()
+        assert (len(load.fleet), list(load.pending)) == (0, [])
 
 
 def test_the_picker_may_have_a_clock_of_its_own() -> None:

@@ -20,21 +20,22 @@ if TYPE_CHECKING:
     from argparse import _SubParsersAction
     from collections.abc import Callable
 
+    from inferencepool.cli._serve_pages import ServedPages
     from inferencepool.runtime.server import EndpointPickerServer, ServerOptions
 
 __all__ = ["add_command"]
 
 _MAX_PORT = 65535
+_MOST_DIGITS = 6
 # As Go programs read a boolean.
 _BOOLEANS = {
     **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
     **dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False),
 }
 _SOURCES = ("pool_file", "pods_file", "endpoints_file")
-_LATER = {
-    "config_file": "EndpointPickerConfig files are not supported yet; leave it out",
-    "metrics_port": "the picker does not serve metrics about itself yet; leave it out",
-}
+_LATER = {"config_file": "EndpointPickerConfig files are not supported yet; leave it out"}
+# In place of a port: there are no pages.
+_OFF = "off"
 
 
 def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -45,6 +46,7 @@ def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     _add_sources(parser.add_argument_group("endpoints: from a pool and its pods, or from a file of endpoints"))
     _add_ports(parser.add_argument_group("ports"))
     _add_behavior(parser.add_argument_group("requests"))
+    _add_pages(parser.add_argument_group("pages: metrics, and what the picker knows"))
     _add_logs(parser.add_argument_group("logs"))
     parser.set_defaults(run=_run, usage_error=parser.error)
 
@@ -62,7 +64,13 @@ def _add_ports(group: argparse._ArgumentGroup) -> None:
     add("--address", default="", help="address to listen on (all)")
     add("--grpc-port", metavar="PORT", type=_port, default=9002, help="port of ext_proc; 0 for any (9002)")
     add("--grpc-health-port", metavar="PORT", type=_port, default=9003, help="port of health; 0 for any (9003)")
-    add("--metrics-port", metavar="PORT", type=_port, help="metrics about the picker; not supported yet")
+    add(
+        "--metrics-port",
+        metavar="PORT|off",
+        type=_port_or_off,
+        default=9090,
+        help="port of the pages; 0 for any (9090)",
+    )
     _add_boolean(group, "--secure-serving", "serve ext_proc with TLS", default=True)
     add("--cert-path", metavar="DIR", help="directory with tls.crt and tls.key; otherwise self-signed")
     _add_boolean(group, "--enable-cert-reload", "follow changes of these two files")
@@ -75,7 +83,31 @@ def _add_behavior(group: argparse._ArgumentGroup) -> None:
     add("--request-deadline", metavar="TIME", type=duration, default=10.0, help="refuse requests that stall (10s)")
     _add_boolean(group, "--disable-endpoint-subset-filter", "disregard subset hints of the gateway")
     _add_boolean(group, "--emit-endpoint-scores", "tell the gateway the score of each candidate")
+    _add_boolean(group, "--usage", "count tokens, where the gateway sends the bodies of responses")
     add("--seed", metavar="N", type=int, help="make ties fall the same way each time")
+
+
+def _add_pages(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add(
+        "--metrics-staleness-threshold",
+        metavar="TIME",
+        type=duration,
+        default=2.0,
+        help="means over the pool leave out endpoints whose metrics are older (2s)",
+    )
+    add(
+        "--fairness-id-metric-label-limit",
+        metavar="N",
+        type=_whole,
+        default=1000,
+        help="fairness ids that are told apart in metrics (1000)",
+    )
+    _add_boolean(group, "--deprecated-metrics", "export metrics under their former names as well")
+    _add_boolean(group, "--debug", "show at /debug/ what the picker knows and why it decided as it did")
+    choices = ("loopback", "anywhere")
+    add("--debug-from", choices=choices, default="loopback", help="which connections are shown /debug/ (loopback)")
+    add("--debug-decisions", metavar="N", type=_whole, default=100, help="how many decisions are shown (100)")
 
 
 def _add_logs(group: argparse._ArgumentGroup) -> None:
@@ -102,6 +134,17 @@ def _port(text: str) -> int:
         message = f"{text!r} is not a port from 0 to {_MAX_PORT}"
         raise argparse.ArgumentTypeError(message)
     return number
+
+
+def _port_or_off(text: str) -> int | str:
+    return _OFF if text == _OFF else _port(text)
+
+
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS):
+        message = f"{text!r} is not a whole number below 10^{_MOST_DIGITS}"
+        raise argparse.ArgumentTypeError(message)
+    return int(text)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -137,6 +180,19 @@ def _check(arguments: argparse.Namespace) -> None:
             usage_error(f"argument {_flag(name)}: standard input (-) cannot be read again; give a file")
     if not arguments.request_deadline:
         usage_error("argument --request-deadline: 0 leaves no time for any request")
+    _check_pages(arguments, usage_error)
+
+
+def _check_pages(arguments: argparse.Namespace, usage_error: Callable[[str], None]) -> None:
+    if not arguments.metrics_staleness_threshold:
+        usage_error("argument --metrics-staleness-threshold: 0 leaves no metrics that are fresh")
+    for name in ("grpc_port", "grpc_health_port"):
+        if arguments.metrics_port == getattr(arguments, name) != 0:
+            usage_error(f"argument --metrics-port: {arguments.metrics_port} is {_flag(name)} as well")
+    if arguments.debug and arguments.metrics_port == _OFF:
+        usage_error("argument --debug: there is no port for it; leave out --metrics-port off")
+    if arguments.debug and not arguments.debug_decisions:
+        usage_error("argument --debug-decisions: 0 leaves none to show; allowed is 1 or more")
 
 
 def _flag(name: str) -> str:
@@ -176,6 +232,7 @@ def _assemble(arguments: argparse.Namespace, options: ServerOptions) -> Endpoint
     from inferencepool.adapters.extproc import ExternalProcessor, ProcessorOptions  # noqa: PLC0415 - as above
     from inferencepool.cli._serve_files import endpoints_file, pods_file, read_serve_pool_file  # noqa: PLC0415
     from inferencepool.runtime.extproc import fastest_loads  # noqa: PLC0415 - as above
+    from inferencepool.runtime.health import Health  # noqa: PLC0415 - as above
     from inferencepool.runtime.server import EndpointPickerServer, RequestLog  # noqa: PLC0415 - as above
 
     notes: tuple[str, ...] = ()
@@ -189,17 +246,34 @@ def _assemble(arguments: argparse.Namespace, options: ServerOptions) -> Endpoint
         file = pods_file(arguments.pods_file, pool_file.pool, registry)
         extras = {"objectives": pool_file.objectives, "rewrites": pool_file.rewrites}
         notes = pool_file.notes
+    pages = _pages(arguments)
+    log = RequestLog(successful=arguments.log_requests)
+    picker = EndpointPicker(registry, rng=Random(arguments.seed), observer=pages.picker_observer() if pages else None)
     processor = ExternalProcessor(
-        EndpointPicker(registry, rng=Random(arguments.seed)),
+        picker,
         options=ProcessorOptions(
             request_timeout=arguments.request_deadline,
             emit_scores=arguments.emit_endpoint_scores,
             ignore_subset=arguments.disable_endpoint_subset_filter,
+            usage=arguments.usage,
         ),
-        observer=RequestLog(successful=arguments.log_requests),
+        observer=pages.exchange_observer(log) if pages else log,
         loads=fastest_loads(),
         **extras,
     )
-    server = EndpointPickerServer(processor, options=options, files=[file], notes=notes)
+    health = Health(("synced",), any_name=True)
+    beside: dict[str, Any] = {}
+    if pages is not None:
+        part, streams = pages.server_for(processor, health)
+        beside = {"parts": [part], "on_closed": streams.closed}
+    server = EndpointPickerServer(processor, options=options, files=[file], health=health, notes=notes, **beside)
     server.load()
     return server
+
+
+def _pages(arguments: argparse.Namespace) -> ServedPages | None:
+    if arguments.metrics_port == _OFF:
+        return None
+    from inferencepool.cli._serve_pages import ServedPages  # noqa: PLC0415 - as above
+
+    return ServedPages(arguments)

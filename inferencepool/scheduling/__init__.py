@@ -23,6 +23,7 @@ from inferencepool.scheduling._protocols import (
     SparseScorer,
     StandingPicker,
 )
+from inferencepool.scheduling._reservations import ReservedLoad
 from inferencepool.scheduling._result import PickResult
 from inferencepool.scheduling._scheduler import Scheduler
 from inferencepool.scheduling._terms import MAX_LOAD, ONE
@@ -54,6 +55,7 @@ __all__ = [
     "PlainScorer",
     "Producer",
     "Rejection",
+    "ReservedLoad",
     "Scheduler",
     "SchedulingProfile",
     "ScoredCandidate",

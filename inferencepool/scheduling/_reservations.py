@@ -10,13 +10,13 @@ from typing import Any, Protocol, TypeAlias
 import attrs
 
 from inferencepool.errors import StrategyError
-from inferencepool.model import EndpointSet, Snapshot, to_slots
+from inferencepool.model import EndpointSet, Fleet, Snapshot, to_slots
 from inferencepool.scheduling._levels import Levels
 from inferencepool.scheduling._load import LoadMeasure
 from inferencepool.scheduling._profile import strategy_name
 from inferencepool.scheduling._terms import Charges, burden_of
 
-__all__ = ["Lease", "Losses", "Reservations"]
+__all__ = ["Lease", "Losses", "Reservations", "ReservedLoad"]
 
 # Moves that are remembered for explanations asked for later, for each sum that is kept.
 _REMEMBERED = 4096
@@ -42,6 +42,22 @@ class Lease(Protocol):
     picked_at: float
     moves: int
     amounts: tuple[int, ...]
+
+
+@attrs.frozen(eq=False)
+class ReservedLoad:
+    """
+    The load that picks put on endpoints, at one moment.
+
+    Attributes:
+        fleet: Who the endpoints are.
+        pending: Picks that the metrics do not cover yet, by slot.
+        in_flight: Picks that were not released yet, by slot.
+    """
+
+    fleet: Fleet
+    pending: Sequence[int]
+    in_flight: Sequence[int]
 
 
 @attrs.define(eq=False)

@@ -52,6 +52,7 @@ class PickResult:
         produced: What strategies found out about the request (see `InferenceRequest.produced`).
         has_started: Whether its response has begun.
         released: Whether its load was taken back.
+        seconds: How long the pick took; 0 unless an observer of the picker is told of it.
     """
 
     _owner: _Owner
@@ -68,6 +69,7 @@ class PickResult:
     produced: dict[object, Any] | None = None
     has_started: bool = False
     released: bool = False
+    seconds: float = 0.0
 
     @property
     def endpoint(self) -> Endpoint:

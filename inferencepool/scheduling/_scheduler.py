@@ -23,6 +23,7 @@ from inferencepool.scheduling._max_score import MaxScorePicker
 from inferencepool.scheduling._profile import NamedFilter, SchedulingProfile
 from inferencepool.scheduling._protocols import ScoredCandidate
 from inferencepool.scheduling._ranked_fleet import RankedFleet
+from inferencepool.scheduling._reservations import ReservedLoad
 from inferencepool.scheduling._result import PickResult
 from inferencepool.scheduling._scan import candidates_of
 from inferencepool.scheduling._terms import ONE, Bonuses, bonuses, demand_of, plain_costs
@@ -202,6 +203,12 @@ class Scheduler:
             reservations=then,
             exact=exact,
         )
+
+    def reserved(self) -> ReservedLoad:
+        """Tell the load that picks put on each endpoint of the snapshot in use, in O(endpoints)."""
+        with self._lock:
+            reservations = self._fleet.reservations
+            return ReservedLoad(self._fleet.snapshot.fleet, reservations.pending[:], reservations.in_flight[:])
 
     def adopt(self, snapshot: Snapshot) -> None:
         """

@@ -58,6 +58,9 @@ class ModelRewrites:
 
     Raises:
         InvalidDocumentError: The time of an object's creation is not one.
+
+    Attributes:
+        models: The names of models in all rules: those asked for and those given.
     """
 
     def __init__(self, rewrites: Iterable[InferenceModelRewrite] = ()) -> None:
@@ -74,6 +77,9 @@ class ModelRewrites:
                     generic = choice
         self._exact = exact
         self._generic = generic
+        choices = (*exact.values(), *([generic] if generic is not None else []))
+        given = (decision.model for choice in choices for decision in choice.decisions)
+        self.models: frozenset[str] = frozenset((*exact, *given))
 
     def resolve(self, model: str | None, rng: Random) -> RewriteDecision | None:
         """

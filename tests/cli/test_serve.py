@@ -96,9 +96,11 @@ class Server:
     """The command in a process of its own; its lines are JSON."""
 
     def __init__(self, *arguments: str) -> None:
-        ports = ("--address", "127.0.0.1", "--grpc-port", "0", "--grpc-health-port", "0", "--log-format", "json")
+        ports = ("--address", "127.0.0.1", "--grpc-port", "0", "--grpc-health-port", "0", "--metrics-port", "off")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "inferencepool", "serve", *ports, *arguments], stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", "inferencepool", "serve", "--log-format", "json", *ports, *arguments],
+            stderr=subprocess.PIPE,
+            text=True,
         )
         self._lines: queue.Queue[dict[str, Any]] = queue.Queue()
         self._reader = threading.Thread(target=self._read)
@@ -387,7 +389,23 @@ class TestFlags:
                 "argument --cert-path: a certificate is of no use without secure-serving",
             ),
             (["--endpoints-file", "a", "--config-file", "b"], "argument --config-file: EndpointPickerConfig files"),
-            (["--endpoints-file", "a", "--metrics-port", "9090"], "argument --metrics-port: the picker does not"),
+            (["--endpoints-file", "a", "--metrics-port", "on"], "argument --metrics-port: 'on' is not a port from 0"),
+            (
+                ["--endpoints-file", "a", "--metrics-port", "9002"],
+                "--metrics-port: 9002 is --grpc-port as well",
+            ),
+            (
+                ["--endpoints-file", "a", "--metrics-port", "off", "--debug"],
+                "--debug: there is no port for it",
+            ),
+            (
+                ["--endpoints-file", "a", "--debug", "--debug-decisions", "0"],
+                "--debug-decisions: 0 leaves none",
+            ),
+            (["--endpoints-file", "a", "--debug-decisions", "1e3"], "--debug-decisions: '1e3' is not a whole number"),
+            (["--endpoints-file", "a", "--debug-from", "here"], "argument --debug-from: invalid choice: 'here'"),
+            (["--endpoints-file", "a", "--fairness-id-metric-label-limit", "-1"], "'-1' is not a whole number below"),
+            (["--endpoints-file", "a", "--metrics-staleness-threshold", "0"], "0 leaves no metrics that are fresh"),
             (["--endpoints-file", "a", "--grpc-health", "1"], "unrecognized arguments"),
         ],
     )

@@ -51,9 +51,10 @@ class Served:
     @classmethod
     async def start(cls, *arguments: str, port: int = 0) -> Self:
         """Start it, and wait until it serves."""
-        ports = ("--address", "127.0.0.1", "--grpc-port", str(port), "--grpc-health-port", "0", "--log-format", "json")
+        ports = ("--grpc-port", str(port), "--grpc-health-port", "0", "--metrics-port", "0")
+        common = ("--address", "127.0.0.1", *ports, "--log-format", "json")
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "inferencepool", "serve", *ports, *arguments, stderr=PIPE
+            sys.executable, "-m", "inferencepool", "serve", *common, *arguments, stderr=PIPE
         )
         assert process.stderr is not None
         line = await process.stderr.readline()

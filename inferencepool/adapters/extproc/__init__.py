@@ -6,7 +6,14 @@ plain values. `decode` and `encode` are their form on the wire.
 """
 
 from inferencepool.adapters.extproc._codec import decode, encode
-from inferencepool.adapters.extproc._exchange import Exchange, ExchangeObserver
+from inferencepool.adapters.extproc._decision import Decision
+from inferencepool.adapters.extproc._exchange import (
+    DecisionObserver,
+    Exchange,
+    ExchangeObserver,
+    ExchangeObservers,
+    RequestTraits,
+)
 from inferencepool.adapters.extproc._messages import (
     Answer,
     BodyMode,
@@ -36,8 +43,11 @@ from inferencepool.adapters.extproc._session import Session
 __all__ = [
     "Answer",
     "BodyMode",
+    "Decision",
+    "DecisionObserver",
     "Exchange",
     "ExchangeObserver",
+    "ExchangeObservers",
     "ExternalProcessor",
     "ImmediateResponse",
     "Message",
@@ -50,6 +60,7 @@ __all__ = [
     "RequestHeadersAnswer",
     "RequestTrailers",
     "RequestTrailersAnswer",
+    "RequestTraits",
     "ResponseBody",
     "ResponseBodyAnswer",
     "ResponseHeaders",

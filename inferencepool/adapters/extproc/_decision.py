@@ -8,6 +8,7 @@ import attrs
 
 from inferencepool.adapters.bodies import ParsedBody, UsageKind, rewrite_model
 from inferencepool.adapters.extproc import _headers as names
+from inferencepool.adapters.extproc._exchange import RequestTraits
 from inferencepool.adapters.extproc._messages import BodyMode, RequestHeaders, Routing
 from inferencepool.errors import InvalidRequestError
 from inferencepool.model import InferenceRequest
@@ -16,22 +17,46 @@ from inferencepool.scheduling import PickResult, SubsetHint
 if TYPE_CHECKING:
     from inferencepool.adapters.extproc._processor import ExternalProcessor
 
-__all__ = ["Decision", "decide"]
+__all__ = ["Decision", "Inquiry", "decide", "read_request"]
 
 _DEFAULT_FLOW = "default-flow"
 
 
-@attrs.frozen
+@attrs.define
+class Inquiry:
+    """
+    A request as far as it was read. Holds its prompt, so it is let go of once the decision is made.
+
+    Attributes:
+        request: What the picker is asked.
+        traits: By what metrics tell the request apart.
+        target: The model to rewrite to; None to keep the client's.
+        rewrite: Name of the `InferenceModelRewrite` that decided so; empty when none did.
+        parsed: Its body; None when it has none, or the body was not read.
+        extra: Headers that it gets.
+    """
+
+    request: InferenceRequest
+    traits: RequestTraits
+    target: str | None
+    rewrite: str
+    parsed: ParsedBody | None
+    extra: tuple[tuple[str, str], ...]
+
+
+@attrs.define
 class Decision:
     """
     Where a request goes. Kept until the response ends, so it holds nothing of the request's body.
 
+    Not frozen, for the reason that `Exchange` is not.
+
     Attributes:
-        result: The pick; it holds the reservation.
+        result: The pick; it holds the reservation. Once the request is answered, it may be detached.
         routing: What the proxy is told.
         request_id: The request's id.
-        model: The model that the client asked for; empty when unknown.
-        target_model: The model that it gets.
+        traits: By what metrics tell the request apart.
+        rewrite: Name of the `InferenceModelRewrite` that decided which model it gets; empty when none did.
         reads_response: Whether the response is of interest.
         response_headers: Headers that strategies want the response to have.
         usage: Where the response tells its usage.
@@ -40,18 +65,16 @@ class Decision:
     result: PickResult
     routing: Routing
     request_id: str
-    model: str
-    target_model: str
+    traits: RequestTraits
+    rewrite: str = ""
     reads_response: bool = True
     usage: UsageKind = UsageKind.NONE
     response_headers: tuple[tuple[str, str], ...] = ()
 
 
-def decide(
-    processor: ExternalProcessor, head: RequestHeaders, body: bytes | None, *, whole: bool
-) -> tuple[Decision, bytes | None]:
+def read_request(processor: ExternalProcessor, head: RequestHeaders, body: bytes | None, *, whole: bool) -> Inquiry:
     """
-    Decide where a request goes. Order of the steps and texts of the errors as in the reference.
+    Read what a request asks for. Order of the steps and texts of the errors as in the reference.
 
     Args:
         processor: What all sessions share.
@@ -59,18 +82,13 @@ def decide(
         body: Its body; None when it has none, or the proxy keeps it.
         whole: Whether that is all of the body; else it is not read.
 
-    Returns:
-        The decision, and the body with another model in it; None when it stays as it is.
-
     Raises:
         InvalidRequestError: The body cannot be used, or names no model.
-        NoEndpointsError: There is nothing to pick from.
-        StrategyError: A strategy broke its contract.
     """
-    headers, options = head.headers, processor.options
+    headers = head.headers
     parsed = processor.parsers.parse(headers, body) if body is not None and whole else None
     asked = parsed.model if parsed is not None else None
-    target = _target_model(processor, head, parsed)
+    target, rewrite = _target_model(processor, head, parsed)
     if target is None and parsed is not None and parsed.can_rewrite and not asked:
         text = "model not found in request body"
         raise InvalidRequestError(text)
@@ -80,34 +98,59 @@ def decide(
         request_id = processor.new_request_id()
         extra = ((names.REQUEST_ID, request_id),)
     request = _to_request(processor, head, parsed, target or asked or "", request_id)
-    result = processor.picker.pick(request, None if options.ignore_subset else _subset(head))
+    traits = RequestTraits(asked or "", request.model, request.fairness_id, request.priority)
+    return Inquiry(request, traits, target, rewrite, parsed, extra)
+
+
+def decide(
+    processor: ExternalProcessor, head: RequestHeaders, inquiry: Inquiry, body: bytes | None
+) -> tuple[Decision, bytes | None]:
+    """
+    Decide where a request goes.
+
+    Args:
+        processor: What all sessions share.
+        head: The request's headers.
+        inquiry: What it asks for.
+        body: Its body.
+
+    Returns:
+        The decision, and the body with another model in it; None when it stays as it is.
+
+    Raises:
+        NoEndpointsError: There is nothing to pick from.
+        StrategyError: A strategy broke its contract.
+    """
+    request, parsed, target, extra = inquiry.request, inquiry.parsed, inquiry.target, inquiry.extra
+    result = processor.picker.pick(request, None if processor.options.ignore_subset else _subset(head))
     try:
         replacement = None
-        if body is not None and target is not None and target != asked:
+        if body is not None and parsed is not None and target is not None and target != parsed.model:
             replacement = rewrite_model(body, target)
-            if head.request_body_mode in (BodyMode.BUFFERED, BodyMode.BUFFERED_PARTIAL) and "content-length" in headers:
+            holds = head.request_body_mode in (BodyMode.BUFFERED, BodyMode.BUFFERED_PARTIAL)
+            if holds and "content-length" in head.headers:
                 extra += (("content-length", str(len(replacement))),)
         routing = _to_routing(processor, result, head, extra)
         wanted = tuple(result.response_headers.items())
     except BaseException:
         result.release()
         raise
-    if parsed is None:
-        return Decision(result, routing, request_id, "", request.model, response_headers=wanted), None
-    decision = Decision(
-        result, routing, request_id, asked or "", request.model, parsed.reads_response, parsed.usage, wanted
-    )
+    decision = Decision(result, routing, request.id, inquiry.traits, inquiry.rewrite, response_headers=wanted)
+    if parsed is not None:
+        decision.reads_response, decision.usage = parsed.reads_response, parsed.usage
     return decision, replacement
 
 
-def _target_model(processor: ExternalProcessor, head: RequestHeaders, parsed: ParsedBody | None) -> str | None:
-    """Find the model to rewrite to: by a rewrite resource, else by the header; None to keep the client's."""
+def _target_model(
+    processor: ExternalProcessor, head: RequestHeaders, parsed: ParsedBody | None
+) -> tuple[str | None, str]:
+    """Find the model to rewrite to, None to keep the client's, and the rewrite that says so, if it was no header."""
     if parsed is None or not parsed.can_rewrite:
-        return None
+        return None, ""
     decision = processor.rewrites.resolve(parsed.model, processor.rng)
     if decision is not None:
-        return decision.model
-    return names.value_of(names.MODEL_REWRITE, head.headers) or None
+        return decision.model, decision.rewrite
+    return names.value_of(names.MODEL_REWRITE, head.headers) or None, ""
 
 
 def _to_request(

@@ -13,6 +13,7 @@ from typing import final
 import attrs
 
 from inferencepool.adapters.bodies import BodyParsers, Loads, default_parsers, loads_json
+from inferencepool.adapters.extproc._decision import Decision
 from inferencepool.adapters.extproc._exchange import ExchangeObserver
 from inferencepool.adapters.extproc._options import ProcessorOptions
 from inferencepool.adapters.extproc._session import Session
@@ -70,7 +71,8 @@ class ExternalProcessor:
                 reads nothing.
             objectives: Say how important the requests are that name them.
             rewrites: Say which model a request gets that asked for another.
-            observer: Is told about every request when it is over.
+            observer: Is told about every request when it is over; if it is a `DecisionObserver`, also when it got an
+                endpoint.
             loads: Reads JSON text: for the parsers, where none are given, and for usage.
             clock: Seconds that never run backwards.
             rng: Source of request ids and of the shares of weighted rewrites.
@@ -80,6 +82,7 @@ class ExternalProcessor:
         self.parsers = parsers if parsers is not None else BodyParsers(default_parsers(loads))
         self.loads = loads
         self.observer = observer
+        self.on_decision: Callable[[Decision], object] | None = getattr(observer, "decided", None)
         self.clock = clock
         self.rng = rng if rng is not None else Random()  # ids need to differ, not to be secret
         self.priorities: dict[str, int] = {}

@@ -6,7 +6,7 @@ from inferencepool.adapters.extproc._headers import DROPPED_REASON
 from inferencepool.adapters.extproc._messages import ImmediateResponse
 from inferencepool.errors import InferencePoolError
 
-__all__ = ["refuse"]
+__all__ = ["code_of", "refuse"]
 
 _CODES = {
     400: "BadRequest",
@@ -17,15 +17,22 @@ _CODES = {
     503: "ServiceUnavailable",
 }
 
+_OTHER = "Internal"
+
 _PLAIN = ("content-type", "text/plain; charset=utf-8")
 
 # Longer messages are cut: they may quote what the client sent.
 _LONGEST = 2000
 
 
+def code_of(error: BaseException) -> str:
+    """Give the word that the reference has for *error*, ``Internal`` for whatever is no refusal."""
+    return _CODES.get(error.http_status, _OTHER) if isinstance(error, InferencePoolError) else _OTHER
+
+
 def refuse(error: InferencePoolError) -> ImmediateResponse:
     """Give the response for a request that *error* ended: ``inference error: <code> - <message>``."""
-    code = _CODES.get(error.http_status, "Internal")
+    code = code_of(error)
     text = f"inference error: {code} - {error}"
     if len(text) > _LONGEST:
         text = text[:_LONGEST] + "..."

@@ -11,8 +11,8 @@ import attrs
 from inferencepool.adapters.bodies import Usage, UsageKind, UsageReader
 from inferencepool.adapters.extproc import _headers as names
 from inferencepool.adapters.extproc._chunks import split, to_status
-from inferencepool.adapters.extproc._decision import Decision, decide
-from inferencepool.adapters.extproc._exchange import Exchange
+from inferencepool.adapters.extproc._decision import Decision, decide, read_request
+from inferencepool.adapters.extproc._exchange import Exchange, RequestTraits
 from inferencepool.adapters.extproc._messages import (
     Answer,
     BodyMode,
@@ -50,6 +50,7 @@ __all__ = ["Session"]
 _FULL = BodyMode.FULL_DUPLEX_STREAMED
 _NOTHING: tuple[Answer, ...] = ()
 _UNTOLD = Usage()
+_UNKNOWN = RequestTraits()
 
 
 class _State(enum.Enum):
@@ -86,13 +87,19 @@ class Session:
     _mode: BodyMode = _FULL
     _chunks: list[bytes] = attrs.field(factory=list)
     _size: int = 0
+    _request_id: str = ""
+    _traits: RequestTraits = _UNKNOWN
     _decision: Decision | None = None
+    _answered: float | None = None
     _error: BaseException | None = None
     _status: int = 0
     _served: str = ""
     _usage: UsageReader | None = None
     _complete: bool = False
     _responding: bool = False
+    _streaming: bool = False
+    _response_bytes: int | None = None
+    _first_byte: float | None = None
 
     @property
     def is_responding(self) -> bool:
@@ -194,6 +201,7 @@ class Session:
             _misplace("a request body", self._state)
         if self._state is _State.ANSWERED:
             # Some proxies send the last chunk twice in full duplex; what follows the end is dropped.
+            self._size += 0 if self._mode is _FULL else len(message.body)
             return _NOTHING if self._mode is _FULL else (RequestBodyAnswer(),)
         self._chunks.append(message.body)
         self._size += len(message.body)
@@ -247,10 +255,16 @@ class Session:
 
     def _decide(self, body: bytes | None, *, whole: bool = True) -> tuple[Decision, bytes | None]:
         """Give the decision, and the body to send instead, if any."""
-        decision, replacement = decide(self._processor, self._head, body, whole=whole)
+        processor = self._processor
+        inquiry = read_request(processor, self._head, body, whole=whole)
+        self._request_id, self._traits = inquiry.request.id, inquiry.traits
+        decision, replacement = decide(processor, self._head, inquiry, body)
         self._decision, self._state, self.deadline = decision, _State.ANSWERED, None
+        self._answered = processor.clock()
         self.done = not self._stays(decision)
-        if not self._processor.picker.observed:
+        if processor.on_decision is not None:
+            processor.on_decision(decision)
+        if not processor.picker.observed:
             # A response can take minutes: neither its prompt nor its snapshot need to stay for that.
             decision.result.detach()
         return decision, replacement
@@ -289,10 +303,10 @@ class Session:
         served = message.metadata.get(names.LB_NAMESPACE, {}).get(names.SERVED)
         if isinstance(served, str):
             self._served = served
+        self._streaming = message.headers.get("content-type", "").lower().startswith("text/event-stream")
         options = self._processor.options
         if options.usage and self._decision is not None and self._decision.usage is not UsageKind.NONE:
-            stream = message.headers.get("content-type", "").lower().startswith("text/event-stream")
-            self._usage = UsageReader(self._decision.usage, event_stream=stream, loads=self._processor.loads)
+            self._usage = UsageReader(self._decision.usage, event_stream=self._streaming, loads=self._processor.loads)
         if message.end_of_stream:
             self._end_response()
         elif self._decision is not None:
@@ -303,6 +317,9 @@ class Session:
         return (ResponseHeadersAnswer(headers),)
 
     def _response_body(self, message: ResponseBody) -> Sequence[Answer]:
+        if self._response_bytes is None:
+            self._response_bytes, self._first_byte = 0, self._processor.clock()
+        self._response_bytes += len(message.body)
         if self._usage is not None:
             self._usage.feed(message.body)
         if message.end_of_stream:
@@ -326,19 +343,23 @@ class Session:
             self._decision.result.release()
 
     def _exchange(self, began: float, *, finished: bool) -> Exchange:
-        decision, head = self._decision, self._head.headers
+        headers = self._head.headers
         usage = self._usage.finish() if self._usage is not None else _UNTOLD
         return Exchange(
-            request_id=decision.request_id if decision else head.get(names.REQUEST_ID, ""),
-            path=head.get(":path", ""),
-            model=decision.model if decision else "",
-            target_model=decision.target_model if decision else "",
-            destination=decision.routing.destination if decision else "",
+            request_id=self._request_id or headers.get(names.REQUEST_ID, ""),
+            path=headers.get(":path", ""),
+            traits=self._traits,
+            destination=self._decision.routing.destination if self._decision else "",
             served=self._served,
             status=self._status,
             error=self._error,
             complete=self._complete or finished,
             usage=usage if usage != _UNTOLD else None,
+            streaming=self._streaming,
+            request_bytes=self._size,
+            response_bytes=self._response_bytes,
+            answered_after=None if self._answered is None else self._answered - began,
+            first_byte_after=None if self._first_byte is None else self._first_byte - began,
             seconds=self._processor.clock() - began,
         )
 

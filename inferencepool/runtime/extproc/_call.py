@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, final
 
 import attrs
@@ -45,17 +45,23 @@ def extproc_limits(processor: ExternalProcessor) -> Limits:
     )
 
 
-def extproc_routes(processor: ExternalProcessor) -> Mapping[str, CallFactory]:
+def extproc_routes(
+    processor: ExternalProcessor, *, on_closed: Callable[[Closure], object] | None = None
+) -> Mapping[str, CallFactory]:
     """
     Give the routes of the service: what a `GrpcServer`, or `add_to_grpc_aio_server`, is given to serve *processor*.
 
     All of its RPCs belong to one event loop.
+
+    Args:
+        processor: Answers.
+        on_closed: Is told in that loop how each RPC ended; must not raise.
     """
     stalled = _Stalled(processor.options.request_timeout * _SHARE)
     reset_tells = processor.options.ends_with_response
 
     def call(stream: Stream) -> _Call:
-        return _Call(stream, processor.session(), stalled, reset_tells)
+        return _Call(stream, processor.session(), stalled, reset_tells, on_closed)
 
     return {f"/{EXT_PROC_SERVICE}/Process": call}
 
@@ -103,6 +109,7 @@ class _Call:
     _session: Session
     _stalled: _Stalled
     _reset_tells: bool
+    _on_closed: Callable[[Closure], object] | None
     _waits: bool = False
     _finished: bool = False
 
@@ -124,6 +131,8 @@ class _Call:
             self._stalled.forget(self)
         reset_at_end = closure.reason is Reason.RESET and self._session.is_responding
         self._session.close(finished=self._finished or reset_at_end)
+        if self._on_closed is not None:
+            self._on_closed(closure)
 
     def expire(self) -> None:
         self._answer(self._session.expire())

@@ -2,7 +2,17 @@
 
 from inferencepool.runtime.server._files import FileReport, WatchedFile
 from inferencepool.runtime.server._options import ServerOptions
+from inferencepool.runtime.server._parts import DrainListener, ServerPart
 from inferencepool.runtime.server._request_log import LIMITED_EVENTS, RequestLog
 from inferencepool.runtime.server._server import EndpointPickerServer
 
-__all__ = ["LIMITED_EVENTS", "EndpointPickerServer", "FileReport", "RequestLog", "ServerOptions", "WatchedFile"]
+__all__ = [
+    "LIMITED_EVENTS",
+    "DrainListener",
+    "EndpointPickerServer",
+    "FileReport",
+    "RequestLog",
+    "ServerOptions",
+    "ServerPart",
+    "WatchedFile",
+]

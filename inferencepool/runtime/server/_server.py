@@ -6,16 +6,17 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, final
 
 from inferencepool.adapters.extproc import ExternalProcessor
 from inferencepool.runtime.extproc import extproc_limits, extproc_routes
-from inferencepool.runtime.grpc import Call, CallFactory, GrpcServer, Stream
+from inferencepool.runtime.grpc import Call, CallFactory, Closure, GrpcServer, Stream
 from inferencepool.runtime.health import Health, health_routes
 from inferencepool.runtime.logs import log_event
 from inferencepool.runtime.server._files import FollowedFile, WatchedFile
 from inferencepool.runtime.server._options import ServerOptions
+from inferencepool.runtime.server._parts import RunningParts, ServerPart
 from inferencepool.runtime.tls import CertificateReloader, server_context
 
 __all__ = ["EndpointPickerServer"]
@@ -46,7 +47,10 @@ class EndpointPickerServer:
         *,
         options: ServerOptions | None = None,
         files: Sequence[WatchedFile] = (),
+        parts: Sequence[ServerPart] = (),
+        health: Health | None = None,
         notes: Sequence[str] = (),
+        on_closed: Callable[[Closure], object] | None = None,
     ) -> None:
         """
         Serve *processor*.
@@ -55,16 +59,22 @@ class EndpointPickerServer:
             processor: Answers requests.
             options: Where and how to serve.
             files: What the endpoints are read from, again whenever one of them changes.
+            parts: What runs beside it.
+            health: What the health service tells. By default it has the one condition ``synced``, which `load` meets;
+                give one that the parts know where they set conditions.
             notes: What whoever made the processor wants to have in the log, below the line that says where it serves.
+            on_closed: Is told in the event loop how each stream of ext_proc ended; must not raise.
         """
-        self.health = Health(("synced",), any_name=True)
+        self.health = health if health is not None else Health(("synced",), any_name=True)
         self._processor = processor
         self._options = options if options is not None else ServerOptions()
         interval = self._options.poll_interval
         self._files = [FollowedFile(file, interval, self._tell_endpoints) for file in files]
+        self._parts = RunningParts(parts)
         self._notes = notes
         self._streams = 0
-        routes = {path: self._counted(factory) for path, factory in extproc_routes(processor).items()}
+        extproc = extproc_routes(processor, on_closed=on_closed)
+        routes = {path: self._counted(factory) for path, factory in extproc.items()}
         if self._options.health_checking:
             routes.update(health_routes(self.health))
         self._server = GrpcServer(routes, limits=extproc_limits(processor))
@@ -85,10 +95,11 @@ class EndpointPickerServer:
 
     def load(self) -> None:
         """
-        Read all files for the first time.
+        Read all files for the first time, which meets the condition ``synced``.
 
         Raises:
-            InferencePoolError: One of them cannot be read, or nothing in it can be used.
+            ConfigurationError: A *health* of the caller's has no such condition.
+            InferencePoolError: One of the files cannot be read, or nothing in it can be used.
         """
         for file in self._files:
             file.load()
@@ -102,11 +113,12 @@ class EndpointPickerServer:
             ConfigurationError: The certificate cannot be used.
             MissingExtraError: An optional dependency is not installed.
             OSError: A port cannot be bound.
+            Exception: What a part raised.
         """
         tasks: list[asyncio.Task[None]] = []
         try:
             await self._start(tasks)
-            await _first(self._asked.wait(), *tasks)
+            await _first(self._asked.wait(), self._parts.failure(), *tasks)
             await self._drain()
         finally:
             for task in tasks:
@@ -114,6 +126,7 @@ class EndpointPickerServer:
             self.health.close()
             await self._server.stop(0)
             await self._health_server.stop(0)
+            await self._parts.stop()
             self._processor.close()
         log_event(_LOG, logging.INFO, "stopped", streams=self._streams)
 
@@ -150,6 +163,7 @@ class EndpointPickerServer:
         for file in self._files:
             file.tell()
             tasks.append(asyncio.create_task(file.follow()))
+        self._parts.start()
         self._started.set()
 
     def _secure(self, tasks: list[asyncio.Task[None]]) -> ssl.SSLContext | None:
@@ -169,6 +183,7 @@ class EndpointPickerServer:
 
     async def _drain(self) -> None:
         self.health.drain()
+        self._parts.drain()
         timeout = self._options.drain_timeout
         log_event(_LOG, logging.INFO, "draining", streams=self._open_streams(), drain_timeout=timeout)
         with contextlib.suppress(TimeoutError):

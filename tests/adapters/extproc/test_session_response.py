@@ -16,6 +16,7 @@ from inferencepool.adapters.extproc import (
     RequestBody,
     RequestTrailers,
     RequestTrailersAnswer,
+    RequestTraits,
     ResponseBody,
     ResponseBodyAnswer,
     ResponseHeaders,
@@ -322,17 +323,22 @@ def test_the_record_of_an_exchange() -> None:
     expected = Exchange(
         request_id="id-1",
         path="/v1/completions?x=1",
-        model="llama",
-        target_model="lora",
+        traits=RequestTraits("llama", "lora", "default-flow", 0),
         destination="10.0.0.1:8000",
         served="10.0.0.1:8000",
         status=200,
         complete=True,
         usage=TOLD,
+        request_bytes=len(body()),
+        response_bytes=len(data),
+        answered_after=1,
+        first_byte_after=3,
         seconds=3.5,
     )
     assert [expected] == bench.kept.exchanges
+    assert ("llama", "lora") == (expected.model, expected.target_model)
     assert not expected.refused
+    assert "" == expected.error_code
 
 
 def test_a_message_out_of_place_is_no_refusal() -> None:

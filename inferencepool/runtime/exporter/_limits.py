@@ -1,0 +1,39 @@
+"""How many series clients can make."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from inferencepool.errors import ConfigurationError
+
+__all__ = ["CardinalityLimits"]
+
+
+def _whole(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if type(value) is not int or value < 0:
+        message = f"metrics: {attribute.name}: {value!r} is not a whole number of 0 or more"
+        raise ConfigurationError(message)
+
+
+@attrs.frozen(kw_only=True)
+class CardinalityLimits:
+    """
+    How many different values metrics may get from clients; what comes beyond is counted as ``other``.
+
+    Attributes:
+        models: Names of models, those asked for and those served together; those of model rewrites do not count.
+        fairness_ids: Fairness ids.
+        requests: Combinations of models, fairness id and priority. The reference does not bound these.
+        picks: Combinations of model and endpoint that picks are counted by; those that got none for the longest time
+            are forgotten.
+
+    Raises:
+        ConfigurationError: A limit is no whole number of 0 or more.
+    """
+
+    models: int = attrs.field(default=1000, validator=_whole)
+    fairness_ids: int = attrs.field(default=1000, validator=_whole)
+    requests: int = attrs.field(default=10_000, validator=_whole)
+    picks: int = attrs.field(default=10_000, validator=_whole)

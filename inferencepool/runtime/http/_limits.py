@@ -1,0 +1,48 @@
+"""What clients may use of the server."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import Any
+
+import attrs
+
+from inferencepool.errors import ConfigurationError
+
+__all__ = ["PageLimits"]
+
+
+def _whole(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if type(value) is not int or value < 1:
+        message = f"page server: {attribute.name}: {value!r} is not a whole number of 1 or more"
+        raise ConfigurationError(message)
+
+
+def _seconds(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (isfinite(value) and value > 0):
+        message = f"page server: {attribute.name}: {value!r} is not a finite number of seconds above 0"
+        raise ConfigurationError(message)
+
+
+@attrs.frozen(kw_only=True)
+class PageLimits:
+    """
+    What clients may use of the server. One that breaks a limit loses its connection.
+
+    Attributes:
+        connections: Connections at a time. One more takes the place of the oldest that waits for its next request;
+            where none does, it is closed.
+        head_bytes: Most bytes of a request, which has no body.
+        head_seconds: Time for a request from its first byte to its last.
+        idle_seconds: Time that a connection may wait for its next request. Prometheus comes once a minute by default.
+        send_seconds: Time for a client to take a page.
+
+    Raises:
+        ConfigurationError: A value is out of range; the message names the limit.
+    """
+
+    connections: int = attrs.field(default=32, validator=_whole)
+    head_bytes: int = attrs.field(default=16_384, validator=_whole)
+    head_seconds: float = attrs.field(default=10.0, validator=_seconds)
+    idle_seconds: float = attrs.field(default=120.0, validator=_seconds)
+    send_seconds: float = attrs.field(default=30.0, validator=_seconds)

@@ -1,0 +1,142 @@
+"""However many names clients make up, the number of series is bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import pytest
+
+from inferencepool.adapters.extproc import Exchange, RequestTraits
+from inferencepool.errors import ConfigurationError
+from inferencepool.model import InferenceRequest
+from inferencepool.picker import EndpointPicker
+from inferencepool.registry import EndpointRegistry
+from inferencepool.runtime.exporter import CardinalityLimits, RequestMetrics
+from inferencepool.runtime.exporter._labels import OTHER, BoundedLabel
+from inferencepool.testing import ManualClock, make_pod, make_pool
+from tests.runtime.exporter.reading import Values, shown
+
+
+def told(metrics: RequestMetrics, *traits: RequestTraits) -> None:
+    """Tell of requests that were not served."""
+    for each in traits:
+        metrics.finished(Exchange(traits=each, status=500))
+
+
+def labels_of(values: Values, name: str, label: str) -> set[str]:
+    """Give the values of one label."""
+    return {dict(labels)[label] for sample, labels in values if sample == name and label in dict(labels)}
+
+
+ERRORS = "llm_d_epp_request_error_total"
+
+
+class TestBound:
+    def test_first_come(self) -> None:
+        """The first values are told as they are, also later; all others are one."""
+        label = BoundedLabel(2)
+        assert ["a", "b", OTHER, "a", OTHER] == [label.bound(value) for value in ("a", "b", "c", "a", "d")]
+
+    def test_nothing_is_no_value(self) -> None:
+        """What a request did not tell does not count, and is never another."""
+        label = BoundedLabel(0)
+        assert ["", OTHER] == [label.bound(""), label.bound("a")]
+
+    def test_exempt(self) -> None:
+        """Names that somebody configured are always told, and take nobody's place."""
+        label, configured = BoundedLabel(1), {"x", "y"}
+        label.exempt = lambda: configured
+        assert ["x", "a", "y", OTHER] == [label.bound(value) for value in ("x", "a", "y", "b")]
+
+
+class TestRequests:
+    def test_models(self) -> None:
+        """Both labels share the limit, so one name that is in both counts once."""
+        metrics = RequestMetrics(CardinalityLimits(models=3))
+        told(metrics, *(RequestTraits(f"m{n}", f"m{n + 1}", "f", 0) for n in range(10)))
+        values = shown(metrics)
+
+        assert {"m0", "m1", "m2", OTHER} == labels_of(values, ERRORS, "model_name")
+        assert {"m1", "m2", OTHER} == labels_of(values, ERRORS, "target_model_name")
+        assert 10 == sum(value for (name, _), value in values.items() if name == ERRORS)
+
+    def test_fairness_ids(self) -> None:
+        """They have a limit of their own."""
+        metrics = RequestMetrics(CardinalityLimits(fairness_ids=2))
+        told(metrics, *(RequestTraits("m", "m", f"f{n}", 0) for n in range(10)))
+
+        assert {"f0", "f1", OTHER} == labels_of(shown(metrics), ERRORS, "fairness_id")
+
+    def test_combinations(self) -> None:
+        """Beyond the limit of combinations all labels are one, and no request is lost."""
+        metrics = RequestMetrics(CardinalityLimits(requests=4))
+        told(metrics, *(RequestTraits(f"m{n % 3}", f"m{n % 3}", f"f{n % 5}", n % 7) for n in range(105)))
+        values = shown(metrics)
+
+        series = [labels for name, labels in values if name == ERRORS]
+        assert 5 == len(series)
+        assert (
+            dict.fromkeys(["model_name", "target_model_name", "fairness_id", "priority"], OTHER).items()
+            <= dict(series[-1]).items()
+        )
+        assert 105 == sum(value for (name, _), value in values.items() if name == ERRORS)
+
+    def test_exempt_models(self) -> None:
+        """Names in model rewrites are asked for when they come, so that later rewrites count, too."""
+        metrics, configured = RequestMetrics(CardinalityLimits(models=0)), set[str]()
+
+        def names() -> Collection[str]:
+            return configured
+
+        metrics.exempt_models(names)
+        told(metrics, RequestTraits("a", "b", "f", 0))
+        assert {OTHER} == labels_of(shown(metrics), ERRORS, "model_name")
+        configured |= {"a", "b"}
+        told(metrics, RequestTraits("a", "b", "f", 0))
+        assert {OTHER, "a"} == labels_of(shown(metrics), ERRORS, "model_name")
+
+    def test_memory(self) -> None:
+        """A hundred times as many made-up names take no more memory: nothing is kept of them."""
+        metrics = RequestMetrics(CardinalityLimits(models=10, fairness_ids=10, requests=10))
+
+        def flood(begin: int, end: int) -> tuple[int, int, int]:
+            told(metrics, *(RequestTraits(f"m{n}", f"n{n}", f"f{n}", 0) for n in range(begin, end)))
+            values = shown(metrics)
+            tallies = metrics._requests
+            return len(values), len(tallies._by_traits), len(tallies._by_labels)
+
+        assert flood(0, 100) == flood(100, 10_000)
+
+
+class TestPicks:
+    def test_endpoints_that_left(self) -> None:
+        """Those that got nothing for the longest time are forgotten."""
+        registry = EndpointRegistry(make_pool(), clock=ManualClock(), publish_interval=0)
+        metrics = RequestMetrics(CardinalityLimits(picks=3))
+        picker = EndpointPicker(registry, observer=metrics)
+        for number in range(10):
+            registry.resync([make_pod(f"p{number}", ip=f"10.0.0.{number + 1}")])
+            picker.pick(InferenceRequest(model="m")).release()
+            shown(metrics)
+
+        assert {"p7", "p8", "p9"} == labels_of(shown(metrics), "llm_d_epp_scheduler_attempts_total", "endpoint_name")
+
+    def test_models(self) -> None:
+        """Models of picks are bounded as those of requests, where the reference does not bound them."""
+        registry = EndpointRegistry(make_pool(), clock=ManualClock())
+        registry.resync([make_pod("p", ip="10.0.0.1")])
+        metrics = RequestMetrics(CardinalityLimits(models=2))
+        picker = EndpointPicker(registry, observer=metrics)
+        for number in range(10):
+            picker.pick(InferenceRequest(model=f"m{number}"))
+
+        values = shown(metrics)
+        assert {"m0", "m1", OTHER} == labels_of(values, "llm_d_epp_scheduler_attempts_total", "target_model_name")
+
+
+@pytest.mark.parametrize("name", ["models", "fairness_ids", "requests", "picks"])
+@pytest.mark.parametrize("value", [-1, 1.0, True, "1"])
+def test_limits_that_cannot_be(name: str, value: object) -> None:
+    """The error names the limit and the value."""
+    with pytest.raises(ConfigurationError, match=f"metrics: {name}: {value!r}"):
+        CardinalityLimits(**{name: value})  # type: ignore[arg-type]  # on purpose
