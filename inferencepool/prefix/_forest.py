@@ -105,13 +105,11 @@ class Forest:
             path.append((position, node))
         return path, node, position, 0
 
-    def root(self, space: Hashable) -> Root:
-        """Give the root of *space*, a new one where there is none; that must be extended."""
-        root = self.roots.get(space)
-        if root is None:
-            size = _SPACE_BYTES + _size_of(space)
-            root = self.roots[space] = Root(b"", None, 0, space=space, size=size)
-            self._spaces_size += size
+    def add_space(self, space: Hashable) -> Root:
+        """Give a root to *space*, which is not known; it must be extended."""
+        size = _SPACE_BYTES + _size_of(space)
+        root = self.roots[space] = Root(b"", None, 0, space=space, size=size)
+        self._spaces_size += size
         return root
 
     def extend(self, node: Node, inside: int, tail: bytes) -> Node:
@@ -208,9 +206,9 @@ class Forest:
 
         The node stays the lower part: who remembers it as the end of a prompt remembers the same prompt.
         """
-        key, parent, width = node.key, node.parent, self.width
-        upper = Node(key[:length], parent, node.holders, {key[length : length + width]: node})
-        _children(parent)[key[:width]] = upper
+        key, width = node.key, self.width
+        parent, siblings = _place_of(node)
+        upper = siblings[key[:width]] = Node(key[:length], parent, node.holders, {key[length : length + width]: node})
         node.key, node.parent = key[length:], upper
         self.nodes += 1
         self.shared += node.holders.bit_count() > 1
@@ -226,7 +224,7 @@ class Forest:
             above.parent, above = None, above.parent
         merged = len(keys) - 1
         node.key, node.parent = b"".join(reversed(keys)), above
-        _children(above)[node.key[: self.width]] = node
+        _place_of(node)[1][node.key[: self.width]] = node
         self.nodes -= merged
         if node.holders.bit_count() > 1:
             self.shared -= merged
@@ -234,15 +232,13 @@ class Forest:
 
     def _detach(self, node: Node) -> None:
         """Take out a node that nobody holds, and its space with the last one."""
-        parent, node.parent = node.parent, None
-        children = _children(parent)
-        del children[node.key[: self.width]]
+        parent, siblings = _place_of(node)
+        node.parent = None
+        del siblings[node.key[: self.width]]
         self.nodes -= 1
         self.text -= len(node.key)
         self.version += 1
-        if parent is None:
-            return
-        if children:
+        if siblings:
             self._loose.append(parent)
             return
         parent.children = None
@@ -251,12 +247,13 @@ class Forest:
             self._spaces_size -= parent.size
 
 
-def _children(parent: Node | None) -> dict[bytes, Node]:
-    """Give the children of the parent of a node below a root: there is one, and it has some."""
+def _place_of(node: Node) -> tuple[Node, dict[bytes, Node]]:
+    """Give the parent of a node below a root, and all of its children."""
+    parent = node.parent
     if parent is None or parent.children is None:
         message = "a node of a prefix tree lost its parent"
         raise AssertionError(message)
-    return parent.children
+    return parent, parent.children
 
 
 def _is_needless(node: Node) -> bool:

@@ -249,6 +249,6 @@ class PrefixTree:
         if match.version != self._forest.version:
             _, node, position, inside = self._forest.walk(match.text, match.space)
         if node is None:
-            node = self._forest.root(match.space)
+            node = self._forest.add_space(match.space)
         tail = match.text[position : match.total * self._width]
         self._recency.use(holding, self._forest.extend(node, inside, tail))

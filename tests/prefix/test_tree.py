@@ -254,6 +254,14 @@ class TestMemory:
 
         assert tree.statistics().nodes == alive
 
+    def test_nodes_of_one_endpoint_share_its_set(self) -> None:
+        """In a large fleet a set is as long as a short prompt, so nodes with the same lone holder have one for all."""
+        tree = tree_of()
+        for number in range(5):
+            send(tree, blocks(number), 9_999)
+
+        assert 1 == len({id(node.holders) for _, _, node in nodes_in(tree)})
+
     def test_fingerprints_keep_no_text(self) -> None:
         """With fingerprints neither the tree nor a match holds any part of a prompt, and keys are an eighth as long."""
         tree = PrefixTree(fingerprints=True)
