@@ -6,6 +6,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator
 
+from benchmarks.affinities import measure_affinities, measure_prefix_picks
 from benchmarks.extproc.measuring import measure_extproc
 from benchmarks.measure import Row, rows_to_text
 from benchmarks.metrics import measure_metrics
@@ -18,6 +19,8 @@ from benchmarks.updates import measure_import, measure_publishing, measure_updat
 BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
     "picks": measure_picks,
     "scan": measure_scan,
+    "prefix-picks": measure_prefix_picks,
+    "affinities": measure_affinities,
     "updates": measure_updates,
     "publishing": measure_publishing,
     "prefix": measure_prefix,

@@ -6,13 +6,14 @@ from collections.abc import Sized
 from random import Random
 
 from inferencepool import EndpointMetrics, EndpointRegistry, InferencePool, Pod
-from inferencepool.plugins import KvCacheUtilizationScorer, LoraAffinityScorer, QueueScorer, default_profile
+from inferencepool.plugins import KvCacheUtilizationScorer, LoraAffinityScorer, QueueScorer
 from inferencepool.scheduling import SchedulingProfile, WeightedScorer
 
 __all__ = [
     "ADAPTERS",
     "endpoint_ids",
     "make_registry",
+    "profile_by_load",
     "profile_with_lora",
     "profile_without_ranking",
     "random_metrics",
@@ -56,15 +57,14 @@ def endpoint_ids(size: int) -> list[str]:
     return [f"default/pod-{i}-rank-0" for i in range(size)]
 
 
+def profile_by_load() -> SchedulingProfile:
+    """Give the default profile without its prefix scorer, for requests without a prompt."""
+    return SchedulingProfile(scorers=[WeightedScorer(QueueScorer(), 2), WeightedScorer(KvCacheUtilizationScorer(), 2)])
+
+
 def profile_with_lora() -> SchedulingProfile:
-    """Give the default profile with LoRA affinity beside it."""
-    return SchedulingProfile(
-        scorers=[
-            WeightedScorer(QueueScorer(), 2),
-            WeightedScorer(KvCacheUtilizationScorer(), 2),
-            WeightedScorer(LoraAffinityScorer(), 1),
-        ]
-    )
+    """Give the profile by load with LoRA affinity beside it."""
+    return SchedulingProfile(scorers=[*profile_by_load().scorers, WeightedScorer(LoraAffinityScorer(), 1)])
 
 
 class _NoOpinion:
@@ -75,5 +75,5 @@ class _NoOpinion:
 
 
 def profile_without_ranking() -> SchedulingProfile:
-    """Give the default profile in a form that cannot be ranked, so that every pick scans all endpoints."""
-    return SchedulingProfile(scorers=[*default_profile().scorers, WeightedScorer(_NoOpinion(), 1)])
+    """Give the profile by load in a form that cannot be ranked, so that every pick scans all endpoints."""
+    return SchedulingProfile(scorers=[*profile_by_load().scorers, WeightedScorer(_NoOpinion(), 1)])

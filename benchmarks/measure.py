@@ -55,12 +55,29 @@ def _choose() -> None:
     random.choice(_POPULATION)  # the baseline
 
 
-def ratio_to_choice(name: str, call: Callable[[], object], limit: float | None = None) -> Row:
-    """Time *call* in turns with ``random.choice`` on a list of 1,000; *limit* is the ratio to hold."""
+def ratio_to_choice(
+    name: str,
+    call: Callable[[], object],
+    limit: float | None = None,
+    *,
+    prepare: Callable[[int], object] = lambda _: None,
+) -> Row:
+    """
+    Time *call* in turns with ``random.choice`` on a list of 1,000.
+
+    Args:
+        name: What is measured.
+        call: One operation.
+        limit: The ratio to hold; None for none.
+        prepare: Is told how often *call* is made next, outside of what is timed.
+    """
+    prepare(5)
     times = max(1, int(_ROUND_NS / max(time_of(call, 5), 50)))
+    prepare(times)
     times = max(1, int(_ROUND_NS / time_of(call, times)))
     ours, choices, ratios = [], [], []
     for _ in range(_ROUNDS):
+        prepare(times)
         choices.append(time_of(_choose, 4000))
         ours.append(time_of(call, times))
         ratios.append(ours[-1] / choices[-1])

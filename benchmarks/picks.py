@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator
 from itertools import cycle
 from statistics import median
 
-from benchmarks.fleets import ADAPTERS, make_registry, profile_with_lora, profile_without_ranking
+from benchmarks.fleets import ADAPTERS, make_registry, profile_by_load, profile_with_lora, profile_without_ranking
 from benchmarks.measure import Row, ratio_to_choice, time_of
 from inferencepool import EndpointPicker, InferenceRequest, PickResult
-from inferencepool.plugins import default_profile
 from inferencepool.scheduling import SchedulingProfile
 
 __all__ = ["measure_picks", "measure_scan"]
@@ -23,9 +22,9 @@ def _requests() -> Callable[[], InferenceRequest]:
 
 
 def measure_picks() -> Iterator[Row]:
-    """Measure the default profile, which has targets, and beside it one with LoRA affinity."""
+    """Measure a profile by load, which has targets, and beside it one with LoRA affinity."""
     for size in SIZES:
-        yield from _measure("default profile", default_profile(), size, targets=True)
+        yield from _measure("queue and KV cache", profile_by_load(), size, targets=True)
     for size in SIZES:
         yield from _measure("and LoRA affinity", profile_with_lora(), size, targets=False)
 
@@ -63,7 +62,7 @@ def _measure_held(name: str, picker: EndpointPicker, held: int, limit: float | N
 def measure_scan(size: int = 1_000) -> Iterator[Row]:
     """Measure the ranking against the scan, in turns."""
     registry, request = make_registry(size), _requests()
-    ranked = EndpointPicker(registry)
+    ranked = EndpointPicker(registry, profile=profile_by_load())
     scanned = EndpointPicker(registry, profile=profile_without_ranking())
     ours, theirs = [], []
     for _ in range(11):

@@ -12,10 +12,9 @@ from time import perf_counter
 
 import attrs
 
-from benchmarks.fleets import endpoint_ids, make_registry, random_metrics
+from benchmarks.fleets import endpoint_ids, make_registry, profile_by_load, random_metrics
 from benchmarks.measure import Row
 from inferencepool import EndpointPicker, InferenceRequest
-from inferencepool.plugins import default_profile
 from inferencepool.scheduling import MaxScorePicker, SchedulingProfile, Standing
 
 __all__ = ["measure_threads"]
@@ -82,7 +81,7 @@ def _throughput(
         apart: Whether each thread has a picker and a registry of its own: shows what threads cost without a lock.
         checker: The picker strategy, if choices are to be checked.
     """
-    profile = default_profile()
+    profile = profile_by_load()
     if checker is not None:
         profile = SchedulingProfile(scorers=profile.scorers, picker=checker)
     registries = [make_registry(size) for _ in range(threads if apart else 1)]

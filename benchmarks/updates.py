@@ -14,10 +14,9 @@ from statistics import median
 
 import attrs
 
-from benchmarks.fleets import endpoint_ids, make_registry, random_metrics
+from benchmarks.fleets import endpoint_ids, make_registry, profile_by_load, random_metrics
 from benchmarks.measure import Row, ratio_to_choice, time_of
 from inferencepool import EndpointMetrics, EndpointRegistry
-from inferencepool.plugins import default_profile
 from inferencepool.scheduling import Scheduler
 
 __all__ = ["measure_import", "measure_publishing", "measure_updates"]
@@ -58,7 +57,7 @@ def _observe(registry: EndpointRegistry, update: Callable[[], tuple[str, Endpoin
 def measure_publishing() -> Iterator[Row]:
     """Measure a snapshot in which all metrics moved, and ranking it."""
     for size, limit in ((1_000, 1.0), (10_000, 8.0)):
-        rng, registry, scheduler = Random(size), make_registry(size), Scheduler(default_profile())
+        rng, registry, scheduler = Random(size), make_registry(size), Scheduler(profile_by_load())
         choices, published, ranked = [], [], []
         for _ in range(15):
             for endpoint in endpoint_ids(size):

@@ -15,10 +15,23 @@ import pytest
 from inferencepool.errors import NoEndpointsError
 from inferencepool.model import EndpointMetrics, InferenceRequest, to_slots
 from inferencepool.picker import EndpointPicker
-from inferencepool.plugins import KvCacheUtilizationScorer, LoraAffinityScorer, QueueScorer
+from inferencepool.plugins import (
+    ActiveRequestScorer,
+    ApproxPrefixCacheProducer,
+    InflightLoadProducer,
+    KvCacheUtilizationScorer,
+    LoadBound,
+    LoraAffinityScorer,
+    PrefixCacheScorer,
+    QueueScorer,
+    SessionAffinityFilter,
+    SessionBindings,
+    TokenLoadScorer,
+)
 from inferencepool.registry import EndpointRegistry
 from inferencepool.scheduling import MaxScorePicker, PickResult, SchedulingProfile, Standing
 from inferencepool.scheduling._levels import Levels
+from inferencepool.scheduling._terms import burden_of
 from inferencepool.testing import make_pod, make_pool
 
 SECONDS = 10.0 if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else 2.0
@@ -72,8 +85,17 @@ class Storm:
         self.registry = EndpointRegistry(make_pool(ports=[8000, 8001]), publish_interval=0.002)
         for number in range(PODS):
             self.upsert(number)
-        scorers = [QueueScorer(), KvCacheUtilizationScorer(), LoraAffinityScorer()]
-        profile = SchedulingProfile(scorers=scorers, picker=self.judge, max_num_of_endpoints=2)
+        prefix = ApproxPrefixCacheProducer(lru_capacity_per_server=20)
+        scorers = [
+            QueueScorer(),
+            KvCacheUtilizationScorer(),
+            LoraAffinityScorer(),
+            PrefixCacheScorer(prefix, load_bound=LoadBound(1.5, 2)),
+            ActiveRequestScorer(),
+            TokenLoadScorer(InflightLoadProducer(prefix), 500),
+        ]
+        filters = [SessionAffinityFilter(SessionBindings(capacity=5))]
+        profile = SchedulingProfile(filters=filters, scorers=scorers, picker=self.judge, max_num_of_endpoints=2)
         self.picker = EndpointPicker(self.registry, profile=profile)
 
     def upsert(self, number: int) -> None:
@@ -109,7 +131,10 @@ class Storm:
         deleted = self.deleted[:]
         subset = None if rng.random() < 0.8 else [f"10.0.0.{number}" for number in rng.sample(range(1, PODS), 8)]
         try:
-            result = self.picker.pick(InferenceRequest(model=rng.choice(ADAPTERS)), subset)
+            prompt = rng.choice(b"abc").to_bytes() * rng.choice([100, 500]) + rng.randbytes(rng.randrange(100))
+            headers = rng.choice([{}, {}, {"x-session-id": str(rng.randrange(9))}])
+            request = InferenceRequest(model=rng.choice(ADAPTERS), prompt=prompt, headers=headers)
+            result = self.picker.pick(request, subset)
         except NoEndpointsError:
             assert subset is not None
             return
@@ -121,6 +146,8 @@ class Storm:
             assert self.upserted[number] > deleted[number]
         held.append(result)
         self.picks += 1
+        if rng.random() < 0.3:
+            rng.choice(held).started()
         if len(held) > 20 or rng.random() < 0.5:
             held.pop(rng.randrange(len(held))).release()
 
@@ -141,7 +168,7 @@ class Storm:
             result.release()
 
 
-def check_levels(levels: Levels, shown: int) -> None:
+def check_levels(levels: Levels[int], shown: int) -> None:
     """Every shown slot is in exactly one set, that of its count; no set is empty, and the values are sorted."""
     assert levels.values == sorted(levels.sets)
     union = 0
@@ -157,17 +184,20 @@ def check_overlay(picker: EndpointPicker) -> None:
     """The reservations agree with each other and with what the ranking assumed."""
     scheduler = picker._scheduler
     with scheduler._lock:
-        reservations, ranking = scheduler._reservations, scheduler._ranking
+        reservations, ranking = scheduler._fleet.reservations, scheduler._fleet._ranking
         check_levels(reservations.drift, reservations.shown)
+        check_levels(reservations.amount_levels(reservations.measures[0]), reservations.shown)
         check_levels(reservations.in_flight_levels(), reservations.shown)
         assert reservations.total_in_flight == sum(reservations.in_flight)
         assert all(0 <= p <= f for p, f in zip(reservations.pending, reservations.in_flight, strict=True))
         assert ranking is not None
-        # A ranking's cost of a slot holds the step times what was assumed to be pending there.
+        # What a ranking assumed, and what was lost since, is what is pending and in flight.
+        terms = ranking.terms
         for slot in to_slots(reservations.shown):
-            index = list(scheduler._snapshot.fleet.slots).index(slot)
-            assumed = reservations.pending[slot] - reservations.drift.counts[slot]
-            assert ranking.costs[slot] == ranking.terms.costs[index] + assumed * ranking.terms.step
+            index = list(scheduler._fleet.snapshot.fleet.slots).index(slot)
+            burden = burden_of(terms.charges, reservations.amounts, slot)
+            cost = terms.costs[index] + reservations.pending[slot] * terms.step + burden
+            assert cost == ranking.costs[slot] + reservations.loss_at(slot, terms.step)
 
 
 @pytest.mark.usefixtures("_frequent_switches")
@@ -204,8 +234,9 @@ def test_writers_and_pickers_do_not_disturb_each_other() -> None:
     storm.registry.publish()
     storm.picker.pick(InferenceRequest()).release()
     check_overlay(storm.picker)
-    assert not any(storm.picker._scheduler._reservations.pending)
-    assert not any(storm.picker._scheduler._reservations.in_flight)
+    assert not any(storm.picker._scheduler._fleet.reservations.pending)
+    assert not any(storm.picker._scheduler._fleet.reservations.in_flight)
+    assert not any(storm.picker._scheduler._fleet.reservations.amounts[0])
 
 
 def test_an_order_of_changes_is_the_order_of_the_news() -> None:

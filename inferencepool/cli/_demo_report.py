@@ -151,7 +151,7 @@ def _server_rows(report: DemoReport) -> Iterator[tuple[str, ...]]:
 def _explain(explanation: Explanation) -> Iterator[str]:
     yield f"Why one of them went to {explanation.picked.endpoint.destination}:"
     yield ""
-    names = [f"{score.name.removesuffix('-scorer')} x{score.weight:g}" for score in explanation.picked.scores]
+    names = [f"{_short(score.name)} x{score.weight:g}" for score in explanation.picked.scores]
     rows = [
         (
             candidate.endpoint.destination,
@@ -163,6 +163,13 @@ def _explain(explanation: Explanation) -> Iterator[str]:
         for candidate in explanation.candidates
     ]
     yield from _table([("server", "", "pending", *names, "total"), *rows])
+
+
+def _short(name: str) -> str:
+    """Shorten a scorer's name, so that those of the default profile fit beside each other."""
+    for suffix in ("-scorer", "-utilization", "-cache"):
+        name = name.removesuffix(suffix)
+    return name
 
 
 def _table(rows: Iterator[tuple[str, ...]] | Sequence[tuple[str, ...]]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import attrs
 
@@ -15,7 +16,7 @@ class InferenceRequest:
     One inference request, as far as routing needs to know it.
 
     Not frozen, because a request is built once per pick and frozen values are three times as slow to build; nothing in
-    this library changes one.
+    this library changes one, but for *produced*.
 
     Attributes:
         model: Name of the model or LoRA adapter that serves the request (after any rewrite).
@@ -28,6 +29,8 @@ class InferenceRequest:
         cache_salt: Requests share cached prefixes only with those of the same salt.
         priority: Of the objective that the request names; higher is more important, below 0 may be shed.
         fairness_id: Whose request it is, where requests of several take turns.
+        produced: What strategies found out about this request, by who found it, so that several share it and an
+            explanation can tell it later. A scheduler starts it anew for every pick; None outside of one.
     """
 
     model: str = ""
@@ -40,3 +43,4 @@ class InferenceRequest:
     cache_salt: str = ""
     priority: int = 0
     fairness_id: str = ""
+    produced: dict[object, Any] | None = attrs.field(default=None, init=False, repr=False)

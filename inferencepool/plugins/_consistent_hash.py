@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil
+from threading import Lock
 from typing import Any
 
 import attrs
 
-from inferencepool.model import Fleet, InferenceRequest
+from inferencepool.model import Fleet, InferenceRequest, Snapshot
 from inferencepool.plugins._parameters import checked_number, checked_text, checked_whole_number, refusal
 from inferencepool.plugins._ring import Ring, position_of
 from inferencepool.scheduling import MaxScorePicker, Standing, StandingPicker
@@ -49,9 +50,9 @@ class ConsistentHashPicker:
     1 or more, default 1.25), ``virtualNodes`` (points per endpoint, a whole number of 1 or more, default 96) and
     ``maxNumOfEndpoints`` (default 1).
 
-    The ring of the current fleet is its only state; guarded by the scheduler's lock. Do not share a picker between
-    schedulers. The first pick with a key builds it, which takes about a second for 10,000 endpoints of 96 points; a
-    fleet in which few endpoints changed takes a tenth of that.
+    The ring of the current fleet is its only state, replaced as a whole. Do not share a picker between registries. It
+    is built before the first pick from the first snapshot, without the scheduler's lock, and follows the fleet in time
+    for the endpoints that came or went.
 
     Attributes:
         header: Name of the header that holds the key; kept in lower case.
@@ -69,6 +70,9 @@ class ConsistentHashPicker:
     virtual_nodes: int = attrs.field(default=96, validator=checked_whole_number(_NAME, 1))
     without_key: StandingPicker = attrs.field(factory=MaxScorePicker, kw_only=True, validator=_check_picker)
     _ring: Ring | None = attrs.field(default=None, init=False, repr=False)
+    _generation: int = attrs.field(default=-1, init=False, repr=False)
+    # Keeps two threads from building the same ring.
+    _lock: Lock = attrs.field(factory=Lock, init=False, repr=False)
 
     def choose(self, request: InferenceRequest, standing: Standing, count: int, /) -> Sequence[int]:
         """Choose the endpoint that the request's key belongs to, and the next ones as fallbacks."""
@@ -76,10 +80,18 @@ class ConsistentHashPicker:
         if not key:
             return self.without_key.choose(request, standing, count)
         members = standing.members
+        fleet, ring, position = standing.snapshot.fleet, self._ring, position_of(key)
+        if ring is None or ring.fleet is not fleet:
+            ring = self._ring_of(fleet)
+        if count == 1:
+            # Nearly always the endpoint that the key belongs to is a candidate and idle.
+            slot = ring.first(position)
+            if members >> slot & 1 and not standing.in_flight(slot):
+                return [slot]
         bound = ceil(self.load_factor * (standing.total_in_flight() + 1) / members.bit_count())
         chosen: list[int] = []
         full: list[int] = []
-        for slot in self._ring_of(standing.snapshot.fleet).walk(position_of(key), members):
+        for slot in ring.walk(position, members):
             if standing.in_flight(slot) < bound:
                 chosen.append(slot)
                 if len(chosen) == count:
@@ -88,10 +100,17 @@ class ConsistentHashPicker:
                 full.append(slot)
         return (chosen + full)[:count]
 
+    def prepare(self, snapshot: Snapshot, /) -> None:
+        """Let the ring follow the fleet before a pick needs it."""
+        with self._lock:
+            if snapshot.generation >= self._generation:
+                self._generation = snapshot.generation
+                self._ring_of(snapshot.fleet)
+
     def _ring_of(self, fleet: Fleet) -> Ring:
         ring = self._ring
         if ring is None:
             ring = self._ring = Ring.build(fleet, self.virtual_nodes)
         elif ring.fleet is not fleet:
-            ring = self._ring = ring.follow(fleet, self.virtual_nodes)
+            ring = self._ring = ring.follow(fleet)
         return ring

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inferencepool.plugins._prefix import PrefixCacheScorer
 from inferencepool.plugins._scorers import KvCacheUtilizationScorer, QueueScorer
 from inferencepool.scheduling import MaxScorePicker, SchedulingProfile, WeightedScorer
 
@@ -10,9 +11,14 @@ __all__ = ["default_profile"]
 
 def default_profile() -> SchedulingProfile:
     """
-    Build a profile that prefers short queues and free KV cache, both with weight 2; the highest score wins.
+    Build the profile that the reference uses when none is given; the highest score wins.
 
-    Every call gives a profile of its own, since pickers hold state.
+    Cached prefixes count with weight 3, short queues and free KV cache with weight 2 each. Every call gives a profile
+    of its own, since pickers and producers hold state.
     """
-    scorers = (WeightedScorer(QueueScorer(), 2), WeightedScorer(KvCacheUtilizationScorer(), 2))
+    scorers = (
+        WeightedScorer(QueueScorer(), 2),
+        WeightedScorer(KvCacheUtilizationScorer(), 2),
+        WeightedScorer(PrefixCacheScorer(), 3),
+    )
     return SchedulingProfile(scorers=scorers, picker=MaxScorePicker())

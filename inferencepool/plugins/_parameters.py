@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import isfinite
+from math import inf, isfinite
 from typing import Any
 
 from inferencepool.errors import ConfigurationError
 
-__all__ = ["checked_flag", "checked_number", "checked_text", "checked_whole_number", "refusal"]
+__all__ = [
+    "checked_choice",
+    "checked_flag",
+    "checked_method",
+    "checked_number",
+    "checked_text",
+    "checked_whole_number",
+    "refusal",
+]
 
 # What attrs calls: the instance, the attribute and the value.
 _Validator = Callable[[Any, Any, Any], None]
@@ -22,22 +30,44 @@ def refusal(plugin: str, parameter: str, value: object, rule: str) -> Configurat
 _MOST = 2**31 - 1
 
 
-def checked_whole_number(plugin: str, least: int) -> _Validator:
-    """Make a validator that accepts an int from *least* to 2^31 - 1, and no bool."""
+def checked_whole_number(plugin: str, least: int, most: int = _MOST) -> _Validator:
+    """Make a validator that accepts an int from *least* to *most* (2^31 - 1 by default), and no bool."""
 
     def check(_: Any, attribute: Any, value: Any) -> None:
-        if type(value) is not int or not least <= value <= _MOST:
-            raise refusal(plugin, attribute.name, value, f"is not a whole number from {least} to {_MOST}")
+        if type(value) is not int or not least <= value <= most:
+            raise refusal(plugin, attribute.name, value, f"is not a whole number from {least} to {most}")
 
     return check
 
 
-def checked_number(plugin: str, least: float) -> _Validator:
-    """Make a validator that accepts a finite number of *least* or more, and no bool."""
+def checked_number(plugin: str, least: float, most: float = inf) -> _Validator:
+    """Make a validator that accepts a finite number from *least* to *most*, and no bool."""
+    rule = f"of {least:g} or more" if most == inf else f"from {least:g} to {most:g}"
 
     def check(_: Any, attribute: Any, value: Any) -> None:
-        if type(value) not in (int, float) or not (isfinite(value) and value >= least):
-            raise refusal(plugin, attribute.name, value, f"is not a finite number of {least:g} or more")
+        if type(value) not in (int, float) or not (isfinite(value) and least <= value <= most):
+            raise refusal(plugin, attribute.name, value, f"is not a finite number {rule}")
+
+    return check
+
+
+def checked_choice(plugin: str, *allowed: str) -> _Validator:
+    """Make a validator that accepts the strings *allowed* only."""
+    rule = f"is none of {', '.join(map(repr, allowed))}"
+
+    def check(_: Any, attribute: Any, value: Any) -> None:
+        if not (isinstance(value, str) and value in allowed):
+            raise refusal(plugin, attribute.name, value, rule)
+
+    return check
+
+
+def checked_method(plugin: str, method: str, what: str) -> _Validator:
+    """Make a validator that accepts objects with *method*, and no classes; *what* names such an object."""
+
+    def check(_: Any, attribute: Any, value: Any) -> None:
+        if isinstance(value, type) or not callable(getattr(value, method, None)):
+            raise refusal(plugin, attribute.name, value, f"is no {what} with a method {method}")
 
     return check
 

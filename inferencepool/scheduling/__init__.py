@@ -1,34 +1,41 @@
 """The pick loop: what a strategy looks like, and how strategies together decide where a request goes."""
 
+from inferencepool.scheduling._candidate_set import CandidateSet, Standing
 from inferencepool.scheduling._eligibility import SubsetHint
 from inferencepool.scheduling._explanation import ExplainedCandidate, ExplainedScore, Explanation, Rejection
+from inferencepool.scheduling._load import Demand, LinearLoad, LoadMeasure
 from inferencepool.scheduling._max_score import MaxScorePicker
+from inferencepool.scheduling._producers import Annotator, PickListener, Producer
 from inferencepool.scheduling._profile import MAX_WEIGHT, NamedFilter, SchedulingProfile, WeightedScorer, strategy_name
 from inferencepool.scheduling._protocols import (
+    AmongScorer,
     EndpointFilter,
     Filter,
     FleetScorer,
-    LinearLoad,
     LoadScorer,
     Picker,
-    PickListener,
     PlainFilter,
     PlainPicker,
     PlainScorer,
     ScoredCandidate,
     Scorer,
+    SetFilter,
     SparseScorer,
-    Standing,
     StandingPicker,
 )
 from inferencepool.scheduling._reservations import ReservedLoad
 from inferencepool.scheduling._result import PickResult
 from inferencepool.scheduling._scheduler import Scheduler
-from inferencepool.scheduling._terms import ONE
+from inferencepool.scheduling._terms import MAX_LOAD, ONE
 
 __all__ = [
+    "MAX_LOAD",
     "MAX_WEIGHT",
     "ONE",
+    "AmongScorer",
+    "Annotator",
+    "CandidateSet",
+    "Demand",
     "EndpointFilter",
     "ExplainedCandidate",
     "ExplainedScore",
@@ -36,6 +43,7 @@ __all__ = [
     "Filter",
     "FleetScorer",
     "LinearLoad",
+    "LoadMeasure",
     "LoadScorer",
     "MaxScorePicker",
     "NamedFilter",
@@ -45,12 +53,14 @@ __all__ = [
     "PlainFilter",
     "PlainPicker",
     "PlainScorer",
+    "Producer",
     "Rejection",
     "ReservedLoad",
     "Scheduler",
     "SchedulingProfile",
     "ScoredCandidate",
     "Scorer",
+    "SetFilter",
     "SparseScorer",
     "Standing",
     "StandingPicker",

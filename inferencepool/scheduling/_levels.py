@@ -1,9 +1,10 @@
-"""Slots by a small count that changes with every pick."""
+"""Slots by a key that changes with every pick."""
 
 from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Iterable, Sequence
+from typing import Any, Generic, TypeVar
 
 import attrs
 
@@ -11,13 +12,17 @@ from inferencepool.model import EndpointSet, to_endpoint_set, to_slots
 
 __all__ = ["Levels"]
 
+# What can be sorted and hashed: a count, or a pair of a count and a cost.
+Key = TypeVar("Key", bound=Any)
+
 
 @attrs.define(eq=False)
-class Levels:
+class Levels(Generic[Key]):
     """
     Slots by a count that changes with every pick: one `EndpointSet` for each value, so that a change flips two bits.
 
-    Not thread-safe; its owner's lock guards it. A slot that is hidden keeps its count and is in no set.
+    What is called a count here may be any key that sorts. Not thread-safe; its owner's lock guards it. A slot that is
+    hidden keeps its count and is in no set.
 
     Invariants: every shown slot is in exactly one set, that of its count; no set is empty; *values* are the keys of
     *sets*, ascending.
@@ -28,15 +33,15 @@ class Levels:
         values: The counts that some shown slot has, ascending.
     """
 
-    counts: list[int]
-    sets: dict[int, EndpointSet]
-    values: list[int]
+    counts: list[Key]
+    sets: dict[Key, EndpointSet]
+    values: list[Key]
     _shown: bytearray
 
     @classmethod
-    def build(cls, counts: Sequence[int], shown: Iterable[int]) -> Levels:
+    def build(cls, counts: Sequence[Key], shown: Iterable[int]) -> Levels[Key]:
         """Sort the slots *shown* by *counts* (indexed by slot), in O(slots)."""
-        by_value: dict[int, list[int]] = {}
+        by_value: dict[Key, list[int]] = {}
         flags = bytearray(len(counts))
         for slot in shown:
             by_value.setdefault(counts[slot], []).append(slot)
@@ -45,20 +50,20 @@ class Levels:
         return cls(list(counts), sets, sorted(sets), flags)
 
     @classmethod
-    def level(cls, size: int, shown: EndpointSet) -> Levels:
-        """Start *size* slots with the count 0."""
+    def level(cls, size: int, shown: EndpointSet, count: Key) -> Levels[Key]:
+        """Start *size* slots with the same *count*."""
         flags = bytearray(size)
         if shown == (1 << size) - 1:
             flags = bytearray(b"\1") * size
         else:
             for slot in to_slots(shown):
                 flags[slot] = 1
-        return cls([0] * size, {0: shown}, [0], flags) if shown else cls([0] * size, {}, [], flags)
+        return cls([count] * size, {count: shown}, [count], flags) if shown else cls([count] * size, {}, [], flags)
 
-    def move(self, slot: int, by: int) -> None:
-        """Change the count of *slot* by *by*."""
+    def place(self, slot: int, to: Key) -> None:
+        """Change the count of *slot* to another one."""
         count = self.counts[slot]
-        self.counts[slot] = to = count + by
+        self.counts[slot] = to
         if not self._shown[slot]:
             return
         sets, bit = self.sets, 1 << slot

@@ -9,12 +9,12 @@ import attrs
 
 from inferencepool.errors import ConfigurationError
 from inferencepool.model import EndpointSet, InferenceRequest, any_slot, next_slot
-from inferencepool.scheduling._protocols import Standing
+from inferencepool.scheduling._candidate_set import Standing
 
 __all__ = ["MaxScorePicker"]
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, on_setattr=attrs.setters.NO_OP)
 class MaxScorePicker:
     """
     Pick the endpoint with the highest score; fallbacks follow in order of score.
@@ -44,7 +44,9 @@ class MaxScorePicker:
     def choose(self, _request: InferenceRequest, standing: Standing, count: int, /) -> Sequence[int]:
         """Choose the *count* best members, in O(count) searches."""
         tied = standing.best()
-        slot = self._one_of(tied, standing)
+        slot = tied.bit_length() - 1
+        if tied ^ 1 << slot:
+            slot = self._one_of(tied, standing)
         chosen = [slot]
         if count > 1:
             among = standing.members ^ 1 << slot

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from math import isfinite
 from typing import Any
 
@@ -11,6 +12,7 @@ import attrs
 
 from inferencepool.errors import ConfigurationError
 from inferencepool.scheduling._max_score import MaxScorePicker
+from inferencepool.scheduling._producers import with_producers
 from inferencepool.scheduling._protocols import Filter, Picker, Scorer
 
 __all__ = ["MAX_WEIGHT", "NamedFilter", "SchedulingProfile", "WeightedScorer", "strategy_name"]
@@ -18,8 +20,8 @@ __all__ = ["MAX_WEIGHT", "NamedFilter", "SchedulingProfile", "WeightedScorer", "
 MAX_WEIGHT = 1 << 16
 """Largest sum of weights in a profile; keeps every sum of scores exact (see `inferencepool.scheduling.ONE`)."""
 
-_FILTER_METHODS = ("keep", "filter")
-_SCORER_METHODS = ("score_endpoints", "score_load", "affinities", "score")
+_FILTER_METHODS = ("keep", "narrow", "filter")
+_SCORER_METHODS = ("score_endpoints", "score_load", "affinities", "affinities_among", "score")
 _PICKER_METHODS = ("choose", "pick")
 
 
@@ -52,7 +54,8 @@ class WeightedScorer:
     A scorer and how much its score counts.
 
     Attributes:
-        scorer: Any object with one of ``score_endpoints``, ``score_load``, ``affinities`` or ``score``.
+        scorer: Any object with one of ``score_endpoints``, ``score_load``, ``affinities``, ``affinities_among`` or
+            ``score``.
         weight: Factor on its score, 0 or more. Weights are absolute; they are not normalised.
         name: Name in explanations and errors; by default the class name in kebab case.
         kind: Name of the method that the scorer offers.
@@ -94,10 +97,12 @@ class NamedFilter:
     A filter with the name it has in explanations and errors.
 
     Attributes:
-        filter: Any object with one of ``keep`` or ``filter``.
+        filter: Any object with one of ``keep``, ``narrow`` or ``filter``.
         name: By default the class name in kebab case.
         kind: Name of the method that the filter offers.
         ask: That method.
+        is_preference: Whether what it leaves out may still be a fallback: the filter's own ``is_preference``. One that
+            keeps nothing is then disregarded.
 
     Raises:
         ConfigurationError: *filter* is no filter.
@@ -107,10 +112,15 @@ class NamedFilter:
     name: str = attrs.field(kw_only=True)
     kind: str = attrs.field(init=False, repr=False)
     ask: Callable[..., Any] = attrs.field(init=False, repr=False, eq=False)
+    is_preference: bool = attrs.field(init=False, repr=False)
 
     @name.default
     def _name(self) -> str:
         return strategy_name(self.filter)
+
+    @is_preference.default
+    def _is_preference(self) -> bool:
+        return bool(getattr(self.filter, "is_preference", False)) and self.kind != "keep"
 
     @kind.default
     def _kind(self) -> str:
@@ -130,7 +140,7 @@ def _to_scorers(scorers: Iterable[Any]) -> tuple[WeightedScorer, ...]:
     return tuple(item if isinstance(item, WeightedScorer) else WeightedScorer(item) for item in scorers)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class SchedulingProfile:
     """
     Filter, score, pick: the strategies that decide where a request goes.
@@ -173,16 +183,14 @@ class SchedulingProfile:
         """Give the scorers that offer the method *kind* and whose weight is not 0."""
         return tuple(scorer for scorer in self.scorers if scorer.kind == kind and scorer.weight)
 
-    def listeners_of(self, event: str) -> tuple[Callable[[Any], object], ...]:
-        """Give the methods *event* (``picked`` or ``released``) of those strategies that offer it, each once."""
-        found: list[Callable[[Any], object]] = []
-        seen: set[int] = set()
-        for strategy in (*(f.filter for f in self.filters), *(s.scorer for s in self.scorers), self.picker):
-            method = getattr(strategy, event, None)
-            if callable(method) and id(strategy) not in seen:
-                seen.add(id(strategy))
-                found.append(method)
-        return tuple(found)
+    def parts_with(self, method: str) -> tuple[Any, ...]:
+        """List those strategies and producers that offer *method*, each once; a producer before who names it."""
+        return tuple(part for part in self._parts if callable(getattr(part, method, None)))
+
+    @cached_property
+    def _parts(self) -> tuple[Any, ...]:
+        strategies = (*(item.filter for item in self.filters), *(item.scorer for item in self.scorers), self.picker)
+        return tuple(with_producers(strategies))
 
     def filters_of(self, kind: str) -> tuple[NamedFilter, ...]:
         """Give the filters that offer the method *kind*."""

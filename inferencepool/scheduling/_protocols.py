@@ -3,51 +3,50 @@ The shapes that strategies have. A strategy is any object with one of these meth
 
 What a strategy offers tells how often it is asked, so that only what is opaque pays for being opaque:
 
-========  ====================================  ============================  ==================
-role      method                                asked                         cost of a pick
-========  ====================================  ============================  ==================
-filter    ``keep(endpoint)``                    once per endpoint's lifetime  none
-filter    ``filter(request, candidates)``       every pick                    O(candidates)
-scorer    ``score_endpoints(candidates)``       once per snapshot             none
-scorer    ``score_load(candidates)``            once per snapshot             none
-scorer    ``affinities(request, snapshot)``     every pick                    per set it returns
-scorer    ``score(request, candidates)``        every pick                    O(candidates)
-picker    ``choose(request, standing, count)``  every pick                    its own
-picker    ``pick(request, scored, count)``      every pick                    O(candidates)
-========  ====================================  ============================  ==================
+========  ============================================  ============================  ==================
+role      method                                       asked                         cost of a pick
+========  ============================================  ============================  ==================
+filter    ``keep(endpoint)``                           once per endpoint's lifetime  none
+filter    ``narrow(request, candidate_set)``            every pick                    its own
+filter    ``filter(request, candidates)``              every pick                    O(candidates)
+scorer    ``score_endpoints(candidates)``              once per snapshot             none
+scorer    ``score_load(candidates)``                   once per snapshot             none
+scorer    ``affinities(request, snapshot)``            every pick                    per set it returns
+scorer    ``affinities_among(request, candidate_set)``  every pick                    per set it returns
+scorer    ``score(request, candidates)``               every pick                    O(candidates)
+picker    ``choose(request, standing, count)``         every pick                    its own
+picker    ``pick(request, scored, count)``             every pick                    O(candidates)
+========  ============================================  ============================  ==================
 
-Beside these any strategy may offer ``picked(result)`` and ``released(result)`` (see `PickListener`), to remember where
-requests went.
+Beside these any strategy may offer the methods of `PickListener`, to remember where requests went, and name the
+producers of what it shares with others (see `Producer`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from random import Random
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import attrs
 
 from inferencepool.model import Candidate, Candidates, Endpoint, EndpointSet, InferenceRequest, Snapshot
-
-if TYPE_CHECKING:
-    from inferencepool.scheduling._result import PickResult
+from inferencepool.scheduling._candidate_set import CandidateSet, Standing
+from inferencepool.scheduling._load import LinearLoad
 
 __all__ = [
+    "AmongScorer",
     "EndpointFilter",
     "Filter",
     "FleetScorer",
-    "LinearLoad",
     "LoadScorer",
-    "PickListener",
     "Picker",
     "PlainFilter",
     "PlainPicker",
     "PlainScorer",
     "ScoredCandidate",
     "Scorer",
+    "SetFilter",
     "SparseScorer",
-    "Standing",
     "StandingPicker",
 ]
 
@@ -57,6 +56,20 @@ class EndpointFilter(Protocol):
 
     def keep(self, endpoint: Endpoint, /) -> bool:
         """Tell whether *endpoint* may be picked. Must give the same answer for equal endpoints."""
+        ...
+
+
+class SetFilter(Protocol):
+    """
+    **Protocol:** a filter that looks at the request or at what is in flight, and answers with a set.
+
+    It and all filters behind it are asked with the scheduler's lock held: decide, and return. A filter that states a
+    preference rather than a rule says so with a class attribute ``is_preference = True``: endpoints that it leaves out
+    may then be fallbacks, behind those that it keeps.
+    """
+
+    def narrow(self, request: InferenceRequest, candidates: CandidateSet, /) -> EndpointSet:
+        """Give those members of *candidates* (one or more) that may be picked; others in the set do not count."""
         ...
 
 
@@ -82,37 +95,8 @@ class FleetScorer(Protocol):
         ...
 
 
-@attrs.frozen
-class LinearLoad:
-    """
-    A score that falls by the same step with every request: ``(zero - load - pending) * step``.
-
-    Build one with `relative`, or with a *zero* and a *step* that do not depend on which endpoints are candidates.
-
-    Attributes:
-        loads: Observed load of each candidate, a whole number of at most 2^31 - 1. Where they span more than about a
-            million, neighbours differ by few of the units that scores are counted in (2^-30).
-        zero: The load at which the score is 0.
-        step: What one more request takes off the score, 0 or more.
-        is_relative: Whether *zero* and *step* come from the lowest and the highest load among the candidates.
-    """
-
-    loads: Sequence[int]
-    zero: int
-    step: float
-    is_relative: bool = False
-
-    @classmethod
-    def relative(cls, loads: Sequence[int]) -> LinearLoad:
-        """Score the lowest of *loads* 1 and the highest 0; all of them 1 where they are equal."""
-        low, high = min(loads), max(loads)
-        if high > low:
-            return cls(loads, high, 1 / (high - low), is_relative=True)
-        return cls(loads, high + 1, 1.0, is_relative=True)
-
-
 class LoadScorer(Protocol):
-    """**Protocol:** a scorer whose score falls by a fixed step with every request an endpoint gets."""
+    """**Protocol:** a scorer whose score falls by a fixed step with the load that picks bring to an endpoint."""
 
     def score_load(self, candidates: Candidates, /) -> LinearLoad:
         """
@@ -136,58 +120,25 @@ class SparseScorer(Protocol):
         ...
 
 
+class AmongScorer(Protocol):
+    """**Protocol:** a sparse scorer that also looks at which endpoints are candidates, or at what is in flight."""
+
+    def affinities_among(
+        self, request: InferenceRequest, candidates: CandidateSet, /
+    ) -> Sequence[tuple[float, EndpointSet]]:
+        """
+        Give a few sets of endpoints with the score of their members, as `SparseScorer`.
+
+        Called with the scheduler's lock held: decide, and return.
+        """
+        ...
+
+
 class PlainScorer(Protocol):
     """**Protocol:** a scorer that may look at everything, and makes a pick walk all candidates."""
 
     def score(self, request: InferenceRequest, candidates: Candidates, /) -> Sequence[float]:
         """Give each of *candidates* a score from 0 to 1, in their order. Values outside are clamped."""
-        ...
-
-
-class Standing(Protocol):
-    """
-    **Protocol:** what a picker chooses from: the candidates of one request and how they score.
-
-    Valid only during the call that it is passed to.
-    """
-
-    @property
-    def members(self) -> EndpointSet:
-        """All candidates."""
-        ...
-
-    @property
-    def snapshot(self) -> Snapshot:
-        """The snapshot that the candidates belong to."""
-        ...
-
-    @property
-    def rng(self) -> Random:
-        """The source of randomness to draw from."""
-        ...
-
-    def best(self, among: EndpointSet | None = None, /) -> EndpointSet:
-        """Give all members (of *among*, when given) that share the highest score; empty when there are none."""
-        ...
-
-    def score(self, slot: int, /) -> float:
-        """Give the total score of the member in *slot*, in units of `inferencepool.scheduling.ONE`."""
-        ...
-
-    def in_flight(self, slot: int, /) -> int:
-        """Count the picks of the endpoint in *slot* that were not released yet."""
-        ...
-
-    def least_in_flight(self, among: EndpointSet, /) -> EndpointSet:
-        """Give the members of *among* with the fewest picks in flight."""
-        ...
-
-    def total_in_flight(self) -> int:
-        """Count the picks that were not released yet, over all endpoints."""
-        ...
-
-    def draw_by_score(self, among: EndpointSet, /) -> int | None:
-        """Draw a member of *among* with a probability proportional to its score; None when none scores above 0."""
         ...
 
 
@@ -232,26 +183,6 @@ class PlainPicker(Protocol):
         ...
 
 
-class PickListener(Protocol):
-    """
-    **Protocol:** a strategy that remembers where requests went. Either method may be left out.
-
-    Called without any lock, by the thread that picks or releases; so a listener guards its own state.
-    """
-
-    def picked(self, result: PickResult, /) -> object:
-        """Hear of a pick, before its result is handed out."""
-        ...
-
-    def released(self, result: PickResult, /) -> object:
-        """
-        Hear that a pick was released: once for each pick, if it is released at all.
-
-        The result may be detached by then: only what identifies it, its `slot` and its `birth` can be relied on.
-        """
-        ...
-
-
-Filter: TypeAlias = EndpointFilter | PlainFilter
-Scorer: TypeAlias = FleetScorer | LoadScorer | SparseScorer | PlainScorer
+Filter: TypeAlias = EndpointFilter | SetFilter | PlainFilter
+Scorer: TypeAlias = FleetScorer | LoadScorer | SparseScorer | AmongScorer | PlainScorer
 Picker: TypeAlias = StandingPicker | PlainPicker

@@ -10,7 +10,8 @@ Three ideas carry it.
    order is that of the ranking. The sets may overlap. A bonus is the best of an endpoint's sets, so seen through a
    worse one it costs more than it does: it can neither win there, nor hide a winner.
 3. *Pending requests are one more such split.* The costs are linear in them, so all endpoints that are *d* requests
-   away from what the ranking assumed keep their order and are off by ``d * step``.
+   away from what the ranking assumed keep their order and are off by ``d * step``. Amounts in flight, such as tokens,
+   are the same, but for more different losses.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate, islice
-from operator import itemgetter, or_
+from operator import add, itemgetter, or_
 
 import attrs
 
 from inferencepool.model import EndpointSet, to_endpoint_set
-from inferencepool.scheduling._levels import Levels
+from inferencepool.scheduling._reservations import Losses
 from inferencepool.scheduling._terms import Bonuses, FleetTerms
 
 __all__ = ["Ranking", "search"]
@@ -64,7 +65,13 @@ class Ranking:
     _reach: list[EndpointSet] = attrs.field(factory=list)
 
     @classmethod
-    def compile(cls, terms: FleetTerms, slots: Sequence[int], members: EndpointSet, assumed: Sequence[int]) -> Ranking:
+    def compile(
+        cls,
+        terms: FleetTerms,
+        slots: Sequence[int],
+        members: EndpointSet,
+        assumed: tuple[Sequence[int], Sequence[float]],
+    ) -> Ranking:
         """
         Rank the endpoints in *slots*, which are *members*, in O(n log n).
 
@@ -72,13 +79,16 @@ class Ranking:
             terms: What the scorers gave them.
             slots: The endpoints, ascending; a range where no slot below the last is left out.
             members: The same as a set.
-            assumed: Pending requests by slot to rank with.
+            assumed: By slot, the pending requests to rank with, and what amounts in flight cost; empty for nothing.
         """
         listed, step = terms.costs, terms.step
         whole = isinstance(slots, range)
-        if step and any(assumed):
-            held = assumed if whole else map(assumed.__getitem__, slots)
+        pending, burden = assumed
+        if step and any(pending):
+            held = pending if whole else map(pending.__getitem__, slots)
             listed = [cost + count * step for cost, count in zip(listed, held, strict=True)]
+        if any(burden):
+            listed = list(map(add, listed, burden if whole else map(burden.__getitem__, slots)))
         costs = listed if whole else dict(zip(slots, listed, strict=True))
         order = sorted(slots, key=costs.__getitem__)
         width = members.bit_length()
@@ -159,35 +169,39 @@ class Ranking:
         return cell & upto
 
 
-def search(ranking: Ranking, drift: Levels, bonuses: Bonuses, among: EndpointSet | None) -> EndpointSet:
+def search(ranking: Ranking, losses: Losses, bonuses: Bonuses, among: EndpointSet | None) -> tuple[EndpointSet, int]:
     """
     Find the candidates with the lowest cost: all that tie.
 
     Args:
         ranking: Ranking of the candidates.
-        drift: How many more requests than the ranking assumed are pending at each slot; hidden slots are left out.
+        losses: What endpoints cost beyond what the ranking assumed; who is in no set is left out.
         bonuses: What sparse scorers take off the cost; for each scorer its sets, best first.
         among: Search only these candidates; None for all of them.
 
     Returns:
-        The winners; empty when there is no candidate.
+        The winners, none when there is no candidate; and how many losses were looked into beyond one for each cell,
+        which is what a ranking of the present counts would have saved.
     """
-    if not ranking.order or not drift.values:
-        return 0
-    step, sorted_costs = ranking.terms.step, ranking.sorted_costs
-    first, sets, values = ranking.first, drift.sets, drift.values
+    values, sets, step = losses
+    if not ranking.order or not values:
+        return 0, 0
+    sorted_costs, first = ranking.sorted_costs, ranking.first
     floor = sorted_costs[0]
     lift = values[0] * step
     best = float("inf")
     found: Found = []
+    visits = 0
     everyone = ranking.members if among is None else among & ranking.members
     for bonus, cell in _cells(bonuses, everyone) if bonuses else ((0.0, everyone),):
         if floor + lift - bonus > best:
             break
+        visits -= 1
         for value in values:
             loss = value * step - bonus
             if floor + loss > best:
                 break
+            visits += 1
             part = cell & sets[value]
             if part:
                 rank = first(part, best - loss)
@@ -201,17 +215,20 @@ def search(ranking: Ranking, drift: Levels, bonuses: Bonuses, among: EndpointSet
     for rank, part in found:
         tied = ranking.tied(part, rank)
         winners = winners | tied if winners else tied
-    return winners
+    return winners, visits
 
 
 def _cells(bonuses: Bonuses, everyone: EndpointSet) -> Sequence[tuple[float, EndpointSet]]:
     """Cross the sets of all scorers: the sets that share a total bonus, the largest bonus first."""
+    if len(bonuses) == 1:
+        cells = [(bonus, both) for bonus, members in bonuses[0] if (both := everyone & members)]
+        cells.append((0.0, everyone))
+        return cells
     cells = [(0.0, everyone)]
     for sets in bonuses:
         crossed = [
             (total + bonus, both) for bonus, members in sets for total, cell in cells if (both := cell & members)
         ]
         cells = crossed + cells
-    if len(bonuses) > 1:
-        cells.sort(key=_FIRST, reverse=True)
+    cells.sort(key=_FIRST, reverse=True)
     return cells

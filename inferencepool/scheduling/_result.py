@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Protocol, Self, final
+from typing import Any, Protocol, Self, final
 
 import attrs
 
@@ -19,7 +20,11 @@ _NO_SNAPSHOT = Snapshot(generation=-1)
 
 
 class _Owner(Protocol):
+    def start(self, result: PickResult, /) -> None: ...
+
     def release(self, result: PickResult, /) -> None: ...
+
+    def response_headers(self, result: PickResult, /) -> Mapping[str, str]: ...
 
     def explain(self, result: PickResult, /) -> Explanation: ...
 
@@ -43,6 +48,9 @@ class PickResult:
         departed: Endpoints of the snapshot that were gone by then.
         birth: Number of the slot's occupant (see `Fleet.births`).
         moves: How many reservations were made or taken back before.
+        amounts: For each measure of the profile, what this pick still adds to the endpoint.
+        produced: What strategies found out about the request (see `InferenceRequest.produced`).
+        has_started: Whether its response has begun.
         released: Whether its load was taken back.
         seconds: How long the pick took; 0 unless an observer of the picker is told of it.
     """
@@ -57,6 +65,9 @@ class PickResult:
     departed: EndpointSet = 0
     birth: int = -1
     moves: int = 0
+    amounts: tuple[int, ...] = ()
+    produced: dict[object, Any] | None = None
+    has_started: bool = False
     released: bool = False
     seconds: float = 0.0
 
@@ -75,6 +86,15 @@ class PickResult:
         """Endpoints to try next, best first; nothing is reserved on them."""
         return tuple(map(self.snapshot.fleet.at, self.fallback_slots))
 
+    @property
+    def response_headers(self) -> Mapping[str, str]:
+        """
+        Headers that strategies want the response to the client to have, such as a session token; names in lower case.
+
+        Ask before `detach`.
+        """
+        return self._owner.response_headers(self)
+
     def explain(self) -> Explanation:
         """
         Tell what every scorer gave every candidate, in O(endpoints). Asks the strategies again.
@@ -84,6 +104,14 @@ class PickResult:
         """
         return self._owner.explain(self)
 
+    def started(self) -> None:
+        """
+        Tell that the response has begun, which ends the load of prefilling. Only the first call does anything.
+
+        It need not be told: whatever still counts is taken back by `release`.
+        """
+        self._owner.start(self)
+
     def release(self) -> None:
         """Take back the load of this pick. Only the first call does anything."""
         self._owner.release(self)
@@ -92,9 +120,10 @@ class PickResult:
         """
         Let go of the request and of the snapshot, which is worth it for a result that is kept for long.
 
-        The load still counts. Afterwards only `release` may be called.
+        The load still counts. Afterwards only `started` and `release` may be called.
         """
         self.request, self.snapshot, self.subset, self.departed = _NO_REQUEST, _NO_SNAPSHOT, None, 0
+        self.produced = None
 
     def __enter__(self) -> Self:
         return self

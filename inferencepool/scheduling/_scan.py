@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from inferencepool.model import Candidates, EndpointSet, Snapshot, to_slots
-from inferencepool.scheduling._terms import Bonuses, FleetTerms
+from inferencepool.scheduling._reservations import Reservations
+from inferencepool.scheduling._terms import Bonuses, FleetTerms, burden_of
 
 __all__ = ["candidates_of", "scan_costs"]
 
@@ -26,7 +27,8 @@ def scan_costs(
     terms: FleetTerms,
     bonuses: Bonuses,
     plain: Sequence[float],
-    pending: Sequence[int],
+    reservations: Reservations,
+    toll: float = 0.0,
 ) -> dict[int, float]:
     """
     Add up what all scorers give each of *candidates*, by slot.
@@ -36,12 +38,17 @@ def scan_costs(
         terms: What the scorers that ignore the request gave them.
         bonuses: What the sparse scorers gave.
         plain: What the plain scorers gave, by candidate; empty when there are none.
-        pending: Pending requests by slot.
+        reservations: What is pending and in flight.
+        toll: What the request's own demand costs all of them.
     """
     costs = dict(zip(candidates.slots, terms.costs, strict=True))
     if terms.step:
+        pending = reservations.pending
         for slot in costs:
             costs[slot] += pending[slot] * terms.step
+    if terms.charges:
+        for slot in costs:
+            costs[slot] += burden_of(terms.charges, reservations.amounts, slot) + toll
     for sets in bonuses:
         # Best sets come first: walk them backwards, so that a better bonus overwrites a worse one.
         granted: dict[int, float] = {}

@@ -3,40 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from functools import partial
 from random import Random
 from threading import Lock
 from typing import Any, final
 
-from cachetools import LRUCache
-
 from inferencepool._lock import take
 from inferencepool.errors import StrategyError
 from inferencepool.model import Candidates, EndpointSet, InferenceRequest, Snapshot, to_slots
-from inferencepool.scheduling._eligibility import (
-    Eligibility,
-    SubsetHint,
-    apply_filter,
-    filtered_out,
-    without_avoided,
-)
-from inferencepool.scheduling._explanation import Explanation, explain
-from inferencepool.scheduling._profile import SchedulingProfile
-from inferencepool.scheduling._protocols import ScoredCandidate, Standing
-from inferencepool.scheduling._ranking import Ranking
-from inferencepool.scheduling._reservations import Reservations, ReservedLoad
+from inferencepool.scheduling._candidate_set import Standing
+from inferencepool.scheduling._eligibility import Eligibility, SubsetHint, without_avoided
+from inferencepool.scheduling._explaining import explain
+from inferencepool.scheduling._explanation import Explanation
+from inferencepool.scheduling._filtering import Narrowing, early_and_late
+from inferencepool.scheduling._load import Demand
+from inferencepool.scheduling._max_score import MaxScorePicker
+from inferencepool.scheduling._profile import NamedFilter, SchedulingProfile
+from inferencepool.scheduling._protocols import ScoredCandidate
+from inferencepool.scheduling._ranked_fleet import RankedFleet
+from inferencepool.scheduling._reservations import ReservedLoad
 from inferencepool.scheduling._result import PickResult
-from inferencepool.scheduling._scan import candidates_of, scan_costs
-from inferencepool.scheduling._standing import RankedStanding, ScannedStanding
-from inferencepool.scheduling._terms import ONE, Bonuses, FleetTerms, bonuses, fleet_terms, plain_costs
+from inferencepool.scheduling._scan import candidates_of
+from inferencepool.scheduling._terms import ONE, Bonuses, bonuses, demand_of, plain_costs
 
 __all__ = ["Scheduler"]
-
-# Amounts of drift up to this many are searched at no charge; see `Scheduler._charge`.
-_FREE_LEVELS = 4
-
-# Rankings of parts of the fleet that are kept per snapshot.
-_VIEWS = 32
 
 
 @final
@@ -45,7 +37,8 @@ class Scheduler:
     Decides where requests go, by one profile, and keeps count of what it decided.
 
     Thread-safe: one lock guards the ranking and the reservations; it is held while the ranking is searched and the pick
-    reserved. Filters, sparse and plain scorers are asked without it; fleet scorers (once per snapshot) and pickers are
+    reserved. Producers, plain filters, sparse and plain scorers are asked without it. Set filters with all filters that
+    follow them (and then plain scorers), scorers among candidates, fleet scorers (once per snapshot) and pickers are
     asked with it held, and must not pick themselves. The snapshot with the highest generation seen is the one in use.
     """
 
@@ -72,22 +65,21 @@ class Scheduler:
         self._clock = clock
         self._reserve = reserve
         self._sparse = profile.scorers_of("affinities")
+        self._among = profile.scorers_of("affinities_among")
         self._plain = profile.scorers_of("score")
-        self._plain_filters = profile.filters_of("filter")
+        self._early, self._late = early_and_late(profile)
+        self._measures = profile.parts_with("amounts")
+        self._until_started = [bool(getattr(measure, "until_started", False)) for measure in self._measures]
+        self._produce = [part.produce for part in profile.parts_with("produce")]
         self._pick_plainly = picker.pick if profile.picker_kind == "pick" else None
         self._choose = self._choose_plainly if self._pick_plainly else picker.choose
-        self._picked = profile.listeners_of("picked")
-        self._released = profile.listeners_of("released")
-        self._scans = bool(self._plain or self._pick_plainly)
+        self._others = MaxScorePicker()
+        self._prepare, self._picked, self._started, self._released, self._headers = (
+            [getattr(part, event) for part in profile.parts_with(event)]
+            for event in ("prepare", "picked", "started", "released", "response_headers")
+        )
         self._lock = Lock()
-        self._snapshot = Snapshot(generation=-1)
-        self._departed: EndpointSet = 0
-        self._eligibility = Eligibility(profile, self._snapshot.fleet)
-        self._members: EndpointSet = 0
-        self._reservations = Reservations(tracks_drift=bool(profile.scorers_of("score_load")))
-        self._ranking: Ranking | None = None
-        self._views: LRUCache[EndpointSet, Ranking | None] = LRUCache(_VIEWS)
-        self._debt = 0
+        self._fleet = RankedFleet(profile, self._rng)
 
     @property
     def profile(self) -> SchedulingProfile:
@@ -97,7 +89,7 @@ class Scheduler:
     @property
     def in_flight(self) -> int:
         """How many picks were not released yet."""
-        return self._reservations.total_in_flight
+        return self._fleet.reservations.total_in_flight
 
     def schedule(
         self,
@@ -123,30 +115,60 @@ class Scheduler:
             EndpointsFilteredError: The filters kept none.
             StrategyError: A strategy broke its contract.
         """
-        lock = self._lock
+        lock, fleet = self._lock, self._fleet
         while True:
-            if snapshot.generation > self._snapshot.generation:
+            if snapshot.generation > fleet.snapshot.generation:
                 self.adopt(snapshot)
+            request.produced = {}
             part = self._members_for(request, snapshot, departed, subset)
+            for produce in self._produce:
+                produce(request, snapshot)
             extra = bonuses(self._sparse, request, snapshot) if self._sparse else []
-            plain = plain_costs(self._plain, request, self._candidates(snapshot, part)) if self._plain else ()
+            demands = [demand_of(item, request, snapshot) for item in self._measures] if self._measures else ()
+            plain: Sequence[float] = ()
+            if self._plain and not self._late:
+                plain = plain_costs(self._plain, request, self._candidates(snapshot, part))
             if not lock.acquire(blocking=False):
                 take(lock)
             try:
-                if snapshot is self._snapshot:
-                    if departed & ~self._departed:
-                        self._reservations.depart(departed)
-                        self._departed |= departed
-                    if part & self._reservations.shown:
-                        result = self._decide(request, part, extra, plain, subset)
+                if snapshot is fleet.snapshot:
+                    if departed:
+                        fleet.depart(departed)
+                    if part & fleet.reservations.shown:
+                        result = self._decide(request, part, extra, demands, plain, subset)
                         break
                 # A newer snapshot came, or the last candidate went: ask again about the fleet as it is.
-                snapshot, departed = self._snapshot, self._departed
+                snapshot, departed = fleet.snapshot, fleet.departed
             finally:
                 lock.release()
         if self._picked:
             self._tell(result)
         return result
+
+    def start(self, result: PickResult) -> None:
+        """Take back what ends when the response to *result* begins. Only the first call does anything."""
+        if result.has_started or not (self._measures or self._started):
+            return
+        lock = self._lock
+        if not lock.acquire(blocking=False):
+            take(lock)
+        try:
+            first = not result.released and not result.has_started
+            result.has_started = True
+            if first and self._reserve:
+                self._fleet.reservations.start(result, self._until_started)
+        finally:
+            lock.release()
+        if first:
+            for tell in self._started:
+                tell(result)
+
+    def response_headers(self, result: PickResult) -> Mapping[str, str]:
+        """Ask the strategies which headers the response to *result* is to have."""
+        headers: dict[str, str] = {}
+        for ask in self._headers:
+            headers.update(ask(result))
+        return headers
 
     def release(self, result: PickResult) -> None:
         """Take back the load of *result*. Only the first call does anything."""
@@ -158,7 +180,7 @@ class Scheduler:
             if first:
                 result.released = True
                 if self._reserve:
-                    self._reservations.release(result)
+                    self._fleet.reservations.release(result)
         finally:
             lock.release()
         if first:
@@ -168,15 +190,17 @@ class Scheduler:
     def explain(self, result: PickResult) -> Explanation:
         """Tell what every scorer gave every candidate of *result*, in O(endpoints)."""
         with self._lock:
-            pending, exact = self._reservations.pending_at(result.moves)
+            then, exact = self._fleet.reservations.at(result.moves)
+        request = copy(result.request)
+        request.produced = result.produced
         return explain(
             self._profile,
-            result.request,
+            request,
             result.snapshot,
             chosen=(result.slot, *result.fallback_slots),
             subset=result.subset,
             departed=result.departed,
-            pending=pending,
+            reservations=then,
             exact=exact,
             picked_at=result.picked_at,
         )
@@ -184,8 +208,8 @@ class Scheduler:
     def reserved(self) -> ReservedLoad:
         """Tell the load that picks put on each endpoint of the snapshot in use, in O(endpoints)."""
         with self._lock:
-            reservations = self._reservations
-            return ReservedLoad(self._snapshot.fleet, reservations.pending[:], reservations.in_flight[:])
+            reservations = self._fleet.reservations
+            return ReservedLoad(self._fleet.snapshot.fleet, reservations.pending[:], reservations.in_flight[:])
 
     def adopt(self, snapshot: Snapshot) -> None:
         """
@@ -194,29 +218,11 @@ class Scheduler:
         Raises:
             StrategyError: A strategy broke its contract; nothing has changed then.
         """
+        if snapshot.generation > self._fleet.snapshot.generation:
+            for prepare in self._prepare:
+                prepare(snapshot)
         with self._lock:
-            if snapshot.generation <= self._snapshot.generation:
-                return
-            eligibility = self._eligibility
-            if eligibility.fleet is not snapshot.fleet:
-                eligibility = Eligibility(self._profile, snapshot.fleet)
-            terms = None
-            members = without_avoided(eligibility.members, snapshot, 0)
-            if members and not self._scans:
-                terms = fleet_terms(self._profile, candidates_of(snapshot, members))
-            self._reservations.adopt(snapshot)
-            self._eligibility, self._departed, self._snapshot = eligibility, 0, snapshot
-            self._members = members
-            self._rank(terms)
-
-    def _rank(self, terms: FleetTerms | None) -> None:
-        """Let the ranking assume the pending requests of this moment."""
-        members, assumed = self._members, self._reservations.rebase()
-        self._debt = 0
-        self._views.clear()
-        if terms is not None:
-            slots = candidates_of(self._snapshot, members).slots
-            self._ranking = Ranking.compile(terms, slots, members, assumed)
+            self._fleet.adopt(snapshot)
 
     def _tell(self, result: PickResult) -> None:
         """Tell the listeners of a pick; one that nobody gets, because a listener failed, counts no load."""
@@ -227,58 +233,105 @@ class Scheduler:
             self.release(result)
             raise
 
-    def _charge(self, ranking: Ranking) -> Ranking:
-        """
-        Rank again once searching many amounts of drift has cost about as much as ranking does.
-
-        Rent or buy: every pick that searches more than a few amounts adds the excess to a debt.
-        """
-        self._debt += len(self._reservations.drift.values) - _FREE_LEVELS
-        if self._debt > len(ranking.order) + 100:
-            self._rank(ranking.terms)
-        return self._ranking or ranking
-
     def _candidates(self, snapshot: Snapshot, members: EndpointSet) -> Candidates:
-        """List *members* with the pending requests of about now, for strategies that are asked without the lock."""
-        pending = self._reservations.pending
+        """List *members* with the pending requests of about now; for strategies asked without the lock as well."""
+        pending = self._fleet.reservations.pending
         return candidates_of(snapshot, members, pending if len(pending) >= len(snapshot.fleet.births) else ())
 
     def _members_for(
         self, request: InferenceRequest, snapshot: Snapshot, departed: EndpointSet, subset: SubsetHint | None
     ) -> EndpointSet:
-        eligibility = self._eligibility
+        eligibility = self._fleet.eligibility
         if eligibility.fleet is not snapshot.fleet:
             eligibility = Eligibility(self._profile, snapshot.fleet)
         part = eligibility.members
         if departed or subset is not None or not part:
             part = eligibility.members_for(departed, subset)
-        for item in self._plain_filters:
-            part = apply_filter(item, request, self._candidates(snapshot, part & ~departed))
+        if self._early:
+            narrowing = self._narrow(self._early, request, part, snapshot, departed)
+            part = narrowing.part
             if not part:
-                raise filtered_out(self._profile, [item.name])
-        return without_avoided(part, snapshot, departed) if snapshot.avoided else part
+                raise narrowing.nothing_left(self._profile)
+        if snapshot.avoided and not self._late:
+            return without_avoided(part, snapshot, departed)
+        return part
+
+    def _narrow(
+        self,
+        items: Sequence[NamedFilter],
+        request: InferenceRequest,
+        part: EndpointSet,
+        snapshot: Snapshot,
+        departed: EndpointSet,
+    ) -> Narrowing:
+        narrowing = Narrowing.of(part)
+        listed = partial(self._candidates, snapshot)
+        narrowing.apply(items, request, departed, self._fleet.candidates, listed)
+        return narrowing
 
     def _decide(
         self,
         request: InferenceRequest,
         part: EndpointSet,
         extra: Bonuses,
+        demands: Sequence[Demand],
         plain: Sequence[float],
         subset: SubsetHint | None,
     ) -> PickResult:
-        """Pick from *part*, of which at least one is shown. The lock is held."""
-        standing = self._standing(part, extra, plain)
-        members, count = standing.members, self._profile.max_num_of_endpoints
+        """Pick from *part*, of which at least one is shown, and reserve. The lock is held."""
+        fleet, count, wide = self._fleet, self._profile.max_num_of_endpoints, part
+        snapshot = fleet.snapshot
+        if self._late:
+            fresh = without_avoided(part, snapshot, fleet.departed) if snapshot.avoided else part
+            narrowing = self._narrow(self._late, request, fresh, snapshot, fleet.departed)
+            if not narrowing.part and fresh != part:
+                narrowing = self._narrow(self._late, request, part, snapshot, fleet.departed)
+            part, wide = narrowing.part, narrowing.wide
+            if not part:
+                raise narrowing.nothing_left(self._profile)
+            if self._plain:
+                plain = plain_costs(self._plain, request, self._candidates(snapshot, part))
+        members = part & fleet.reservations.shown
+        given = extra
+        if self._among:
+            fleet.candidates.members = members
+            given = bonuses(self._among, request, fleet.candidates)
+            if extra:
+                given += extra
+        standing = fleet.standing(part, members, given, demands, plain)
         slots = self._choose(request, standing, count)
         if len(slots) != 1 or not members >> slots[0] & 1:
             self._check_choice(slots, members, count)
+        if wide is not part and len(slots) < count:
+            slots = [*slots, *self._choose_others(request, wide, part, extra, demands, count - len(slots))]
         fallbacks = tuple(slots[1:]) if count > 1 else ()
-        result = PickResult(self, request, self._snapshot, slots[0], subset, self._clock(), fallbacks, self._departed)
+        result = PickResult(self, request, snapshot, slots[0], subset, self._clock(), fallbacks, fleet.departed)
+        result.produced = request.produced
         if self._reserve:
-            self._reservations.reserve(result)
+            fleet.reservations.reserve(result, tuple([demand.at(slots[0]) for demand in demands]) if demands else ())
         else:
-            result.birth = self._snapshot.fleet.births[result.slot]
+            result.birth = snapshot.fleet.births[result.slot]
         return result
+
+    def _choose_others(
+        self,
+        request: InferenceRequest,
+        wide: EndpointSet,
+        part: EndpointSet,
+        extra: Bonuses,
+        demands: Sequence[Demand],
+        count: int,
+    ) -> Sequence[int]:
+        """Choose fallbacks by score among those of *wide* that preferences left out."""
+        fleet = self._fleet
+        shown = wide & fleet.reservations.shown
+        others = shown & ~part
+        if not others:
+            return ()
+        plain = plain_costs(self._plain, request, self._candidates(fleet.snapshot, wide)) if self._plain else ()
+        fleet.candidates.members = shown
+        extra = extra + bonuses(self._among, request, fleet.candidates)
+        return self._others.choose(request, fleet.standing(wide, others, extra, demands, plain), count)
 
     def _check_choice(self, slots: Sequence[int], members: EndpointSet, count: int) -> None:
         if not 0 < len(slots) <= count or len(set(slots)) != len(slots) or not all(members >> s & 1 for s in slots):
@@ -286,45 +339,6 @@ class Scheduler:
                 f"profile {self._profile.name}: picker: chose slots {slots!r}, not 1 to {count} different candidates"
             )
             raise StrategyError(message)
-
-    def _standing(self, part: EndpointSet, extra: Bonuses, plain: Sequence[float]) -> Standing:
-        """Find how the candidates in *part* are best searched: by a ranking that fits them, or by a scan."""
-        reservations, snapshot = self._reservations, self._snapshot
-        members = part & reservations.shown
-        ranking = self._ranking
-        if ranking is not None:
-            if len(reservations.drift.values) > _FREE_LEVELS:
-                ranking = self._charge(ranking)
-            if part == ranking.members:
-                return RankedStanding(members, snapshot, self._rng, reservations, ranking, extra, True)
-            view = ranking if ranking.scores_for(part) else self._view(part)
-            if view is not None:
-                return RankedStanding(members, snapshot, self._rng, reservations, view, extra, False)
-        candidates = candidates_of(snapshot, part)
-        terms = fleet_terms(self._profile, candidates)
-        costs = scan_costs(candidates, terms, extra, plain, reservations.pending)
-        return ScannedStanding(members, snapshot, self._rng, reservations, costs)
-
-    def _view(self, part: EndpointSet) -> Ranking | None:
-        """
-        Give the ranking of a part of the fleet; None when it is asked for the first time in this snapshot.
-
-        Compiling one costs one to two scans, whatever the size: so scan at first sight, compile at the second.
-        """
-        if part not in self._views:
-            self._views[part] = None
-            return None
-        view = self._views[part]
-        if view is None:
-            candidates = candidates_of(self._snapshot, part)
-            assumed = self._assumed()
-            view = Ranking.compile(fleet_terms(self._profile, candidates), candidates.slots, part, assumed)
-            self._views[part] = view
-        return view
-
-    def _assumed(self) -> list[int]:
-        reservations = self._reservations
-        return [now - drift for now, drift in zip(reservations.pending, reservations.drift.counts, strict=True)]
 
     def _choose_plainly(self, request: InferenceRequest, standing: Standing, count: int) -> list[int]:
         """Let a plain picker choose among all candidates."""

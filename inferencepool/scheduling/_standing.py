@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from random import Random
 from typing import final
@@ -11,46 +11,68 @@ from typing import final
 import attrs
 
 from inferencepool.model import EndpointSet, Snapshot, to_slots
+from inferencepool.scheduling._load import LoadMeasure
 from inferencepool.scheduling._ranking import Ranking, search
 from inferencepool.scheduling._reservations import Reservations
 from inferencepool.scheduling._terms import Bonuses
 
-__all__ = ["RankedStanding", "ScannedStanding"]
+__all__ = ["RankedStanding", "ReservedCandidates", "ScannedStanding"]
 
 # So many draws may be refused before the candidates are walked; even then only one pick in thousands needs it.
 _DRAWS = 64
 
 
 @attrs.define(eq=False)
-class _Standing:
-    """What both have in common: the candidates and the requests in flight."""
+class ReservedCandidates:
+    """A set of candidates, and what is in flight by the scheduler's reservations."""
 
     members: EndpointSet
     snapshot: Snapshot
     rng: Random
     _reservations: Reservations
 
+    @property
+    def all_pending(self) -> Sequence[int]:
+        """The picks that the metrics do not cover yet, by slot."""
+        return self._reservations.pending
+
     def in_flight(self, slot: int) -> int:
         """Count the picks of *slot* that were not released yet."""
-        return self._reservations.in_flight[slot]
+        return self._reservations.in_flight_at(slot)
 
     def least_in_flight(self, among: EndpointSet) -> EndpointSet:
         """Give the members of *among* with the fewest picks in flight, in O(distinct counts)."""
         return self._reservations.in_flight_levels().lowest(among & self.members)
 
+    def by_in_flight(self) -> Sequence[tuple[int, EndpointSet]]:
+        """Sort the candidates by picks in flight, in O(distinct counts)."""
+        levels, members = self._reservations.in_flight_levels(), self.members
+        return [(count, part) for count in levels.values if (part := levels.sets[count] & members)]
+
     def total_in_flight(self) -> int:
         """Count the picks that were not released yet."""
         return self._reservations.total_in_flight
 
+    def amounts_of(self, measure: LoadMeasure) -> tuple[int, Sequence[int]]:
+        """Give the number of *measure* in the profile, and by slot what is in flight."""
+        index = self._reservations.index_of(measure)
+        return index, self._reservations.amounts[index]
+
+    def least_amount(self, measure: LoadMeasure, among: EndpointSet) -> int | None:
+        """Tell the least amount by *measure* that a member of *among* has, in O(distinct amounts)."""
+        levels, among = self._reservations.amount_levels(measure), among & self.members
+        return next((amount for amount in levels.values if levels.sets[amount] & among), None)
+
 
 @final
 @attrs.define(eq=False)
-class RankedStanding(_Standing):
+class RankedStanding(ReservedCandidates):
     """Candidates whose scores are found through a ranking, without walking them."""
 
     _ranking: Ranking
     _bonuses: Bonuses
     _whole: bool
+    _toll: float
 
     def best(self, among: EndpointSet | None = None) -> EndpointSet:
         """Give the members that share the highest score, in O(log candidates) set operations."""
@@ -58,12 +80,16 @@ class RankedStanding(_Standing):
             among = None if self._whole else self.members
         else:
             among &= self.members
-        return search(self._ranking, self._reservations.drift, self._bonuses, among)
+        ranking, reservations = self._ranking, self._reservations
+        winners, excess = search(ranking, reservations.losses(ranking.terms.step), self._bonuses, among)
+        reservations.debt += excess
+        return winners
 
     def score(self, slot: int) -> float:
         """Give the score of *slot*, in O(sets)."""
-        cost = self._ranking.costs[slot] + self._reservations.drift.counts[slot] * self._ranking.terms.step
-        return _bonus_at(self._bonuses, slot) - cost
+        ranking = self._ranking
+        cost = ranking.costs[slot] + self._reservations.loss_at(slot, ranking.terms.step)
+        return _bonus_at(self._bonuses, slot) - cost - self._toll
 
     def draw_by_score(self, among: EndpointSet) -> int | None:
         """
@@ -75,8 +101,9 @@ class RankedStanding(_Standing):
         """
         among &= self.members
         ranking, random = self._ranking, self.rng.random
-        order, upto, drift = ranking.order, ranking.weights_upto, self._reservations.drift
-        lift = -min(0, drift.values[0]) * ranking.terms.step if drift.values else 0.0
+        order, upto = ranking.order, ranking.weights_upto
+        values, _, unit = self._reservations.losses(ranking.terms.step)
+        lift = max(0.0, -values[0] * unit) if values else 0.0
         most = sum(sets[0][0] for sets in self._bonuses) + lift
         total = upto[-1]
         for _ in range(_DRAWS):
@@ -92,7 +119,7 @@ class RankedStanding(_Standing):
 
 @final
 @attrs.define(eq=False)
-class ScannedStanding(_Standing):
+class ScannedStanding(ReservedCandidates):
     """Candidates that were all scored one by one."""
 
     _costs: Mapping[int, float]

@@ -18,10 +18,25 @@ import attrs
 
 from inferencepool.errors import StrategyError
 from inferencepool.model import Candidates, EndpointSet, InferenceRequest, Snapshot, to_endpoint_set
-from inferencepool.scheduling._profile import SchedulingProfile, WeightedScorer
-from inferencepool.scheduling._protocols import LinearLoad
+from inferencepool.scheduling._candidate_set import CandidateSet
+from inferencepool.scheduling._load import Demand, LinearLoad
+from inferencepool.scheduling._profile import SchedulingProfile, WeightedScorer, strategy_name
 
-__all__ = ["ONE", "Bonuses", "FleetTerms", "bonuses", "fleet_terms", "load_of", "plain_costs", "scores_of"]
+__all__ = [
+    "MAX_LOAD",
+    "ONE",
+    "Bonuses",
+    "Charges",
+    "FleetTerms",
+    "bonuses",
+    "burden_of",
+    "demand_of",
+    "demand_terms",
+    "fleet_terms",
+    "load_of",
+    "plain_costs",
+    "scores_of",
+]
 
 ONE = float(1 << 30)
 """The score 1.0 in the units in which scores are summed."""
@@ -35,6 +50,19 @@ _ROUND = 1.5 * (1 << 52)
 _FIRST = itemgetter(0)
 
 Bonuses: TypeAlias = list[list[tuple[float, EndpointSet]]]
+"""For each sparse scorer with a preference: its sets with what they take off the cost, best first."""
+
+Charges: TypeAlias = tuple[tuple[int, float], ...]
+"""What amounts in flight cost: the number of a measure in the profile, and the cost of one unit, for each scorer."""
+
+
+def _whole(cost: float) -> float:
+    return cost + _ROUND - _ROUND
+
+
+def burden_of(charges: Charges, amounts: Sequence[Sequence[int]], slot: int) -> float:
+    """Tell what the *amounts* in flight (by measure, then by slot) cost the endpoint in *slot*."""
+    return sum([_whole(amounts[index][slot] * scale) for index, scale in charges])
 
 
 def scores_of(scorer: WeightedScorer, scores: Sequence[float], count: int) -> Sequence[float]:
@@ -87,7 +115,50 @@ def load_of(scorer: WeightedScorer, candidates: Candidates) -> LinearLoad:
     if not (isfinite(load.step) and load.step >= 0):
         message = f"scorer {scorer.name}: gave the step {load.step!r}, not a finite number of 0 or more"
         raise StrategyError(message)
+    if load.of is not None and load.is_relative:
+        message = f"scorer {scorer.name}: gave a load of a measure that is relative to the candidates"
+        raise StrategyError(message)
     return load
+
+
+def demand_of(measure: Any, request: InferenceRequest, snapshot: Snapshot) -> Demand:
+    """
+    Ask a measure how much *request* adds, and check what it gives.
+
+    Raises:
+        StrategyError: It gave no `Demand`, or amounts that are no whole numbers from 0 to 2^31 - 1.
+    """
+    demand: Any = measure.amounts(request, snapshot)
+    if not isinstance(demand, Demand):
+        message = f"measure {strategy_name(measure)}: gave {demand!r}, not a Demand"
+        raise StrategyError(message)
+    for amount in (demand.amount, *[less for less, _ in demand.less]):
+        if type(amount) is not int or not 0 <= amount <= MAX_LOAD:
+            message = (
+                f"measure {strategy_name(measure)}: gave the amount {amount!r}, not a whole number from 0 to {MAX_LOAD}"
+            )
+            raise StrategyError(message)
+    return demand
+
+
+def demand_terms(charges: Charges, demands: Sequence[Demand]) -> tuple[float, Bonuses]:
+    """
+    Tell what a request's own *demands* (by measure) cost.
+
+    Returns:
+        What they cost every endpoint, and what is taken off that for those that it asks less of.
+    """
+    toll, found = 0.0, Bonuses()
+    for index, scale in charges:
+        demand = demands[index]
+        most = _whole(demand.amount * scale)
+        toll += most
+        sets = [(most - _whole(amount * scale), members) for amount, members in demand.less if members]
+        sets = [item for item in sets if item[0] > 0]
+        if sets:
+            sets.sort(key=_FIRST, reverse=True)
+            found.append(sets)
+    return toll, found
 
 
 @attrs.frozen(eq=False, slots=False)
@@ -99,11 +170,13 @@ class FleetTerms:
         costs: Cost of each candidate with nothing pending, in their order.
         step: What one more pending request adds to the cost.
         divisible: Whether a part of the candidates that holds all *extremes* costs the same alone as among these.
+        charges: What amounts in flight add to the cost.
     """
 
     costs: list[float]
     step: float
     divisible: bool
+    charges: Charges
     _slots: Sequence[int]
     _relative: Sequence[Sequence[int]]
 
@@ -126,9 +199,14 @@ def fleet_terms(profile: SchedulingProfile, candidates: Candidates) -> FleetTerm
     """
     costs: list[float] = []
     step, divisible = 0.0, True
-    relative = []
+    relative, charges = [], []
     for scorer in profile.scorers_of("score_load"):
         load = load_of(scorer, candidates)
+        if load.of is not None:
+            scale = load.step * scorer.weight * ONE
+            charges.append((_index_of(scorer, load, profile), scale))
+            costs = _add(costs, [_whole((held - load.zero) * scale) for held in load.loads])
+            continue
         # However small the step: one request more must not cost nothing.
         unit = max(1.0, float(round(load.step * scorer.weight * ONE))) if load.step else 0.0
         costs = _add(costs, _costs_of(load, unit))
@@ -140,7 +218,15 @@ def fleet_terms(profile: SchedulingProfile, candidates: Candidates) -> FleetTerm
         scores = scores_of(scorer, scorer.ask(candidates), len(candidates))
         costs = _add(costs, [_ROUND - (score * scale + _ROUND) for score in scores])
         divisible = divisible and bool(getattr(scorer.scorer, "pointwise", False))
-    return FleetTerms(costs or [0.0] * len(candidates), step, divisible, candidates.slots, relative)
+    return FleetTerms(costs or [0.0] * len(candidates), step, divisible, tuple(charges), candidates.slots, relative)
+
+
+def _index_of(scorer: WeightedScorer, load: LinearLoad, profile: SchedulingProfile) -> int:
+    for index, measure in enumerate(profile.parts_with("amounts")):
+        if measure is load.of:
+            return index
+    message = f"scorer {scorer.name}: gave a load of {load.of!r}, which no strategy of the profile names"
+    raise StrategyError(message)
 
 
 def _add(sums: list[float], more: list[float]) -> list[float]:
@@ -155,28 +241,29 @@ def _costs_of(load: LinearLoad, unit: float) -> list[float]:
     return [(held - zero) * unit for held in loads]
 
 
-def bonuses(scorers: Iterable[WeightedScorer], request: InferenceRequest, snapshot: Snapshot) -> Bonuses:
+def bonuses(scorers: Iterable[WeightedScorer], request: InferenceRequest, shown: Snapshot | CandidateSet) -> Bonuses:
     """
-    Ask sparse *scorers*. For each that has a preference: its sets with what they add to the score, best first.
+    Ask sparse *scorers* about what their kind is *shown*.
 
     Raises:
         StrategyError: A scorer gave something else than pairs of a number and a set.
     """
     found: Bonuses = []
     for scorer in scorers:
-        given = scorer.ask(request, snapshot)
+        given = scorer.ask(request, shown)
         scale = scorer.weight * ONE
         try:
             sets = [
                 ((score if score < 1 else 1.0) * scale + _ROUND - _ROUND, members)
                 for score, members in given
-                if members.bit_length() and score > 0
+                if members > 0 and score > 0
             ]
         except (AttributeError, TypeError, ValueError) as error:
             message = f"scorer {scorer.name}: gave {given!r}, not pairs of a score and an EndpointSet"
             raise StrategyError(message) from error
         if sets:
-            if len(sets) > 1:
+            # Most scorers give the best set first.
+            if len(sets) > 1 and not (len(sets) == 2 and sets[0][0] >= sets[1][0]):  # noqa: PLR2004 - a pair
                 sets.sort(key=_FIRST, reverse=True)
             found.append(sets)
     return found

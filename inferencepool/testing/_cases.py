@@ -7,10 +7,20 @@ from random import Random
 
 import attrs
 
-from inferencepool.model import Candidates, Endpoint, EndpointMetrics, InferenceRequest, Snapshot
+from inferencepool.model import (
+    Candidates,
+    Endpoint,
+    EndpointMetrics,
+    EndpointSet,
+    InferenceRequest,
+    Snapshot,
+    to_endpoint_set,
+    to_slots,
+)
+from inferencepool.scheduling import LoadMeasure
 from inferencepool.testing._builders import make_endpoint, make_snapshot, snapshot_by_slot
 
-__all__ = ["Case", "cases", "picture", "requests"]
+__all__ = ["Case", "CaseCandidates", "cases", "picture", "requests"]
 
 _MANY = 100
 _HUGE = 10**9
@@ -36,6 +46,44 @@ class Case:
     def candidates(self) -> Candidates:
         """List the candidates."""
         return Candidates(self.snapshot, self.slots, self.pending)
+
+
+@attrs.define(eq=False)
+class CaseCandidates:
+    """The candidates of a case as a set; what is in flight at an endpoint follows from its slot."""
+
+    members: EndpointSet
+    snapshot: Snapshot
+    rng: Random = attrs.field(factory=lambda: Random(1))
+
+    @classmethod
+    def of(cls, case: Case) -> CaseCandidates:
+        """Show the candidates of *case*."""
+        return cls(to_endpoint_set(case.slots), case.snapshot)
+
+    def in_flight(self, slot: int) -> int:
+        """Let slots differ."""
+        return slot * 7 % 5
+
+    def least_in_flight(self, among: EndpointSet) -> EndpointSet:
+        """Walk *among*."""
+        by_count = [(count, members & among) for count, members in self.by_in_flight()]
+        return next((members for _, members in by_count if members), 0)
+
+    def by_in_flight(self) -> Sequence[tuple[int, EndpointSet]]:
+        """Walk all candidates."""
+        by_count: dict[int, list[int]] = {}
+        for slot in to_slots(self.members):
+            by_count.setdefault(self.in_flight(slot), []).append(slot)
+        return [(count, to_endpoint_set(by_count[count])) for count in sorted(by_count)]
+
+    def total_in_flight(self) -> int:
+        """Walk all endpoints."""
+        return sum(map(self.in_flight, self.snapshot.fleet.slots))
+
+    def least_amount(self, _measure: LoadMeasure, among: EndpointSet) -> int | None:
+        """Let a request have a hundred units of everything."""
+        return min((100 * self.in_flight(slot) for slot in to_slots(among & self.members)), default=None)
 
 
 def _whole(label: str, snapshot: Snapshot, pending: Sequence[int] = ()) -> Case:
@@ -135,12 +183,14 @@ def picture(*inputs: object) -> object:
 def _picture(item: object) -> object:
     match item:
         case InferenceRequest():
-            fields = attrs.asdict(item, recurse=False)
+            # Notes are what a strategy may leave on a request.
+            fields = attrs.asdict(item, recurse=False, filter=lambda field, _: field.name != "produced")
             return {name: dict(value) if name == "headers" else value for name, value in fields.items()}
         case Endpoint():
             return (item.id, item.destination, dict(item.labels))
-        case Candidates():
-            return (list(item.slots), list(item.all_pending), _picture(item.snapshot))
+        case Candidates() | CaseCandidates():
+            of_kind = [item.members] if isinstance(item, CaseCandidates) else [list(item.slots), list(item.all_pending)]
+            return (of_kind, _picture(item.snapshot))
         case Snapshot():
             names = [field.name for field in attrs.fields(Snapshot) if field.name != "fleet"]
             fields = {name: getattr(item, name) for name in [*names, "lora_active", "lora_waiting", "lora_room"]}

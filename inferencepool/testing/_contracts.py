@@ -12,8 +12,8 @@ import attrs
 
 from inferencepool.errors import ConfigurationError
 from inferencepool.model import Candidate, Candidates
-from inferencepool.scheduling import Filter, LinearLoad, NamedFilter, Scorer, WeightedScorer
-from inferencepool.testing._cases import Case, cases, picture, requests
+from inferencepool.scheduling import MAX_LOAD, Demand, Filter, LinearLoad, NamedFilter, Scorer, WeightedScorer
+from inferencepool.testing._cases import Case, CaseCandidates, cases, picture, requests
 
 __all__ = ["Subject", "check_filter", "check_scorer"]
 
@@ -82,6 +82,7 @@ def check_scorer(scorer: Scorer) -> None:
         "score_endpoints": _fleet_scores,
         "score_load": _load_scores,
         "affinities": _affinities,
+        "affinities_among": _affinities_among,
         "score": _plain_scores,
     }[weighted.kind]
     _check_twice(f"scorer {weighted.name}", lambda subject, case: ask(subject, weighted, case))
@@ -89,10 +90,10 @@ def check_scorer(scorer: Scorer) -> None:
 
 def check_filter(filter: Filter) -> None:
     """
-    Check that *filter*, of either kind, keeps its contract.
+    Check that *filter*, of any kind, keeps its contract.
 
-    ``keep`` must give a bool; ``filter`` must give candidates it was asked about, none twice. Both must answer equal
-    input equally, and leave it alone.
+    ``keep`` must give a bool; ``narrow`` a set of endpoints; ``filter`` candidates it was asked about, none twice. All
+    must answer equal input equally, and leave it alone.
 
     Raises:
         AssertionError: It does not; the message says what is wrong, and with which input.
@@ -101,7 +102,7 @@ def check_filter(filter: Filter) -> None:
         named = NamedFilter(filter)
     except ConfigurationError as error:
         raise AssertionError(str(error)) from error
-    ask = {"keep": _kept, "filter": _filtered}[named.kind]
+    ask = {"keep": _kept, "narrow": _narrowed, "filter": _filtered}[named.kind]
     _check_twice(f"filter {named.name}", lambda subject, case: ask(subject, named, case))
 
 
@@ -163,6 +164,9 @@ def _load_scores(subject: Subject, scorer: WeightedScorer, case: Case) -> object
     candidates = case.candidates()
     load = subject.ask(scorer.ask, candidates)
     subject.require(isinstance(load, LinearLoad), f"gave {_short(load)}, not a LinearLoad")
+    if load.of is not None:
+        subject.require(not load.is_relative, "gave a load of a measure that is relative to the candidates")
+        _check_measure(subject, load.of, case)
     loads, zero, step = list(load.loads), load.zero, load.step
     subject.require(len(loads) == len(candidates), f"gave {len(loads)} loads for {len(candidates)} candidates")
     fault = f"gave the loads {_short(loads)} and the zero {zero!r}, not whole numbers"
@@ -180,11 +184,29 @@ def _load_scores(subject: Subject, scorer: WeightedScorer, case: Case) -> object
     return loads, zero, step, load.is_relative
 
 
+def _check_measure(subject: Subject, measure: Any, case: Case) -> None:
+    for request in requests():
+        about = _with(subject, request.model)
+        demand = about.ask(measure.amounts, request, case.snapshot)
+        about.require(isinstance(demand, Demand), f"has a measure that gave {_short(demand)}, not a Demand")
+        for amount in (demand.amount, *(less for less, _ in demand.less)):
+            fault = f"has a measure that gave the amount {amount!r}, not a whole number from 0 to {MAX_LOAD}"
+            about.require(type(amount) is int and 0 <= amount <= MAX_LOAD, fault)
+
+
 def _affinities(subject: Subject, scorer: WeightedScorer, case: Case) -> object:
+    return _sets_of(subject, scorer, lambda: case.snapshot)
+
+
+def _affinities_among(subject: Subject, scorer: WeightedScorer, case: Case) -> object:
+    return _sets_of(subject, scorer, lambda: CaseCandidates.of(case))
+
+
+def _sets_of(subject: Subject, scorer: WeightedScorer, shown: Callable[[], object]) -> object:
     answers = []
     for request in requests():
         about = _with(subject, request.model)
-        given = about.ask(scorer.ask, request, case.snapshot)
+        given = about.ask(scorer.ask, request, shown())
         about.require(isinstance(given, Sequence) and not isinstance(given, str), f"gave {_short(given)}, not a list")
         for pair in given:
             is_pair = isinstance(pair, Sequence) and len(pair) == len(("score", "set"))
@@ -204,6 +226,17 @@ def _kept(subject: Subject, item: NamedFilter, case: Case) -> object:
         kept = subject.ask(item.ask, endpoint)
         subject.require(isinstance(kept, bool), f"gave {_short(kept)} for {endpoint}, not a bool")
         answers.append(kept)
+    return answers
+
+
+def _narrowed(subject: Subject, item: NamedFilter, case: Case) -> object:
+    answers = []
+    for request in requests():
+        about, candidates = _with(subject, request.model), CaseCandidates.of(case)
+        kept = about.ask(item.ask, request, candidates)
+        is_set = isinstance(kept, int) and not isinstance(kept, bool) and kept >= 0
+        about.require(is_set, f"gave {_short(kept)}, not an EndpointSet, which is an int of 0 or more")
+        answers.append(kept & candidates.members)
     return answers
 
 

@@ -302,13 +302,14 @@ class Stage:
         tls: ssl.SSLContext | None = None,
         rewrites: Iterable[InferenceModelRewrite] = (),
         routes: Mapping[str, CallFactory] | None = None,
+        profile: SchedulingProfile | None = None,
         **options: Any,
     ) -> RunningPicker:
         """Start an endpoint picker for the model servers, with options of a processor."""
         registry = EndpointRegistry()
         registry.set_endpoints(map(endpoint_at, self.addresses if addresses is None else addresses))
-        profile = SchedulingProfile(filters=[WhimFilter()], scorers=[PinScorer()], max_num_of_endpoints=5)
-        picker = EndpointPicker(registry, profile=profile, rng=Random(0))
+        by_pins = SchedulingProfile(filters=[WhimFilter()], scorers=[PinScorer()], max_num_of_endpoints=5)
+        picker = EndpointPicker(registry, profile=by_pins if profile is None else profile, rng=Random(0))
         record = _Record({})
         processor = ExternalProcessor(
             picker,

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from inferencepool.plugins import SessionAffinityScorer
 from inferencepool.runtime.simulator import ModelServerSimulator, SimulatorOptions
+from inferencepool.scheduling import SchedulingProfile
 from tests.envoy.stage import CHAT, CLUSTERS, KINDS, MODEL, Client, RunningPicker, Stage, chat, has_ipv6, on_stage
 from tests.gateway.envoy import dead_address
 from tests.gateway.pools import connection_manager
@@ -152,3 +154,23 @@ class TestFallbacks:
                 exchange = await picker.exchange(reply.request_id)
                 assert (str(dead), 503, True) == (exchange.destination, exchange.status, exchange.complete)
             await picker.until_idle()
+
+
+class TestSessions:
+    """A client that brings back what it was given reaches the same model server."""
+
+    @pytest.mark.parametrize(("cluster", "body_mode"), KINDS)
+    @on_stage
+    async def test_the_token_of_a_response_brings_back(self, stage: Stage, cluster: str, body_mode: str) -> None:
+        """The response carries a token, also where the picker stays for nothing else."""
+        profile = SchedulingProfile(scorers=[SessionAffinityScorer()])
+        picker = await stage.start_picker(profile=profile)
+        client = await stage.start_envoy(picker.address, cluster=cluster, body_mode=body_mode)
+        for _ in range(3):
+            first = await client.send(CHAT, chat())
+            token = first.headers["x-session-token"]
+            for _ in range(4):
+                again = await client.send(CHAT, chat(), {"x-session-token": token})
+                assert (200, token) == (again.status, again.headers["x-session-token"])
+                assert first.headers["x-served-by"] == again.headers["x-served-by"]
+        await picker.until_idle()

@@ -126,4 +126,6 @@ def test_unknown_types(type_name: Any) -> None:
     """The error shows the type and lists those there are."""
     with pytest.raises(ConfigurationError) as caught:
         build_strategy(type_name)
-    assert str(caught.value).startswith(f"type: {type_name!r} is no known strategy, allowed are by-label, ")
+    assert str(caught.value).startswith(
+        f"type: {type_name!r} is no known strategy, allowed are active-request-scorer, "
+    )

@@ -192,11 +192,19 @@ class TestRing:
             for slot in rng.sample(range(60), rng.choice([0, 1, 2, 30])):
                 endpoints[slot] = rng.choice([None, endpoint(slot), endpoint(slot + 100)])
             fleet = fleet_of(endpoints).fleet
-            ring = ring.follow(fleet, 16)
+            before = ring.points
+            earlier, ring = ring, ring.follow(fleet)
             anew = Ring.build(fleet, 16)
             assert ring.fleet is fleet
             assert ring.points == anew.points
-            assert ring.points_at == anew.points_at
+            assert earlier.points == before
+            for key in KEYS[:3]:
+                members, position = fleet.members, position_of(key)
+                walked = list(ring.walk(position, members))
+                assert walked == list(anew.walk(position, members))
+                assert walked[:1] == ([ring.first(position)] if walked else [])
+        with pytest.raises(IndexError, match="without points"):
+            Ring.build(fleet_of([None]).fleet, 3).first(7)
 
 
 class TestParameters:

@@ -26,11 +26,18 @@ from tests.strategies.fleets import ADAPTERS, endpoint, metrics, snapshot_of
 
 # What must be given, and parameters that change what a strategy does.
 VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "active-request-scorer": [{}, {"idleThreshold": 2, "maxBusyScore": 0.5}],
     "by-label": [{"label": "zone", "validValues": ["a"]}, {"label": "zone", "allowsNoLabel": True}],
     "consistent-hash-picker": [{}, {"header": "x-request-id", "loadFactor": 1, "virtualNodes": 3}],
+    "context-length-aware": [{}, {"label": "zone", "enableFiltering": True}],
     "label-selector-filter": [{}, {"matchLabels": {"zone": "a"}}],
     "load-aware-scorer": [{}, {"threshold": 1}],
     "max-score-picker": [{}, {"tieBreak": "rotation"}],
+    "prefix-cache-affinity-filter": [{}, {"affinityThreshold": 0}, {"explorationProbability": 1}],
+    "prefix-cache-scorer": [{}, {"matchLengthWeight": 0.5, "loadFactor": 1, "loadSlack": 1}],
+    "session-affinity-filter": [{}, {"strategy": "session_id", "loadFactor": 1.5}],
+    "session-affinity-scorer": [{}, {"strategy": "session_id", "loadFactor": 1.5}],
+    "token-load-scorer": [{}, {"queueThresholdTokens": 10}],
 }
 BUILT = [(name, parameters) for name in CATALOG for parameters in VARIANTS.get(name, [{}])]
 PICKERS = [(name, parameters) for name, parameters in BUILT if name.endswith("-picker")]
@@ -43,17 +50,20 @@ BY_REJECTION = "weighted-random-picker"
 def test_keeps_its_contract(type_name: str, parameters: dict[str, Any]) -> None:
     """The checks that users run on their own strategies find nothing to complain about."""
     strategy: Any = build_strategy(type_name, parameters).strategy
-    if type_name.endswith("-scorer"):
+    if type_name.endswith(("-scorer", "-aware")):
         check_scorer(strategy)
-    elif type_name.endswith("-picker"):
+    if type_name.endswith("-picker"):
         check_picker(strategy)
-    else:
+    if type_name.endswith(("-filter", "-aware", "by-label", "by-label-selector")):
         check_filter(strategy)
 
 
 def test_the_catalogue_is_complete() -> None:
     """Every class of the package that has a strategy's method can be built by name."""
-    methods = ("keep", "score_endpoints", "score_load", "affinities", "choose")
+    methods = (
+        *("keep", "narrow", "filter", "score_endpoints", "score_load", "affinities", "affinities_among", "score"),
+        *("choose", "pick", "amounts", "produce"),
+    )
     classes = {item for item in map(plugins.__dict__.get, plugins.__all__) if isinstance(item, type)}
     found = {item for item in classes if any(hasattr(item, method) for method in methods)}
     assert found == {type(build_strategy(name, parameters).strategy) for name, parameters in BUILT}

@@ -118,11 +118,12 @@ class TestLoraAffinityScorer:
 
 
 def test_default_profile() -> None:
-    """Queue and KV cache with weight 2 each, and the highest score wins."""
+    """Queue and KV cache with weight 2 each, cached prefixes with 3, and the highest score wins."""
     profile = default_profile()
     assert [(item.name, item.weight) for item in profile.scorers] == [
         ("queue-scorer", 2),
         ("kv-cache-utilization-scorer", 2),
+        ("prefix-cache-scorer", 3),
     ]
     assert isinstance(profile.picker, MaxScorePicker)
     assert profile.max_num_of_endpoints == 1

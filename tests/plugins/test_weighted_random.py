@@ -20,7 +20,7 @@ from inferencepool.plugins import (
     WeightedRandomPicker,
 )
 from inferencepool.scheduling import PickResult, Scheduler, SchedulingProfile, WeightedScorer
-from tests.strategies.fleets import endpoint, snapshot_of, totals
+from tests.strategies.fleets import Counts, endpoint, snapshot_of, totals
 
 DRAWS = 5_000
 
@@ -89,7 +89,8 @@ class Setup:
     def weights(self, model: str, members: Sequence[int]) -> dict[int, int]:
         """Give the scores above 0, by the formulas."""
         pending = [sum(result.slot == slot for result in self.held) for slot in range(SIZE)]
-        scores = totals(self.scorers, InferenceRequest(model=model), self.snapshot, members, pending)
+        counts = Counts(pending, pending, {})
+        scores = totals(self.scorers, InferenceRequest(model=model), self.snapshot, members, counts)
         return {slot: score for slot, score in scores.items() if score > 0}
 
     def draw(self, model: str, subset: Sequence[str] | None = None, draws: int = DRAWS) -> Counter[tuple[int, ...]]:

@@ -71,3 +71,86 @@ def test_a_listener_that_fails_leaves_no_load() -> None:
     with pytest.raises(RuntimeError, match="broken at"):
         scheduler.schedule(InferenceRequest(), make_snapshot(2))
     assert scheduler.in_flight == 0
+
+
+@attrs.define(eq=False)
+class Shared:
+    """State that strategies share; notes what it hears."""
+
+    heard: list[str] = attrs.field(factory=list)
+    producers: tuple[object, ...] = ()
+
+    def prepare(self, snapshot: Snapshot) -> None:
+        """Note the snapshot."""
+        self.heard.append(f"prepare {snapshot.generation}")
+
+    def produce(self, request: InferenceRequest, _snapshot: Snapshot) -> None:
+        """Note, and leave a note."""
+        assert request.produced is not None
+        request.produced[self] = f"of {request.id}"
+        self.heard.append(f"produce {request.id}")
+
+    def picked(self, result: PickResult) -> None:
+        """Read the note of the request that was picked for."""
+        self.heard.append(f"picked {(result.produced or {}).get(self)}")
+
+    def started(self, _result: PickResult) -> None:
+        """Note."""
+        self.heard.append("started")
+
+    def released(self, _result: PickResult) -> None:
+        """Note."""
+        self.heard.append("released")
+
+
+@attrs.define(eq=False)
+class User:
+    """A scorer that names producers."""
+
+    producers: tuple[object, ...]
+
+    def affinities(self, request: InferenceRequest, _snapshot: Snapshot) -> Sequence[tuple[float, EndpointSet]]:
+        """Find the notes that its producers left."""
+        assert request.produced is not None
+        assert all(producer in request.produced for producer in self.producers)
+        return []
+
+
+def test_a_producer_that_several_share_is_told_once() -> None:
+    """Of snapshots, requests, picks, beginnings and releases, and before the strategies are asked."""
+    below = Shared()
+    shared = Shared(producers=(below,))
+    scorers = [WeightedScorer(User((shared,)), name="a"), WeightedScorer(User((shared, below)), name="b")]
+    scheduler, snapshot = Scheduler(SchedulingProfile(scorers=scorers)), make_snapshot(2)
+    result = scheduler.schedule(InferenceRequest(id="1"), snapshot)
+    result.explain()
+    for _ in range(2):
+        result.started()
+    result.detach()
+    for _ in range(2):
+        result.release()
+    result.started()
+    expected = ["prepare 1", "produce 1", "picked of 1", "started", "released"]
+    assert [expected, expected] == [shared.heard, below.heard]
+
+
+def test_what_was_produced_is_that_of_the_pick() -> None:
+    """A request that is picked for again starts anew, and an explanation of the first pick finds the first notes."""
+
+    class Counting:
+        calls = 0
+
+        def affinities(self, request: InferenceRequest, _: Snapshot) -> Sequence[tuple[float, EndpointSet]]:
+            assert request.produced is not None
+            if self not in request.produced:
+                self.calls += 1
+                request.produced[self] = self.calls / 8
+            return [(request.produced[self], 1)]
+
+    scheduler, request, snapshot = (
+        Scheduler(SchedulingProfile(scorers=[Counting()])),
+        InferenceRequest(),
+        make_snapshot(1),
+    )
+    first, second = (scheduler.schedule(request, snapshot) for _ in range(2))
+    assert [0.125, 0.25] == [result.explain().picked.total for result in (first, second)]

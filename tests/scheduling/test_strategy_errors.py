@@ -73,6 +73,32 @@ def test_affinities_must_be_pairs(answer: object) -> None:
     assert "bad-scorer: gave" in refused(scorers=[scorer("affinities", answer)])
 
 
+@pytest.mark.parametrize("answer", [None, [1], [("a", 1)], [(1.0, {0})]])
+def test_affinities_among_candidates_must_be_pairs(answer: object) -> None:
+    """A scorer among candidates gives pairs of a score and a set."""
+    assert "bad-scorer: gave" in refused(scorers=[scorer("affinities_among", answer)])
+
+
+@pytest.mark.parametrize("answer", [None, -1, [1], "1", 1.0])
+def test_a_set_filter_gives_a_set(answer: object) -> None:
+    """Anything but a set of endpoints is refused."""
+    strategy: Any = SimpleNamespace(narrow=lambda *_: answer)
+    assert "filter bad-filter: gave" in refused(filters=[NamedFilter(strategy, name="bad-filter")])
+
+
+def test_a_measure_gives_a_demand() -> None:
+    """Anything else is refused; the error names the measure."""
+
+    class Odd:
+        def affinities(self, *_: object) -> list[tuple[float, int]]:
+            return []
+
+        def amounts(self, *_: object) -> Any:
+            return 3
+
+    assert "measure odd: gave 3, not a Demand" in refused(scorers=[Odd()])
+
+
 @pytest.mark.parametrize(
     ("answer", "message"),
     [

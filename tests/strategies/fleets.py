@@ -8,6 +8,7 @@ from random import Random
 import attrs
 
 from inferencepool.model import (
+    Candidates,
     Endpoint,
     EndpointMetrics,
     EndpointSet,
@@ -23,7 +24,16 @@ from inferencepool.plugins import (
     QueueScorer,
     RunningRequestsSizeScorer,
 )
-from inferencepool.scheduling import ONE, MaxScorePicker, Scorer, Standing, WeightedScorer
+from inferencepool.scheduling import (
+    ONE,
+    CandidateSet,
+    Demand,
+    LinearLoad,
+    MaxScorePicker,
+    Scorer,
+    Standing,
+    WeightedScorer,
+)
 
 ADAPTERS = ("chat", "sql", "law", "math")
 
@@ -88,6 +98,64 @@ class PrefixLike:
         return self.sets
 
 
+@attrs.define(eq=False)
+class Work:
+    """A load scorer with a measure of its own; told how much the next request is."""
+
+    capacity: int
+    until_started: bool
+    demand: Demand = attrs.field(factory=lambda: Demand(0))
+
+    def amounts(self, _request: InferenceRequest, _snapshot: Snapshot) -> Demand:
+        """Give what was set."""
+        return self.demand
+
+    def score_load(self, candidates: Candidates) -> LinearLoad:
+        """Fall from 1 by the share of the capacity that is in flight."""
+        return LinearLoad([0] * len(candidates), self.capacity, 1 / self.capacity, of=self)
+
+
+@attrs.define(eq=False)
+class FewInFlight:
+    """Scores by picks in flight, relative to the candidate with the most."""
+
+    def affinities_among(
+        self, _request: InferenceRequest, candidates: CandidateSet
+    ) -> Sequence[tuple[float, EndpointSet]]:
+        """Give one set for each count."""
+        by_count = candidates.by_in_flight()
+        most = by_count[-1][0] or 1
+        return [((most - count) / most, members) for count, members in by_count]
+
+
+@attrs.define(eq=False)
+class Chosen:
+    """A set filter; told whom to keep."""
+
+    is_preference: bool
+    kept: EndpointSet = 0
+
+    def narrow(self, _request: InferenceRequest, _candidates: CandidateSet) -> EndpointSet:
+        """Keep what was set."""
+        return self.kept
+
+
+@attrs.define(eq=False)
+class Counts:
+    """What is pending and in flight, by slot."""
+
+    pending: list[int]
+    in_flight: list[int]
+    amounts: dict[Work, list[int]]
+
+
+def random_demand(rng: Random, size: int) -> Demand:
+    """An amount, and less of it for some."""
+    amount = rng.choice([0, 3, rng.randrange(1000)])
+    sets = nested_sets(rng, size) if rng.random() < 0.5 else []
+    return Demand(amount, [(rng.randrange(amount + 3), members) for _, members in sets])
+
+
 def nested_sets(rng: Random, size: int) -> list[tuple[float, EndpointSet]]:
     """Sets that shrink as their score grows, sometimes with a stranger among them."""
     inside = [slot for slot in range(size) if rng.random() < rng.choice([0.02, 0.5, 1])]
@@ -108,6 +176,9 @@ def scorers(rng: Random, prefix: PrefixLike) -> list[WeightedScorer]:
         LoadAwareScorer(threshold=rng.choice([1, 4, 128])),
         LoraAffinityScorer(),
         prefix,
+        Work(rng.choice([1000, 1 << 22]), rng.random() < 0.5),
+        Work(77, until_started=False),
+        FewInFlight(),
     ]
     chosen = rng.sample(pool, rng.randrange(len(pool) + 1))
     return [WeightedScorer(scorer, rng.choice([0, 0.3, 1, 2, 3])) for scorer in chosen]
@@ -134,21 +205,31 @@ def totals(
     request: InferenceRequest,
     snapshot: Snapshot,
     members: Sequence[int],
-    pending: Sequence[int],
+    counts: Counts,
+    alive: Sequence[int] = (),
 ) -> dict[int, int]:
-    """Score every member with every scorer, by the formulas, in whole units; the loads' extremes are the members'."""
+    """
+    Score every member with every scorer, by the formulas, in whole units.
+
+    The loads' extremes are the members'; of the counts in flight, those of the members that are *alive* count.
+    """
     scores = dict.fromkeys(members, 0)
     for item in profile_scorers:
-        for slot, score in _whole_scores(item, request, snapshot, members, pending).items():
+        for slot, score in _whole_scores(item, request, snapshot, members, counts, alive or members).items():
             scores[slot] += score
     return scores
 
 
 def _whole_scores(
-    item: WeightedScorer, request: InferenceRequest, snapshot: Snapshot, members: Sequence[int], pending: Sequence[int]
+    item: WeightedScorer,
+    request: InferenceRequest,
+    snapshot: Snapshot,
+    members: Sequence[int],
+    counts: Counts,
+    alive: Sequence[int],
 ) -> dict[int, int]:
     """Score every member with one scorer."""
-    scale = item.weight * int(ONE)
+    scale, pending = item.weight * int(ONE), counts.pending
     match item.scorer:
         case QueueScorer():
             return _relative(snapshot.waiting_queue_size, members, pending, scale)
@@ -161,8 +242,24 @@ def _whole_scores(
             return {s: round((1 - snapshot.kv_cache_usage[s]) * scale) for s in members}
         case LoraAffinityScorer():
             return {s: round(_lora_score(request.model, snapshot.metrics[s]) * scale) for s in members}
+        case _:
+            return _whole_scores_by_request(item, members, counts, alive)
+
+
+def _whole_scores_by_request(
+    item: WeightedScorer, members: Sequence[int], counts: Counts, alive: Sequence[int]
+) -> dict[int, int]:
+    """Score every member with one scorer that looks at the request or at what is in flight."""
+    scale = item.weight * int(ONE)
+    match item.scorer:
         case PrefixLike(sets=sets):
             return {s: round(max((v for v, within in sets if within >> s & 1), default=0.0) * scale) for s in members}
+        case Work(capacity=limit, demand=demand) as work:
+            held, unit = counts.amounts[work], 1 / limit * scale
+            return {s: round(limit * unit) - round(held[s] * unit) - round(demand.at(s) * unit) for s in members}
+        case FewInFlight():
+            most = max(counts.in_flight[s] for s in alive) or 1
+            return {s: round((most - counts.in_flight[s]) / most * scale) if s in alive else 0 for s in members}
         case _:
             message = f"no formula for {item.name}"
             raise AssertionError(message)

@@ -9,9 +9,9 @@ from typing import Any
 import attrs
 import pytest
 
-from inferencepool.model import Candidate, Candidates, Endpoint, InferenceRequest
+from inferencepool.model import Candidate, Candidates, Endpoint, EndpointSet, InferenceRequest
 from inferencepool.plugins import ByLabel, DecodeFilter, EncodeFilter, PrefillFilter
-from inferencepool.scheduling import Filter
+from inferencepool.scheduling import CandidateSet, Filter
 from inferencepool.testing import check_filter
 
 
@@ -33,7 +33,16 @@ class Everyone:
         return candidates
 
 
+class Lightest:
+    is_preference = True
+
+    def narrow(self, request: InferenceRequest, candidates: CandidateSet) -> EndpointSet:
+        """Keep those with the fewest picks in flight."""
+        return candidates.least_in_flight(candidates.members) if request.model else candidates.members
+
+
 GOOD: list[Filter] = [
+    Lightest(),
     InZone(),
     HasRoom(),
     Everyone(),
@@ -52,9 +61,18 @@ def _filter(give: Any) -> Any:
     return SimpleNamespace(filter=give)
 
 
+def _narrow(give: Any) -> Any:
+    return SimpleNamespace(narrow=give)
+
+
 def _every_other() -> Any:
     calls = count()
     return lambda *_: next(calls) % 2 == 0
+
+
+def _changing_bits() -> Any:
+    calls = count()
+    return lambda _, candidates: next(calls) & candidates.members
 
 
 def _half() -> Any:
@@ -99,7 +117,12 @@ BAD = {
         _filter(_clear),
         "changed its input, asked about a part of 100 endpoints for the model ''",
     ),
-    "no filter": (object(), "a filter has exactly one of keep, filter; this one has none of them"),
+    "no set": (_narrow(lambda _, c: list(c.snapshot.fleet.slots)), "gave [0], not an EndpointSet, which is an int"),
+    "a complement": (_narrow(lambda _, c: ~c.members), "gave -2, not an EndpointSet, which is an int of 0 or more"),
+    "a flag": (_narrow(lambda _, __: True), "gave True, not an EndpointSet"),
+    "changing set": (_narrow(_every_other()), "not an EndpointSet"),
+    "changing bits": (_narrow(_changing_bits()), "for equal input"),
+    "no filter": (object(), "a filter has exactly one of keep, narrow, filter; this one has none of them"),
 }
 
 

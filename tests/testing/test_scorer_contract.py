@@ -16,7 +16,7 @@ from inferencepool.plugins import (
     QueueScorer,
     RunningRequestsSizeScorer,
 )
-from inferencepool.scheduling import LinearLoad, Scorer
+from inferencepool.scheduling import Demand, LinearLoad, Scorer
 from inferencepool.testing import check_scorer
 
 NAN = float("nan")
@@ -117,6 +117,12 @@ def _spoils(spoil: Callable[[InferenceRequest, Candidates], object]) -> Any:
     return _plain(give)
 
 
+def _measured(amounts: Any, *, is_relative: bool = False) -> Any:
+    scorer = SimpleNamespace(amounts=amounts)
+    scorer.score_load = lambda c: LinearLoad([0] * len(c), 9, 1 / 9, is_relative, of=scorer)
+    return scorer
+
+
 BAD = {
     "NaN": (_scores(lambda c: [NAN] * len(c)), "gave NaN for candidate 0 of 1"),
     "one too few": (_scores(lambda c: [0.0] * (len(c) - 1)), "gave 0 scores for 1 candidates"),
@@ -170,7 +176,22 @@ BAD = {
     "a complement": (_sets(lambda _, s: [(1.0, ~s.lora_room)]), "gave -1, not an EndpointSet"),
     "changing sets": (_changing_sets(), "for equal input"),
     "changed sets": (_sets(lambda _, s: s.lora_active.update(x=1) or []), "changed its input"),  # type: ignore[attr-defined]
-    "no scorer": (object(), "a scorer has exactly one of score_endpoints, score_load, affinities, score"),
+    "no sets among": (SimpleNamespace(affinities_among=lambda _, __: None), "gave None, not a list"),
+    "score among": (
+        SimpleNamespace(affinities_among=lambda _, c: [(c.total_in_flight(), c.members)]),
+        "not a score from 0 to 1",
+    ),
+    "no demand": (_measured(lambda _, __: 3), "has a measure that gave 3, not a Demand"),
+    "half a token": (_measured(lambda _, __: Demand(0.5)), "has a measure that gave the amount 0.5"),  # type: ignore[arg-type]
+    "less than nothing": (_measured(lambda _, __: Demand(1, [(-1, 1)])), "has a measure that gave the amount -1"),
+    "a relative measure": (
+        _measured(lambda _, __: Demand(1), is_relative=True),
+        "gave a load of a measure that is relative to the candidates",
+    ),
+    "no scorer": (
+        object(),
+        "a scorer has exactly one of score_endpoints, score_load, affinities, affin",
+    ),
     "two kinds": (SimpleNamespace(score=len, affinities=len), "this one has affinities and score"),
     "a class": (HasModel, "raised TypeError"),
 }

@@ -58,6 +58,7 @@ class Decision:
         traits: By what metrics tell the request apart.
         rewrite: Name of the `InferenceModelRewrite` that decided which model it gets; empty when none did.
         reads_response: Whether the response is of interest.
+        response_headers: Headers that strategies want the response to have.
         usage: Where the response tells its usage.
     """
 
@@ -68,6 +69,7 @@ class Decision:
     rewrite: str = ""
     reads_response: bool = True
     usage: UsageKind = UsageKind.NONE
+    response_headers: tuple[tuple[str, str], ...] = ()
 
 
 def read_request(processor: ExternalProcessor, head: RequestHeaders, body: bytes | None, *, whole: bool) -> Inquiry:
@@ -129,10 +131,11 @@ def decide(
             if holds and "content-length" in head.headers:
                 extra += (("content-length", str(len(replacement))),)
         routing = _to_routing(processor, result, head, extra)
+        wanted = tuple(result.response_headers.items())
     except BaseException:
         result.release()
         raise
-    decision = Decision(result, routing, request.id, inquiry.traits, inquiry.rewrite)
+    decision = Decision(result, routing, request.id, inquiry.traits, inquiry.rewrite, response_headers=wanted)
     if parsed is not None:
         decision.reads_response, decision.usage = parsed.reads_response, parsed.usage
     return decision, replacement

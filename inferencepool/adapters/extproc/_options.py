@@ -18,7 +18,8 @@ class ResponsePhase(enum.Enum):
 
     AUTO = "auto"
     """
-    To the end of the response where that costs nothing for each chunk, or usage is wanted; else as `END`.
+    To the end of the response where that costs nothing for each chunk, or usage is wanted, or strategies want the
+    response to have a header; else as `END`.
 
     Where the proxy sends no response bodies, the session stays: the end of the stream is the end of the request, and
     releases what was reserved. Where it sends them, the session would have to answer every chunk, so it ends.
@@ -31,8 +32,8 @@ class ResponsePhase(enum.Enum):
     """
     No longer: the stream ends with the answer to the request.
 
-    Neither the end of the response nor the endpoint that served is seen; what was reserved is taken back after
-    `ProcessorOptions.hold` seconds, or when metrics show the request.
+    Neither the end of the response nor the endpoint that served is seen, and no header can be added to it; what was
+    reserved is taken back after `ProcessorOptions.hold` seconds, or when metrics show the request.
     """
 
 

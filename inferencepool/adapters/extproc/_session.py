@@ -261,7 +261,7 @@ class Session:
         decision, replacement = decide(processor, self._head, inquiry, body)
         self._decision, self._state, self.deadline = decision, _State.ANSWERED, None
         self._answered = processor.clock()
-        self.done = not self._stays(reads_response=decision.reads_response)
+        self.done = not self._stays(decision)
         if processor.on_decision is not None:
             processor.on_decision(decision)
         if not processor.picker.observed:
@@ -269,12 +269,17 @@ class Session:
             decision.result.detach()
         return decision, replacement
 
-    def _stays(self, *, reads_response: bool) -> bool:
+    def _stays(self, decision: Decision) -> bool:
         """Tell whether the response is waited for."""
         options = self._processor.options
         if options.response_phase is ResponsePhase.KEEP:
             return True
-        if options.response_phase is ResponsePhase.END or not reads_response:
+        if options.response_phase is ResponsePhase.END:
+            return False
+        if decision.response_headers:
+            # They can only be given when the response's own come. Leaving then would lose chunks that are on their way.
+            return True
+        if not decision.reads_response:
             return False
         return not self._head.response_body_mode or options.usage
 
@@ -304,9 +309,12 @@ class Session:
             self._usage = UsageReader(self._decision.usage, event_stream=self._streaming, loads=self._processor.loads)
         if message.end_of_stream:
             self._end_response()
+        elif self._decision is not None:
+            self._decision.result.started()
+        headers = self._decision.response_headers if self._decision is not None else ()
         if options.served_header and self._served:
-            return (ResponseHeadersAnswer(((options.served_header, self._served),)),)
-        return (ResponseHeadersAnswer(),)
+            headers = (*headers, (options.served_header, self._served))
+        return (ResponseHeadersAnswer(headers),)
 
     def _response_body(self, message: ResponseBody) -> Sequence[Answer]:
         if self._response_bytes is None:

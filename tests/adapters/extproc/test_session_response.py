@@ -26,6 +26,8 @@ from inferencepool.adapters.extproc import (
     ResponseTrailersAnswer,
     StreamedResponseBody,
 )
+from inferencepool.plugins import SessionAffinityFilter, TokenLoadScorer
+from inferencepool.scheduling import SchedulingProfile
 from tests.adapters.extproc.sessions import (
     BUFFERED,
     FULL,
@@ -38,6 +40,7 @@ from tests.adapters.extproc.sessions import (
     feed,
     head,
     make_bench,
+    routing_of,
 )
 from tests.strategies.sessions import cut_bodies
 
@@ -349,3 +352,52 @@ def test_a_message_out_of_place_is_no_refusal() -> None:
 
     (exchange,) = bench.kept.exchanges
     assert (False, 200, False) == (exchange.refused, exchange.status, exchange.complete)
+
+
+class TestSessionTokens:
+    """Strategies that want the response to have a header."""
+
+    @staticmethod
+    def bench(**options: Any) -> Bench:
+        """A picker that gives session tokens."""
+        profile = SchedulingProfile(filters=[SessionAffinityFilter()], scorers=[TokenLoadScorer()])
+        return make_bench(profile=profile, **options)
+
+    @pytest.mark.parametrize("response", [NONE, STREAMED, FULL, None])
+    @pytest.mark.parametrize("path", ["/v1/completions", COUNT_TOKENS])
+    def test_the_token_brings_the_next_request_to_the_same_endpoint(self, response: BodyMode | None, path: str) -> None:
+        """Whatever else the session would stay for: it waits for the response's headers, and adds the token."""
+        bench = self.bench()
+        session, answers = ask(bench, head(FULL, response, path=path))
+        destination = routing_of(answers).destination
+        assert not session.done
+        (answer,) = feed(session, ResponseHeaders(OK))
+        assert isinstance(answer, ResponseHeadersAnswer)
+        ((name, token),) = answer.set_headers
+        assert "x-session-token" == name
+        for _ in range(5):
+            _, again = ask(bench, head(headers={name: token}))
+            assert destination == routing_of(again).destination
+
+    def test_with_the_endpoint_that_served(self) -> None:
+        """Both headers are set."""
+        session, _ = ask(self.bench(served_header="x-served"))
+        served = {"envoy.lb": {"x-gateway-destination-endpoint-served": "10.0.0.2:8000"}}
+        (answer,) = feed(session, ResponseHeaders(OK, metadata=served))
+        assert isinstance(answer, ResponseHeadersAnswer)
+        assert ["x-session-token", "x-served"] == [name for name, _ in answer.set_headers]
+
+    def test_a_session_that_is_to_end_gives_none(self) -> None:
+        """Who wants no response phase gets no token."""
+        assert ask(self.bench(response_phase="end"))[0].done
+
+    def test_tokens_in_flight_end_with_the_headers_of_the_response(self) -> None:
+        """The prompt is prefilled by then; the request itself counts until the response ends."""
+        bench = self.bench()
+        session, _ = ask(bench)
+        reservations = bench.picker._scheduler._fleet.reservations
+        assert 2 == sum(reservations.amounts[0])
+        feed(session, ResponseHeaders(OK))
+        assert (0, 1) == (sum(reservations.amounts[0]), bench.in_flight)
+        session.close(finished=True)
+        assert (0, 0) == (sum(reservations.amounts[0]), bench.in_flight)

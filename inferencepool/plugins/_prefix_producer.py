@@ -1,0 +1,174 @@
+"""Which prompts went where, so that strategies know what is probably cached."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from threading import Lock
+from typing import Literal
+
+import attrs
+from cachetools import LRUCache
+
+from inferencepool.model import InferenceRequest, Snapshot
+from inferencepool.plugins._parameters import checked_choice, checked_flag, checked_whole_number, refusal
+from inferencepool.plugins._tokens import BYTES_PER_TOKEN
+from inferencepool.prefix import HashChainIndex, PrefixIndex, PrefixMatch, PrefixTree, token_bytes
+from inferencepool.scheduling import PickResult
+
+__all__ = ["ApproxPrefixCacheProducer"]
+
+_NAME = "approx-prefix-cache-producer"
+
+# The reference makes blocks no smaller than this, in tokens.
+_LEAST_CHAINED = 64
+
+# Prompts that wait for their response to begin; beyond that the oldest are never remembered.
+_WAITING = 65_536
+
+
+@attrs.define(eq=False)
+class ApproxPrefixCacheProducer:
+    """
+    Remember which prompts went to which endpoint, as a guess at what its prefix cache holds.
+
+    *When to choose it:* for every strategy that looks at cached prefixes; they share one, and create it by themselves.
+
+    *Looks at:* the prompt (or its token ids), the model and the cache salt of each request, the endpoint that was
+    picked, and the size of the KV cache that the engine reports.
+
+    *Configuration:* type ``approx-prefix-cache-producer``; ``blockSizeTokens`` (tokens in a block, 1 or more, default
+    16; a token is four bytes of text), ``lruCapacityPerServer`` (blocks that an endpoint has room for, default 31250),
+    ``autoTune`` (default true: an engine that reports its cache has room for that many blocks instead),
+    ``maxPrefixTokensToMatch`` (default 131072, 0 for no such limit), ``maxPrefixBlocksToMatch`` (default 2048, used
+    where there is no limit in tokens; 0 for none) and ``blockSize`` (an old name of ``blockSizeTokens``). Beyond the
+    reference: ``insertAt`` (``pick``, the default, or ``response``: whether a prompt counts as cached from the pick on
+    or once the response begins), ``maxBytes`` (memory of all prompts together, default 512 MiB), ``fingerprints``
+    (default false: keep hashes instead of prompts) and ``compatibility`` (default false: the reference's chain of
+    hashes, with blocks of 64 tokens or more and without a limit of bytes).
+
+    A prompt counts as cached at the endpoint that was picked, until others push it out. Prompts of different models,
+    salts, and of text and token ids, never match. What is remembered of an endpoint goes when the endpoint does.
+
+    Thread-safe: the index has its own lock, another guards which endpoints it knows. Not to be shared between
+    registries: slots mean other endpoints there.
+
+    Attributes:
+        index: Holds the prompts.
+
+    Raises:
+        ConfigurationError: A parameter is out of its range or of the wrong type.
+    """
+
+    block_size_tokens: int = attrs.field(default=16, validator=checked_whole_number(_NAME, 1, 1 << 16))
+    lru_capacity_per_server: int = attrs.field(default=31_250, validator=checked_whole_number(_NAME, 1))
+    auto_tune: bool = attrs.field(default=True, validator=checked_flag(_NAME))
+    max_prefix_tokens_to_match: int = attrs.field(default=131_072, validator=checked_whole_number(_NAME, 0))
+    max_prefix_blocks_to_match: int = attrs.field(default=2_048, validator=checked_whole_number(_NAME, 0))
+    insert_at: Literal["pick", "response"] = attrs.field(
+        default="pick", kw_only=True, validator=checked_choice(_NAME, "pick", "response")
+    )
+    max_bytes: int = attrs.field(default=512 << 20, kw_only=True, validator=checked_whole_number(_NAME, 1, 1 << 50))
+    fingerprints: bool = attrs.field(default=False, kw_only=True, validator=checked_flag(_NAME))
+    compatibility: bool = attrs.field(default=False, kw_only=True, validator=checked_flag(_NAME))
+    index: PrefixIndex = attrs.field(init=False, repr=False)
+    _lock: Lock = attrs.field(factory=Lock, init=False, repr=False)
+    _generation: int = attrs.field(default=-1, init=False, repr=False)
+    _births: Sequence[int] = attrs.field(default=(), init=False, repr=False)
+    _sizes: dict[int, tuple[int | None, int | None]] = attrs.field(factory=dict, init=False, repr=False)
+    _waiting: LRUCache[PickResult, PrefixMatch] = attrs.field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self.compatibility and self.fingerprints:
+            raise refusal(_NAME, "fingerprints", True, "is not possible with compatibility: hashes are kept anyway")
+        self._waiting = LRUCache(_WAITING)
+        most = self.max_prefix_tokens_to_match // self.tokens_per_block if self.max_prefix_tokens_to_match else None
+        most = most or self.max_prefix_blocks_to_match or None
+        size = self.tokens_per_block * BYTES_PER_TOKEN
+        if self.compatibility:
+            self.index = HashChainIndex(block_size=size, capacity=self.lru_capacity_per_server, max_match=most)
+        else:
+            self.index = PrefixTree(
+                block_size=size,
+                capacity=self.lru_capacity_per_server,
+                max_bytes=self.max_bytes,
+                max_match=most,
+                fingerprints=self.fingerprints,
+            )
+
+    @property
+    def tokens_per_block(self) -> int:
+        """How many tokens a block of `match` has, by the estimate where the prompt is text."""
+        return max(self.block_size_tokens, _LEAST_CHAINED) if self.compatibility else self.block_size_tokens
+
+    def match(self, request: InferenceRequest, snapshot: Snapshot, /) -> PrefixMatch:
+        """Tell who probably holds how much of the prompt; looked up once for each pick."""
+        produced = request.produced
+        if produced is not None:
+            known: PrefixMatch | None = produced.get(self)
+            if known is not None:
+                return known
+        if snapshot.fleet.births is not self._births:
+            self.prepare(snapshot)
+        if request.prompt_tokens is None:
+            found = self.index.match(request.prompt, (request.model, request.cache_salt))
+        else:
+            found = self.index.match(token_bytes(request.prompt_tokens), (request.model, request.cache_salt, "tokens"))
+        if produced is not None:
+            produced[self] = found
+        return found
+
+    produce = match
+
+    def prepare(self, snapshot: Snapshot, /) -> None:
+        """Forget the endpoints that are gone, and what was remembered of slots that have another one now."""
+        births = snapshot.fleet.births
+        with self._lock:
+            if births is self._births or snapshot.generation < self._generation:
+                return
+            before = self._births
+            gone = [slot for slot, (old, new) in enumerate(zip(before, births, strict=False)) if old != new]
+            for slot in (*gone, *range(len(births), len(before))):
+                self._sizes.pop(slot, None)
+                self.index.remove(slot)
+            self._births, self._generation = births, snapshot.generation
+
+    def picked(self, result: PickResult, /) -> None:
+        """Remember where the prompt went, now or when the response begins."""
+        produced = result.produced
+        match = produced.get(self) if produced else None
+        if match is None:
+            return
+        if self.auto_tune:
+            self._tune(result.slot, result.snapshot)
+        if self.insert_at == "pick":
+            self.index.insert(match, result.slot)
+        else:
+            with self._lock:
+                self._waiting[result] = match
+
+    def started(self, result: PickResult, /) -> None:
+        """Remember where the prompt went, if it waits for that."""
+        if self.insert_at != "pick" and (match := self._take(result)) is not None:
+            self.index.insert(match, result.slot)
+
+    def released(self, result: PickResult, /) -> None:
+        """Forget a prompt whose response never began."""
+        if self.insert_at != "pick":
+            self._take(result)
+
+    def _take(self, result: PickResult) -> PrefixMatch | None:
+        with self._lock:
+            found: PrefixMatch | None = self._waiting.pop(result, None)
+        return found
+
+    def _tune(self, slot: int, snapshot: Snapshot) -> None:
+        """Give *slot* as much room as its engine reports, where that changed."""
+        metrics = snapshot.metrics[slot]
+        blocks, size = metrics.cache_num_blocks, metrics.cache_block_size
+        if not blocks or self._sizes.get(slot) == (blocks, size):
+            return
+        with self._lock:
+            self._sizes[slot] = (blocks, size)
+        # The reference takes the engine's blocks for its own, whatever their size.
+        tokens_per_block = self.block_size_tokens if self.compatibility else size or self.block_size_tokens
+        self.index.set_capacity(slot, max(1, blocks * tokens_per_block // self.block_size_tokens))

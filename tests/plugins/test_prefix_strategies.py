@@ -1,0 +1,368 @@
+"""Strategies that look at cached prefixes, and the producer that they share."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import attrs
+import pytest
+
+from inferencepool.errors import ConfigurationError, InvalidRequestError
+from inferencepool.model import InferenceRequest, Snapshot
+from inferencepool.picker import EndpointPicker
+from inferencepool.plugins import (
+    ApproxPrefixCacheProducer,
+    LoadBound,
+    NoHitLruScorer,
+    PrefixCacheScorer,
+    QueueScorer,
+    build_strategy,
+)
+from inferencepool.prefix import HashChainIndex, PrefixTree
+from inferencepool.registry import EndpointRegistry
+from inferencepool.scheduling import Scheduler, SchedulingProfile, WeightedScorer
+from inferencepool.testing import make_pod, make_pool, make_snapshot
+from tests.plugins.test_in_flight import hold, scores_of
+
+PROMPT = bytes(range(256)) * 4
+
+
+def holding(producer: ApproxPrefixCacheProducer, shares: list[int], model: str = "") -> ApproxPrefixCacheProducer:
+    """Let so many bytes of the prompt be cached at each slot."""
+    for slot, share in enumerate(shares):
+        producer.index.insert(producer.index.match(PROMPT[:share], (model, "")), slot)
+    return producer
+
+
+class TestPrefixCacheScorer:
+    """``prefix-cache-scorer``."""
+
+    @pytest.mark.parametrize(
+        ("weight", "scale", "shares", "expected"),
+        [
+            (0, 8192, [0, 0, 0], [0, 0, 0]),
+            (0, 8192, [1024, 512, 0], [1, 0.5, 0]),
+            (0, 8192, [100, 63, 1000], [1 / 16, 0, 15 / 16]),
+            # 16 blocks of 16 tokens: lengths 256, 128 and 0 tokens.
+            (1, 512, [1024, 512, 0], [0.25, 1 / 16, 0]),
+            (1, 64, [1024, 128, 0], [1, 0.25, 0]),
+            (0.5, 256, [1024, 512, 0], [1, 0.5 * 0.25 + 0.5 * 0.5, 0]),
+        ],
+    )
+    def test_scores(self, weight: float, scale: int, shares: list[int], expected: list[float]) -> None:
+        """The share of the blocks, and by its weight the square of the length's share of the scale."""
+        scorer = PrefixCacheScorer(holding(ApproxPrefixCacheProducer(), shares), weight, scale)
+        scheduler = Scheduler(SchedulingProfile(scorers=[scorer]), rng=Random(1))
+        result = scheduler.schedule(InferenceRequest(prompt=PROMPT), make_snapshot(3))
+        assert expected == pytest.approx(scores_of(result, "prefix-cache-scorer"))
+        assert expected[result.slot] == max(expected)
+
+    def test_prompts_stay_together(self) -> None:
+        """The second request of a prompt goes where the first went, released or not."""
+        scheduler = Scheduler(SchedulingProfile(scorers=[PrefixCacheScorer()]), rng=Random(1))
+        snapshot, request = make_snapshot(50), InferenceRequest(prompt=PROMPT)
+        home = scheduler.schedule(request, snapshot).slot
+        assert [home] * 3 == [scheduler.schedule(request, snapshot).slot for _ in range(3)]
+
+    @pytest.mark.parametrize(
+        "fields", [{"model": "other"}, {"cache_salt": "s"}, {"prompt_tokens": [3] * 256}, {"prompt": b"!" + PROMPT}]
+    )
+    def test_other_spaces_share_nothing(self, fields: dict[str, Any]) -> None:
+        """Another model, salt, kind of prompt or another beginning."""
+        scheduler = Scheduler(SchedulingProfile(scorers=[PrefixCacheScorer()]))
+        scheduler.schedule(InferenceRequest(prompt=PROMPT), make_snapshot(5))
+        other = attrs.evolve(InferenceRequest(prompt=PROMPT), **fields)
+        assert [0] * 5 == scores_of(scheduler.schedule(other, make_snapshot(5)), "prefix-cache-scorer")
+
+    def test_token_ids_are_compared_as_such(self) -> None:
+        """A prompt of token ids finds the earlier one with the same ids."""
+        scheduler = Scheduler(SchedulingProfile(scorers=[PrefixCacheScorer()]))
+        home = scheduler.schedule(InferenceRequest(prompt_tokens=list(range(64))), make_snapshot(9)).slot
+        ids = [*range(48), *range(16)]
+        result = scheduler.schedule(InferenceRequest(prompt_tokens=ids), make_snapshot(9))
+        assert (home, 0.75) == (result.slot, scores_of(result, "prefix-cache-scorer")[home])
+
+    def test_token_ids_that_are_none(self) -> None:
+        """The request is refused, and says why."""
+        scheduler = Scheduler(SchedulingProfile(scorers=[PrefixCacheScorer()]))
+        with pytest.raises(InvalidRequestError, match="prompt_tokens"):
+            scheduler.schedule(InferenceRequest(prompt_tokens=[-1]), make_snapshot(1))
+
+    def test_affinity_yields_to_load(self) -> None:
+        """With a bound, a burst of one prompt fills its endpoint up to the bound, and then the next one."""
+        scorers = [WeightedScorer(PrefixCacheScorer(load_bound=LoadBound(1, 4)), 100), WeightedScorer(QueueScorer())]
+        scheduler = Scheduler(SchedulingProfile(scorers=scorers), rng=Random(5))
+        snapshot, request = make_snapshot(3), InferenceRequest(prompt=PROMPT)
+        slots = [scheduler.schedule(request, snapshot).slot for _ in range(12)]
+        assert [4, 4, 4] == [slots.count(slot) for slot in range(3)]
+        assert slots[:4] == [slots[0]] * 4
+        assert slots[4:8] == [slots[4]] * 4
+
+    def test_explanations_tell_what_is_cached_and_who_is_crowded(self) -> None:
+        """Beside each candidate, how much of the prompt it has, and whether load kept that from counting."""
+        producer = holding(ApproxPrefixCacheProducer(), [1024, 512, 0])
+        scheduler = Scheduler(SchedulingProfile(scorers=[PrefixCacheScorer(producer, load_bound=LoadBound(1, 1))]))
+        snapshot, request = make_snapshot(3), InferenceRequest(prompt=PROMPT)
+        assert 0 == scheduler.schedule(request, snapshot).slot
+        explanation = scheduler.schedule(request, snapshot).explain()
+        notes = {item.endpoint.pod_name: item.notes for item in explanation.candidates}
+        assert {
+            "pod-0": ("16 of 16 blocks cached, but crowded",),
+            "pod-1": ("8 of 16 blocks cached",),
+            "pod-2": (),
+        } == notes
+        assert "total  notes" in str(explanation)
+        assert ["8 of 16 blocks cached"] == explanation.to_dict()["candidates"][0]["notes"]
+
+    @pytest.mark.parametrize("prompt", [b"", b"x", b"\0" * 5_000_000, bytes(range(256)) * 40_000])
+    def test_any_prompt(self, prompt: bytes) -> None:
+        """Empty, short, of repeated bytes, or huge: it is picked for, and found again as far as it is looked at."""
+        producer = ApproxPrefixCacheProducer(max_bytes=1 << 20)
+        scheduler = Scheduler(SchedulingProfile(scorers=[PrefixCacheScorer(producer)]))
+        for _ in range(3):
+            scheduler.schedule(InferenceRequest(prompt=prompt), make_snapshot(2))
+        statistics = producer.index.statistics()
+        assert statistics.bytes <= 1 << 20
+        assert statistics.prompts <= 1
+
+    def test_salts_and_models_without_end(self) -> None:
+        """What is remembered of them stays within its bound."""
+        producer = ApproxPrefixCacheProducer(max_bytes=100_000)
+        scheduler, snapshot = Scheduler(SchedulingProfile(scorers=[PrefixCacheScorer(producer)])), make_snapshot(3)
+        for number in range(2000):
+            request = InferenceRequest(model=f"m{number % 7}", cache_salt=str(number), prompt=PROMPT)
+            scheduler.schedule(request, snapshot).release()
+        assert 0 < producer.index.statistics().bytes <= 100_000
+
+    def test_an_explanation_is_that_of_the_pick(self) -> None:
+        """What is inserted later, the prompt itself included, does not show."""
+        producer = ApproxPrefixCacheProducer()
+        scheduler = Scheduler(SchedulingProfile(scorers=[PrefixCacheScorer(producer)]))
+        request = InferenceRequest(prompt=PROMPT)
+        first = scheduler.schedule(request, make_snapshot(2))
+        second = scheduler.schedule(request, make_snapshot(2))
+        assert [0, 0] == scores_of(first, "prefix-cache-scorer")
+        assert [0, 1] == sorted(scores_of(second, "prefix-cache-scorer"))
+
+
+class TestProducer:
+    """``approx-prefix-cache-producer``."""
+
+    def test_an_endpoint_that_went_is_forgotten(self) -> None:
+        """The next occupant of its slot holds nothing, also where the request was picked before and begins later."""
+        registry = EndpointRegistry(make_pool(), publish_interval=0)
+        registry.upsert_pod(make_pod("a"))
+        producer = ApproxPrefixCacheProducer(insert_at="response")
+        picker = EndpointPicker(registry, profile=SchedulingProfile(scorers=[PrefixCacheScorer(producer)]))
+        request = InferenceRequest(prompt=PROMPT)
+        early, late = picker.pick(request), picker.pick(request)
+        early.started()
+        assert [1] == scores_by_pod(picker, request)
+        registry.delete_pod("default", "a")
+        registry.publish()
+        registry.upsert_pod(make_pod("b", ip="10.0.0.2"))
+        assert [0] == scores_by_pod(picker, request)
+        late.started()
+        assert [0] == scores_by_pod(picker, request)
+
+    def test_at_the_response(self) -> None:
+        """A prompt counts from the response on; one whose response never began never does."""
+        producer = ApproxPrefixCacheProducer(insert_at="response")
+        scheduler, snapshot = Scheduler(SchedulingProfile(scorers=[PrefixCacheScorer(producer)])), make_snapshot(2)
+        request = InferenceRequest(prompt=PROMPT)
+        first, second = scheduler.schedule(request, snapshot), scheduler.schedule(request, snapshot)
+        first.release()
+        first.started()
+        assert not producer.match(request, snapshot).levels or producer.index.statistics().prompts == 0
+        second.detach()
+        second.started()
+        second.release()
+        assert 1 == producer.index.statistics().prompts
+        assert not producer._waiting
+
+    def test_capacity_follows_the_engine(self) -> None:
+        """An engine that reports its cache has room for as many tokens; one that does not has the default."""
+        loads = {"a": {"cache_num_blocks": 4, "cache_block_size": 32}, "b": {}}
+        for auto_tune, expected in ((True, [8, 16]), (False, [16, 16])):
+            producer = ApproxPrefixCacheProducer(auto_tune=auto_tune)
+            scheduler = Scheduler(SchedulingProfile(scorers=[PrefixCacheScorer(producer)]))
+            snapshot = make_snapshot(loads)
+            hold(scheduler, snapshot, [1, 1], prompt=PROMPT)
+            match = producer.index.match(PROMPT, ("", ""))
+            assert expected == [match.blocks(slot) for slot in range(2)]
+
+    def test_one_for_all(self) -> None:
+        """Several strategies share it: it looks each prompt up once and inserts it once."""
+
+        @attrs.define(eq=False)
+        class Counting:
+            index: PrefixTree = attrs.field(factory=PrefixTree)
+            calls: list[str] = attrs.field(factory=list)
+            block_size = 64
+
+            def match(self, *arguments: Any) -> Any:
+                self.calls.append("match")
+                return self.index.match(*arguments)
+
+            def insert(self, *arguments: Any) -> Any:
+                self.calls.append("insert")
+                return self.index.insert(*arguments)
+
+        producer, counting = ApproxPrefixCacheProducer(), Counting()
+        producer.index = counting  # type: ignore[assignment]  # only what is asked for here
+        scorers = [PrefixCacheScorer(producer), NoHitLruScorer(producer), QueueScorer()]
+        scheduler = Scheduler(SchedulingProfile(scorers=scorers))
+        scheduler.schedule(InferenceRequest(prompt=PROMPT), make_snapshot(3)).explain()
+        assert ["match", "insert"] == counting.calls
+
+    def test_compatibility(self) -> None:
+        """The reference's chain of hashes, in blocks of 64 tokens."""
+        producer = ApproxPrefixCacheProducer(compatibility=True)
+        assert isinstance(producer.index, HashChainIndex)
+        assert (64, 256) == (producer.tokens_per_block, producer.index.block_size)
+        with pytest.raises(ConfigurationError, match="fingerprints: True is not possible with compatibility"):
+            ApproxPrefixCacheProducer(compatibility=True, fingerprints=True)
+
+    def test_many_prompts_that_wait(self) -> None:
+        """Those whose results are kept without an end are bounded."""
+        producer = ApproxPrefixCacheProducer(insert_at="response")
+        assert 65_536 == producer._waiting.maxsize
+
+
+def scores_by_pod(picker: EndpointPicker, request: InferenceRequest) -> list[float]:
+    """What the prefix scorer gives each endpoint now."""
+    explanation = picker.pick(request).explain()
+    return [item.scores[0].score for item in explanation.candidates]
+
+
+class TestNoHitLruScorer:
+    """``no-hit-lru-scorer``."""
+
+    def cold(self, scheduler: Scheduler, snapshot: Snapshot, number: int) -> tuple[int, list[float]]:
+        """A prompt that nobody has: where it goes, and the scores."""
+        result = scheduler.schedule(InferenceRequest(prompt=b"%064d" % number), snapshot)
+        return result.slot, scores_of(result, "no-hit-lru-scorer")
+
+    def test_cold_prompts_go_around(self) -> None:
+        """First those that never had one, by slot; then whoever had one longest ago."""
+        snapshot, scheduler = make_snapshot(3), Scheduler(SchedulingProfile(scorers=[NoHitLruScorer()]))
+        assert [
+            (0, [1, 0.5, 0]),
+            (1, [0, 1, 0.5]),
+            (2, [0.5, 0, 1]),
+            (0, [1, 0.5, 0]),
+            (1, [0, 1, 0.5]),
+        ] == [self.cold(scheduler, snapshot, number) for number in range(5)]
+
+    def test_warm_prompts_tell_nothing(self) -> None:
+        """Where a candidate has the prompt, all score the same, and nothing is remembered."""
+        scorer = NoHitLruScorer()
+        scheduler, snapshot = Scheduler(SchedulingProfile(scorers=[scorer])), make_snapshot(2)
+        self.cold(scheduler, snapshot, 1)
+        result = scheduler.schedule(InferenceRequest(prompt=b"%064d" % 1), snapshot)
+        assert [0.5, 0.5] == scores_of(result, "no-hit-lru-scorer")
+        assert [0] == list(scorer._used)
+
+    def test_one_endpoint(self) -> None:
+        """It scores 1."""
+        assert (0, [1]) == self.cold(Scheduler(SchedulingProfile(scorers=[NoHitLruScorer()])), make_snapshot(1), 1)
+
+    def test_size(self) -> None:
+        """Beyond its size it forgets the oldest."""
+        scorer = NoHitLruScorer(lru_size=2)
+        scheduler, snapshot = Scheduler(SchedulingProfile(scorers=[scorer])), make_snapshot(5)
+        for number in range(4):
+            self.cold(scheduler, snapshot, number)
+        assert 2 == len(scorer._used)
+
+
+class TestSharingByName:
+    """Producers in configuration documents."""
+
+    def test_strategies_share_the_default(self) -> None:
+        """It is made when it is first needed, and found afterwards."""
+        shared: dict[str, Any] = {}
+        scorer: Any = build_strategy("prefix-cache-scorer", producers=shared).strategy
+        tokens: Any = build_strategy("token-load-scorer", producers=shared).strategy
+        item: Any = build_strategy("prefix-cache-affinity-filter", producers=shared).strategy
+        assert set(shared) == {"approx-prefix-cache-producer", "inflight-load-producer"}
+        assert scorer.producer is item.producer is tokens.producer.prefix
+        assert tokens.producer is item.load
+
+    def test_a_name_of_ones_own(self) -> None:
+        """The parameter finds the producer that has it."""
+        mine: Any = build_strategy("approx-prefix-cache-producer", {"blockSize": 32}).strategy
+        named = {"prefixMatchInfoProducerName": "mine"}
+        scorer: Any = build_strategy("prefix-cache-scorer", named, producers={"mine": mine}).strategy
+        assert scorer.producer is mine
+        assert 32 == scorer.producer.block_size_tokens
+
+    def test_a_name_that_nobody_has(self) -> None:
+        """The error tells which there are, instead of scoring 0 for ever."""
+        with pytest.raises(ConfigurationError, match=r"'min' names no producer, there are approx-.*, mine"):
+            build_strategy("prefix-cache-scorer", {"prefixMatchInfoProducerName": "min"}, producers={"mine": object()})
+
+    def test_a_producer_of_another_kind(self) -> None:
+        """The error says what it lacks."""
+        load = build_strategy("inflight-load-producer").strategy
+        with pytest.raises(ConfigurationError, match=r"prefixMatchInfoProducerName: .* is no producer with a method"):
+            build_strategy("prefix-cache-scorer", {"prefixMatchInfoProducerName": "l"}, producers={"l": load})
+
+    @pytest.mark.parametrize(
+        ("type_name", "parameters", "message"),
+        [
+            ("prefix-cache-scorer", {"matchLengthWeight": 1.5}, "matchLengthWeight: 1.5 is not a finite number from 0"),
+            ("prefix-cache-scorer", {"matchLengthScaleTokens": 0}, "matchLengthScaleTokens: 0 is not a whole number"),
+            ("prefix-cache-scorer", {"loadFactor": 0.5}, "prefix-cache-scorer: loadFactor: 0.5 is not a finite number"),
+            (
+                "prefix-cache-scorer",
+                {"loadFactor": 1, "loadSlack": 0},
+                "prefix-cache-scorer: loadSlack: 0 is not",
+            ),
+            ("prefix-cache-scorer", {"loadSlack": 3}, "loadSlack: 3 has no effect without loadFactor"),
+            (
+                "prefix-cache-affinity-filter",
+                {"affinityThreshold": 1.1},
+                "affinityThreshold: 1.1 is not a finite",
+            ),
+            (
+                "prefix-cache-affinity-filter",
+                {"ttftSource": "latencyPredictor"},
+                "ttftSource: 'latencyPredictor' is",
+            ),
+            ("approx-prefix-cache-producer", {"blockSizeTokens": 0}, "blockSizeTokens: 0 is not a whole number from 1"),
+            ("approx-prefix-cache-producer", {"insertAt": "never"}, "insertAt: 'never' is none of 'pick', 'response'"),
+            ("approx-prefix-cache-producer", {"maxBytes": 0}, "maxBytes: 0 is not a whole number from 1"),
+            ("inflight-load-producer", {"syncCrossReplicaState": 1}, "syncCrossReplicaState: 1 is neither true"),
+            ("inflight-load-producer", {"outputRatio": -1}, "outputRatio: -1 is not a finite number of 0 or more"),
+            ("no-hit-lru-scorer", {"lruSize": 0}, "lruSize: 0 is not a whole number from 1"),
+            ("token-load-scorer", {"queueThresholdTokens": "x"}, "queueThresholdTokens: 'x' is not a whole number"),
+            ("active-request-scorer", {"maxBusyScore": "x"}, "maxBusyScore: 'x' is not a finite number from 0 to 1"),
+            ("warm-up-filter", {"share": 0}, "share: 0 is not a finite number from 0.001 to 10"),
+        ],
+    )
+    def test_refuses(self, type_name: str, parameters: dict[str, Any], message: str) -> None:
+        """The error names the strategy, the parameter as documents do, its value and what is allowed."""
+        with pytest.raises(ConfigurationError) as caught:
+            build_strategy(type_name, parameters)
+        assert str(caught.value).startswith(f"{type_name}: ")
+        assert message in str(caught.value)
+
+    def test_values_that_stand_for_the_default(self) -> None:
+        """As in the reference, what is out of range there is the default for some."""
+        active: Any = build_strategy("active-request-scorer", {"maxBusyScore": 3, "requestTimeout": "1m"}).strategy
+        tokens: Any = build_strategy("token-load-scorer", {"queueThresholdTokens": -1}).strategy
+        assert (1.0, 4_194_304) == (active.max_busy_score, tokens.queue_threshold_tokens)
+        lru: Any = build_strategy("no-hit-lru-scorer", {"prefixPluginName": "x", "prefixPluginType": "y"}).strategy
+        assert lru.lru_size == 1024
+
+
+def test_equal_weights_and_equal_loads() -> None:
+    """A prefix outweighs a queue by its weight, no more."""
+    snapshot = make_snapshot({"a": {"waiting_queue_size": 1}, "b": {"waiting_queue_size": 0}})
+    for weight, expected in ((3, "a"), (1, "b")):
+        producer = holding(ApproxPrefixCacheProducer(), [1024, 0])
+        scorers = [WeightedScorer(QueueScorer(), 2), WeightedScorer(PrefixCacheScorer(producer), weight)]
+        result = Scheduler(SchedulingProfile(scorers=scorers)).schedule(InferenceRequest(prompt=PROMPT), snapshot)
+        assert expected == result.endpoint.pod_name
