@@ -25,7 +25,7 @@ _STYLE: Final = """
 body { font: 14px/1.45 system-ui, sans-serif; margin: 1.5rem auto; max-width: 100rem; padding: 0 1.5rem }
 h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin: 1.8rem 0 .5rem }
 table { border-collapse: collapse } th, td { padding: .2rem .9rem .2rem 0; text-align: left; vertical-align: top }
-th { font-weight: 600; border-bottom: 1px solid #8888 } td { border-bottom: 1px solid #8883 }
+th { font-weight: 600 } th, td { border-bottom: 1px solid #8884 }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
 td:first-child, th:first-child { white-space: nowrap }
 meter { width: 5rem; margin-left: .5rem } p { max-width: 60rem } .scroll { overflow-x: auto }
@@ -67,8 +67,8 @@ def meter(share: float) -> Markup:
 
 
 def facts(pairs: Iterable[tuple[str, Cell]]) -> Markup:
-    """Make a table of names and values."""
-    rows = (f"<tr><th>{escape(name)}</th><td>{_show(value)}</td></tr>" for name, value in pairs)
+    """Make a table of names and values; what has no value is left out."""
+    rows = (f"<tr><th>{escape(name)}</th><td>{_show(value)}</td></tr>" for name, value in pairs if value is not None)
     return Markup(f'<div class="scroll"><table>{"".join(rows)}</table></div>')
 
 

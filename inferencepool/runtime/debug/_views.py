@@ -55,7 +55,7 @@ def show_decision(decision: RecordedDecision) -> bytes:
             [
                 ("time", _time(decision.at)),
                 ("destination", decision.destination or "none"),
-                ("fallbacks", ", ".join(decision.fallbacks) or "none"),
+                ("fallbacks", ", ".join(decision.fallbacks) or None),
                 ("took", f"{decision.seconds * 1e6:.0f} µs" if decision.destination else None),
                 ("error", decision.error or None),
                 ("request id", decision.request_id),

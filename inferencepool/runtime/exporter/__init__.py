@@ -1,5 +1,6 @@
 """The picker's metrics about itself, for Prometheus: the reference's names, labels and buckets."""
 
+from inferencepool.runtime.exporter._counts import PrefixCounts, PrefixMetrics, ScrapeCounts, ScrapeMetrics
 from inferencepool.runtime.exporter._deprecated import DeprecatedNames
 from inferencepool.runtime.exporter._families import FAMILIES, Family
 from inferencepool.runtime.exporter._limits import CardinalityLimits
@@ -16,7 +17,11 @@ __all__ = [
     "Family",
     "MetricsPage",
     "PoolMetrics",
+    "PrefixCounts",
+    "PrefixMetrics",
     "RequestMetrics",
+    "ScrapeCounts",
+    "ScrapeMetrics",
     "StreamMetrics",
     "ToldMetric",
 ]

@@ -223,18 +223,21 @@ INFLIGHT_TOKENS: Final = Family(
     ("endpoint_name", "namespace", "producer_name", "fairness_id", "priority"),
 )
 PREFIX_INDEXER_SIZE: Final = Family(
-    "llm_d_epp_prefix_indexer_size", "gauge", "Entries of an index of cached prefixes.", ("plugin_name", "plugin_type")
+    "llm_d_epp_prefix_indexer_size",
+    "gauge",
+    "Blocks in an index of cached prefixes, summed over endpoints.",
+    ("plugin_name", "plugin_type"),
 )
 POLL_ERRORS: Final = Family(
     "llm_d_epp_datalayer_poll_errors_total",
     "counter",
-    "Observations of endpoints that failed.",
+    "Scrapes of endpoints that got no page.",
     ("source_type",),
 )
 EXTRACT_ERRORS: Final = Family(
     "llm_d_epp_datalayer_extract_errors_total",
     "counter",
-    "Observations of endpoints that lacked something.",
+    "Scrapes of endpoints that got a page without metrics.",
     ("source_type", "extractor_type"),
 )
 INFO: Final = Family("llm_d_epp_info", "gauge", "The build that runs; always 1.", ("commit", "build_ref"))

@@ -8,6 +8,7 @@ import sys
 import urllib.request
 from functools import partial
 
+import attrs
 import grpc  # type: ignore[import-untyped]  # grpcio ships no types
 import pytest
 from prometheus_client import REGISTRY, Counter
@@ -15,7 +16,16 @@ from prometheus_client import REGISTRY, Counter
 from inferencepool.adapters.extproc import RequestBody
 from inferencepool.errors import ConfigurationError
 from inferencepool.model import EndpointMetrics, InferenceRequest
-from inferencepool.runtime.exporter import FAMILIES, MetricsPage, PoolMetrics, RequestMetrics, StreamMetrics, ToldMetric
+from inferencepool.runtime.exporter import (
+    FAMILIES,
+    MetricsPage,
+    PoolMetrics,
+    PrefixMetrics,
+    RequestMetrics,
+    ScrapeMetrics,
+    StreamMetrics,
+    ToldMetric,
+)
 from inferencepool.runtime.extproc import extproc_routes
 from inferencepool.runtime.grpc import Closure, GrpcServer, Reason, Status
 from inferencepool.runtime.http import PageServer
@@ -60,6 +70,17 @@ def every_metric(*, deprecated: bool = False) -> Values:
     told = [family for family in FAMILIES if family.name in TOLD]
     others = [ToldMetric(family.name, partial(list, [(family.labels, 1)])) for family in told]
     return read(scraped(MetricsPage(bench.metrics, pool, streams, *others, deprecated=deprecated))[1])
+
+
+@attrs.frozen(kw_only=True)
+class Counts:
+    """What somebody counted."""
+
+    fetch_errors: int = 0
+    read_errors: int = 0
+    held: int = 0
+    hits: int = 0
+    misses: int = 0
 
 
 class TestScrape:
@@ -139,6 +160,24 @@ class TestTold:
             ConfigurationError, match=f"metrics: name: '{name}' is no counter and no gauge; allowed: llm_d"
         ):
             ToldMetric(name, list)
+
+    def test_scrapes(self) -> None:
+        """A scraper's counts show under the reference's names."""
+        counts = Counts(fetch_errors=3, read_errors=4)
+        values = shown(ScrapeMetrics(lambda: counts))
+        source = {"source_type": "metrics-data-source"}
+        extractor = {"extractor_type": "core-metrics-extractor"}
+        assert 3 == value_of(values, f"{PREFIX}datalayer_poll_errors_total", **source)
+        assert 4 == value_of(values, f"{PREFIX}datalayer_extract_errors_total", **source, **extractor)
+
+    def test_prefixes(self) -> None:
+        """So do those of an index of prefixes."""
+        counts = Counts(held=5, hits=6, misses=7)
+        labels = {"plugin_name": "mine", "plugin_type": "approx-prefix-cache-producer"}
+        values = shown(PrefixMetrics(lambda: counts, **labels))
+        assert 5 == value_of(values, f"{PREFIX}prefix_indexer_size", **labels)
+        assert 6 == value_of(values, "inferencepool_prefix_lookups_total", **labels, result="hit")
+        assert 7 == value_of(values, "inferencepool_prefix_lookups_total", **labels, result="miss")
 
     def test_a_wrong_number_of_labels(self) -> None:
         """It is an error, not a wrong page."""
