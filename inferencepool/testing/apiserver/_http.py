@@ -184,11 +184,11 @@ class Connection(asyncio.Protocol):
 
     async def _send_watch(self, watch: Watch, fault: Fault) -> None:
         framer = Framer(fault)
-        await self._send_head(200, {"content-type": "application/json"})
         self.watch = watch
         end = self._end_later(watch)
         bookmarks = self._loop.create_task(self._send_bookmarks(watch))
         try:
+            await self._send_head(200, {"content-type": "application/json"})
             for line in fault.first:
                 await self._send_line(framer, line + b"\n", fault.cut)
             while True:

@@ -74,7 +74,8 @@ def apply_configuration(
     """Merge what *manager* wants into *before*, which stays as it is, and drop what it wanted before but not now."""
     owners = _read_owners(before)
     wanted = dict(_leaves(configuration))
-    differing = [path for path, value in wanted.items() if _get(before, path) not in (_MISSING, value)]
+    missing = [path for path, value in wanted.items() if _get(before, path) is _MISSING]
+    differing = [path for path, value in wanted.items() if path not in missing and _differs(_get(before, path), value)]
     conflicts = [
         Conflict("." + ".".join(path), other.name)
         for path in differing
@@ -84,8 +85,8 @@ def apply_configuration(
     if conflicts and not force:
         return Applied(before, tuple(conflicts))
     made = copy.deepcopy(before)
-    for path, value in wanted.items():
-        _set(made, path, copy.deepcopy(value))
+    for path in (*missing, *differing):
+        _set(made, path, copy.deepcopy(wanted[path]))
     others = {path for other, owned in owners.items() if other != manager for path in owned}
     for path in owners.get(manager, set()) - wanted.keys() - others:
         _remove(made, path)
@@ -115,6 +116,11 @@ def _leaves(value: Document, path: _Path = ()) -> Iterator[tuple[_Path, Any]]:
             yield from _leaves(inner, here)
         else:
             yield here, inner
+
+
+def _differs(current: Any, wanted: Any) -> bool:
+    # An object with nothing in it asks for an object, whatever others have put into it.
+    return not isinstance(current, dict) if wanted == {} else bool(current != wanted)
 
 
 def _get(document: Any, path: _Path) -> Any:

@@ -88,7 +88,14 @@ def _custom(group: str, version: str, plural: str, kind: str, *short_names: str)
 
 
 _POD_FIELDS = ("spec.nodeName", "spec.restartPolicy", "spec.serviceAccountName", "status.phase", "status.podIP")
-_EVENT_FIELDS = ("involvedObject.kind", "involvedObject.name", "involvedObject.namespace", "reason", "type")
+_EVENT_FIELDS = (
+    "involvedObject.kind",
+    "involvedObject.name",
+    "involvedObject.namespace",
+    "involvedObject.uid",
+    "reason",
+    "type",
+)
 _RBAC = "rbac.authorization.k8s.io"
 
 NAMESPACES = Resource(

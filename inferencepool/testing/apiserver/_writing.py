@@ -25,6 +25,8 @@ __all__ = ["DeleteOptions", "ObjectWriter"]
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 _NAME_TRIES = 8
 _DEFAULT_GRACE = 30
+# Metadata that is left out where there is nothing in it.
+_OPTIONAL = ("annotations", "finalizers", "labels", "ownerReferences")
 # What stays as the server made it, whatever a client writes.
 _FIXED = ("creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "generateName", "generation", "uid")
 
@@ -92,11 +94,11 @@ class ObjectWriter:
                 metadata["generation"] = 1
             if resource.status and manager is not None:
                 made.pop("status", None)
+            if manager is not None:
+                note_update(None, made, manager, self._now())
             _fill_status(resource, made)
             fill_defaults(made)
             check_object(resource, made)
-            if manager is not None:
-                note_update(None, made, manager, self._now())
             return self._store.write(resource, key, made)
 
     def update(self, resource: Resource, key: Key, document: Document, *, manager: Manager | None = None) -> Stored:
@@ -240,6 +242,9 @@ class ObjectWriter:
         elif metadata.setdefault("namespace", namespace) != namespace:
             message = "the namespace of the provided object does not match the namespace sent on the request"
             raise refusals.bad_request(message)
+        for field in _OPTIONAL:
+            if not metadata.get(field):
+                metadata.pop(field, None)
         if resource.plural == "leases":
             check_times(made)
         return made
