@@ -37,6 +37,10 @@ class Service(Protocol):
         """Note a request, and tell what goes wrong with it."""
         ...
 
+    def end(self, entry: LoggedRequest) -> None:
+        """Note that a request is over."""
+        ...
+
     def answer(self, request: ApiRequest, on_item: Callable[[], None]) -> Answer | Watch:
         """Do what the request asks for."""
         ...
@@ -102,6 +106,10 @@ class Connection(asyncio.Protocol):
         elif how == "close":
             self._transport.close()
 
+    def abort(self) -> None:
+        """End the connection without sending what is not sent yet."""
+        self._transport.abort()
+
     async def _serve(self) -> None:
         try:
             while (request := await self._next_request()) is not None:
@@ -165,7 +173,7 @@ class Connection(asyncio.Protocol):
                 if isinstance(reply, Watch):
                     reply.close()
         finally:
-            entry.ended = True
+            self._service.end(entry)
 
     def _on_item(self) -> None:
         self._loop.call_soon_threadsafe(self._wake.set)

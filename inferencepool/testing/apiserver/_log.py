@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from threading import Condition
 from typing import Unpack, final
 
@@ -68,15 +67,29 @@ class RequestLog:
         Raises:
             TimeoutError: There were not as many within *timeout* seconds.
         """
-        deadline = time.monotonic() + timeout
+        found: list[LoggedRequest] = []
+
+        def are_there() -> bool:
+            found[:] = self.matching(**match)
+            return len(found) >= count
+
         with self._changed:
-            while len(found := self.matching(**match)) < count:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    message = f"{len(found)} of {count} requests came in {timeout:g} s: {Pattern(**match)}"
-                    raise TimeoutError(message)
-                self._changed.wait(left)
-            return found
+            if not self._changed.wait_for(are_there, timeout):
+                message = f"{len(found)} of {count} requests came in {timeout:g} s: {Pattern(**match)}"
+                raise TimeoutError(message)
+        return found
+
+    def wait_until(self, condition: Callable[[], bool], *, timeout: float = 30.0) -> None:
+        """
+        Wait until *condition* is true; it is looked at again whenever a request comes or ends.
+
+        Raises:
+            TimeoutError: It did not become so within *timeout* seconds.
+        """
+        with self._changed:
+            if not self._changed.wait_for(condition, timeout):
+                message = f"it did not become true in {timeout:g} s, over {len(self)} requests"
+                raise TimeoutError(message)
 
     def clear(self) -> None:
         """Forget all of them."""
@@ -90,6 +103,12 @@ class RequestLog:
             self._entries.append(entry)
             self._changed.notify_all()
         return entry
+
+    def end(self, entry: LoggedRequest) -> None:
+        """Note that a request is over."""
+        with self._changed:
+            entry.ended = True
+            self._changed.notify_all()
 
     def __repr__(self) -> str:
         return f"<RequestLog of {len(self)}>"

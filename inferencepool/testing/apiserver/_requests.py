@@ -137,7 +137,7 @@ def find_target(catalog: Catalog, request: ApiRequest) -> Resource:
     """
     target = request.target
     resource = catalog.find(target.group, target.version, target.plural) if target.plural else None
-    if resource is None or (target.namespace and not resource.namespaced and target.plural != "namespaces"):
+    if resource is None or (target.namespace and not resource.namespaced):
         raise refusals.no_such_resource()
     if target.subresource and not (resource.status and target.subresource in _SUBRESOURCES):
         raise refusals.no_such_resource()

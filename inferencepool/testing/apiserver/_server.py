@@ -137,7 +137,7 @@ class ApiServer:
         """
         thread, self._thread = self._thread, None
         if thread is not None:
-            thread.stop(lambda: self._service.break_all(how))
+            thread.stop(lambda: self._service.break_all(how), self._service.abort_all)
 
     def __enter__(self) -> Self:
         self.start()
@@ -205,9 +205,10 @@ class ApiServer:
         With *rules*, a role with them in its namespace is made and bound to it, too, all of the same *name*.
         """
         metadata = {"name": name, "namespace": namespace}
-        accounts = self.collection("serviceaccounts")
-        if accounts.find(name, namespace) is None:
-            accounts.add({"metadata": metadata})
+        if self._catalog.find("", "v1", "serviceaccounts") is not None:
+            accounts = self.collection("serviceaccounts")
+            if accounts.find(name, namespace) is None:
+                accounts.add({"metadata": metadata})
         if rules:
             reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
             subject = {"kind": "ServiceAccount", **metadata}

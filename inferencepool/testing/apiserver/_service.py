@@ -51,6 +51,10 @@ class ApiService:
         """Note a request, and tell what goes wrong with it."""
         return self._log.add(request), self._injections.find(request)
 
+    def end(self, entry: LoggedRequest) -> None:
+        """Note that a request is over."""
+        self._log.end(entry)
+
     def answer(self, request: ApiRequest, on_item: Callable[[], None]) -> Answer | Watch:
         """Do what the request asks for."""
         return self._api.answer(request, self.address, on_item)
@@ -77,6 +81,11 @@ class ApiService:
         """Break all connections."""
         for connection in list(self.connections):
             connection.break_off(how)
+
+    def abort_all(self) -> None:
+        """End the connections that do not end by themselves: under TLS the client has a say in that."""
+        for connection in list(self.connections):
+            connection.abort()
 
     def _watching(self, pattern: Pattern) -> list[Connection]:
         return [

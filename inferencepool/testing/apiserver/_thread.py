@@ -12,6 +12,7 @@ __all__ = ["ServerThread"]
 
 _T = TypeVar("_T")
 _START_TIMEOUT = 30.0
+_TURNS = 4
 
 
 @final
@@ -44,9 +45,9 @@ class ServerThread:
             self._end()
             raise
 
-    def stop(self, close: Callable[[], None]) -> None:
-        """Close the listener, *close* the connections on the loop, and end the thread."""
-        self.call(self._close(close))
+    def stop(self, close: Callable[[], None], abort: Callable[[], None]) -> None:
+        """Close the listener, *close* the connections on the loop, *abort* those that are left, and end the thread."""
+        self.call(self._close(close, abort))
         self._end()
 
     def call(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
@@ -58,16 +59,19 @@ class ServerThread:
         bound: int = self._listener.sockets[0].getsockname()[1]
         return bound
 
-    async def _close(self, close: Callable[[], None]) -> None:
+    async def _close(self, close: Callable[[], None], abort: Callable[[], None]) -> None:
         if self._listener is not None:
             self._listener.close()
+        # What was accepted just now becomes a connection first, so that it can be closed.
+        await _pass_turns()
         close()
-        # Connections end with a call of the loop each, and their tasks with one more.
         others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
-        await asyncio.sleep(0)
+        await _pass_turns()
+        abort()
+        await _pass_turns()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -80,3 +84,9 @@ class ServerThread:
     def _end(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+
+
+async def _pass_turns() -> None:
+    """Let the loop do what it has put off, and what that puts off in turn."""
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)

@@ -55,19 +55,19 @@ class Client:
         self.account = account or server.admin
 
     def send(
-        self, method: str, path: str, body: object = None, *, kind: str = "application/json", **params: object
+        self, method: str, path: str, body: object = None, *, kind: str = "application/json", **params: Any
     ) -> Reply:
         """Send a request and read the response to its end."""
         with self.open(method, path, body, kind=kind, **params) as response:
             return Reply(response.status, dict(response.headers.items()), response.read())
 
-    def get(self, path: str, **params: object) -> Reply:
+    def get(self, path: str, **params: Any) -> Reply:
         """Get a path."""
         return self.send("GET", path, **params)
 
     @contextmanager
     def open(
-        self, method: str, path: str, body: object = None, *, kind: str = "application/json", **params: object
+        self, method: str, path: str, body: object = None, *, kind: str = "application/json", **params: Any
     ) -> Iterator[HTTPResponse]:
         """Send a request and leave the response to be read."""
         with closing(self.connect()) as connection:
@@ -86,19 +86,19 @@ class Client:
         return HTTPSConnection(host, port, timeout=TIMEOUT, context=context)
 
     @contextmanager
-    def watch(self, path: str = PODS, **params: object) -> Iterator[Iterator[Any]]:
+    def watch(self, path: str = PODS, **params: Any) -> Iterator[Iterator[Any]]:
         """Watch; gives the events as they come."""
         with self.open("GET", path, watch=1, **params) as response:
             assert response.status == 200, response.read()
             yield (json.loads(line) for line in response)
 
-    def events(self, path: str = PODS, **params: object) -> list[Any]:
+    def events(self, path: str = PODS, **params: Any) -> list[Any]:
         """Watch to the end, and give all events."""
         with self.watch(path, **params) as events:
             return list(events)
 
     @contextmanager
-    def raw(self, path: str, **params: object) -> Iterator[socket.socket]:
+    def raw(self, path: str, **params: Any) -> Iterator[socket.socket]:
         """Send a GET request and leave all of the response to be read from the socket."""
         with socket.create_connection(("127.0.0.1", self.server.port), TIMEOUT) as sock:
             lines = [

@@ -152,11 +152,13 @@ class TestServerSideApply:
 
     @staticmethod
     def apply(client: Client, manager: str, status: Document, **params: object) -> Any:
+        """Apply *status* as *manager*."""
         body = {"apiVersion": "inference.networking.k8s.io/v1", "kind": "InferencePool", "status": status}
         return client.send("PATCH", f"{POOLS}/pool/status", body, kind=APPLY, fieldManager=manager, **params)
 
     @staticmethod
     def parents(*names: str) -> list[Document]:
+        """Give entries of the status for gateways of these names."""
         reference = {"group": "gateway.networking.k8s.io", "kind": "Gateway"}
         return [{"parentRef": {**reference, "name": name}} for name in names]
 
