@@ -18,6 +18,7 @@ from inferencepool.testing.apiserver._patching import APPLY_TYPES, patch_types
 from inferencepool.testing.apiserver._refusals import RefusedError
 from inferencepool.testing.apiserver._requests import ApiRequest, find_target
 from inferencepool.testing.apiserver._resources import Document, Resource
+from inferencepool.testing.apiserver._reviews import answer_review, is_review
 from inferencepool.testing.apiserver._selectors import Scope, read_scope
 from inferencepool.testing.apiserver._store import Key, ObjectStore, encode
 from inferencepool.testing.apiserver._watching import Watch, WatchRules, open_watch
@@ -64,6 +65,8 @@ class Api:
                 return self._answer_path(request, address)
             resource = find_target(self.catalog, request)
             self.access.check(user, request, resource)
+            if is_review(resource):
+                return _encoded(answer_review(self.access, user, resource, request.document()), 201)
             if request.query.get("dryRun"):
                 message = "dryRun: this API server for tests carries out what it checks"
                 raise refusals.bad_request(message)

@@ -18,6 +18,7 @@ __all__ = ["ApiRequest", "Headers", "Target", "find_target", "read_request"]
 #: Headers by their names in lower case.
 Headers: TypeAlias = Mapping[str, str]
 
+_BINARY = "application/vnd.kubernetes.protobuf"
 _SUBRESOURCES = ("status",)
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch"}
 _TRUE = ("1", "true", "True", "t", "T", "TRUE")
@@ -102,8 +103,10 @@ class ApiRequest:
         Read the body as JSON.
 
         Raises:
-            RefusedError: 400, it is none.
+            RefusedError: 400, it is none; 415, it is in the binary form of the API.
         """
+        if self.content_type == _BINARY:
+            raise refusals.unsupported_media_type(("application/json",))
         try:
             return json.loads(self.body)
         except ValueError as error:

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
-__all__ = ["NAMESPACES", "RESOURCES", "Document", "Resource"]
+__all__ = ["NAMESPACES", "RBAC", "RESOURCES", "Document", "Resource"]
 
 #: An object as JSON has it.
 Document: TypeAlias = dict[str, Any]
@@ -87,6 +87,11 @@ def _custom(group: str, version: str, plural: str, kind: str, *short_names: str)
     )
 
 
+def _review(group: str, plural: str, kind: str) -> Resource:
+    """Describe a question that is asked by creating it; nothing is kept of it."""
+    return Resource(group=group, plural=plural, kind=kind, namespaced=False, verbs=("create",))
+
+
 _POD_FIELDS = ("spec.nodeName", "spec.restartPolicy", "spec.serviceAccountName", "status.phase", "status.podIP")
 _EVENT_FIELDS = (
     "involvedObject.kind",
@@ -96,7 +101,8 @@ _EVENT_FIELDS = (
     "reason",
     "type",
 )
-_RBAC = "rbac.authorization.k8s.io"
+#: API group of roles and their bindings.
+RBAC = "rbac.authorization.k8s.io"
 
 NAMESPACES = Resource(
     plural="namespaces",
@@ -175,12 +181,16 @@ RESOURCES: tuple[Resource, ...] = (
         generations=True,
         bookmark={"spec": {}, "status": {}},
     ),
-    Resource(group=_RBAC, plural="roles", kind="Role", bookmark={"rules": None}),
-    Resource(group=_RBAC, plural="rolebindings", kind="RoleBinding", bookmark={"roleRef": {}}),
-    Resource(group=_RBAC, plural="clusterroles", kind="ClusterRole", namespaced=False, bookmark={"rules": None}),
+    Resource(group=RBAC, plural="roles", kind="Role", bookmark={"rules": None}),
+    Resource(group=RBAC, plural="rolebindings", kind="RoleBinding", bookmark={"roleRef": {}}),
+    Resource(group=RBAC, plural="clusterroles", kind="ClusterRole", namespaced=False, bookmark={"rules": None}),
     Resource(
-        group=_RBAC, plural="clusterrolebindings", kind="ClusterRoleBinding", namespaced=False, bookmark={"roleRef": {}}
+        group=RBAC, plural="clusterrolebindings", kind="ClusterRoleBinding", namespaced=False, bookmark={"roleRef": {}}
     ),
+    _review("authentication.k8s.io", "selfsubjectreviews", "SelfSubjectReview"),
+    _review("authentication.k8s.io", "tokenreviews", "TokenReview"),
+    _review("authorization.k8s.io", "selfsubjectaccessreviews", "SelfSubjectAccessReview"),
+    _review("authorization.k8s.io", "subjectaccessreviews", "SubjectAccessReview"),
     _custom("inference.networking.k8s.io", "v1", "inferencepools", "InferencePool", "infpool"),
     _custom("inference.networking.x-k8s.io", "v1alpha2", "inferencepools", "InferencePool", "xinfpool"),
     _custom("inference.networking.x-k8s.io", "v1alpha2", "inferenceobjectives", "InferenceObjective"),

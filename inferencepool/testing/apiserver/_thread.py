@@ -22,7 +22,7 @@ class ServerThread:
     def __init__(self, protocol: Callable[[], asyncio.Protocol], name: str) -> None:
         """Prepare; *protocol* makes what serves a connection, on the loop."""
         self._protocol = protocol
-        self._loop = asyncio.new_event_loop()
+        self._loop = asyncio.SelectorEventLoop()
         self._thread = Thread(target=self._run, name=name, daemon=True)
         self._listener: asyncio.Server | None = None
 
@@ -61,9 +61,11 @@ class ServerThread:
 
     async def _close(self, close: Callable[[], None], abort: Callable[[], None]) -> None:
         if self._listener is not None:
+            # What was accepted becomes a connection before the listener is closed: asyncio loses it otherwise.
+            for sock in self._listener.sockets:
+                self._loop.remove_reader(sock)
+            await _pass_turns()
             self._listener.close()
-        # What was accepted just now becomes a connection first, so that it can be closed.
-        await _pass_turns()
         close()
         others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         for task in others:

@@ -81,8 +81,6 @@ class ObjectWriter:
             if not metadata.get("name"):
                 metadata["name"] = self._generate_name(resource, namespace, metadata)
             key = (namespace, metadata["name"])
-            if self._store.get(resource, key) is not None:
-                raise refusals.already_exists(resource, key[1])
             if metadata.pop("resourceVersion", None):
                 message = "resourceVersion should not be set on objects to be created"
                 raise refusals.make(500, "InternalError", message)
@@ -99,6 +97,8 @@ class ObjectWriter:
             _fill_status(resource, made)
             fill_defaults(made)
             check_object(resource, made)
+            if self._store.get(resource, key) is not None:
+                raise refusals.already_exists(resource, key[1])
             return self._store.write(resource, key, made)
 
     def update(self, resource: Resource, key: Key, document: Document, *, manager: Manager | None = None) -> Stored:

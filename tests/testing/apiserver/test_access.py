@@ -66,6 +66,50 @@ def test_files_of_a_pod(tmp_path: Path) -> None:
         assert server.url == "https://{KUBERNETES_SERVICE_HOST}:{KUBERNETES_SERVICE_PORT}".format(**server.environment)
 
 
+class TestReviews:
+    @pytest.fixture(name="epp")
+    def _epp(self, server: ApiServer) -> Client:
+        """Give a client that may read pods."""
+        return Client(server, server.service_account("epp", rules=[READ_PODS]))
+
+    @pytest.mark.parametrize(
+        ("spec", "expected"),
+        [
+            ({"resourceAttributes": {"verb": "list", "resource": "pods", "namespace": "default"}}, True),
+            ({"resourceAttributes": {"verb": "list", "resource": "pods"}}, False),
+            ({"resourceAttributes": {"verb": "get", "resource": "pods", "subresource": "status"}}, False),
+            ({"nonResourceAttributes": {"verb": "get", "path": "/version"}}, True),
+            ({"nonResourceAttributes": {"verb": "get", "path": "/metrics"}}, False),
+        ],
+    )
+    def test_access(self, client: Client, epp: Client, spec: Document, expected: bool) -> None:
+        """An account asks what it may do, and others may ask about it if they have the right to."""
+        reviews = "/apis/authorization.k8s.io/v1"
+        own = epp.send("POST", f"{reviews}/selfsubjectaccessreviews", {"spec": spec})
+        about = spec | {"user": epp.account.user}
+
+        assert (201, "SelfSubjectAccessReview") == (own.status, own.document["kind"])
+        assert expected is own.document["status"]["allowed"]
+        assert 403 == epp.send("POST", f"{reviews}/subjectaccessreviews", {"spec": about}).status
+        others = client.send("POST", f"{reviews}/subjectaccessreviews", {"spec": about})
+        assert expected is others.document["status"]["allowed"]
+
+    def test_token(self, client: Client, epp: Client) -> None:
+        """Whoever has the right to learns whose token it is that somebody shows."""
+        path = "/apis/authentication.k8s.io/v1/tokenreviews"
+        known = client.send("POST", path, {"spec": {"token": epp.account.token}}).document["status"]
+        unknown = client.send("POST", path, {"spec": {"token": "x"}}).document["status"]
+
+        assert (True, epp.account.user) == (known["authenticated"], known["user"]["username"])
+        assert "authenticated" not in unknown
+
+    def test_oneself(self, epp: Client) -> None:
+        """An account learns who it is."""
+        reply = epp.send("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", {})
+
+        assert epp.account.user == reply.document["status"]["userInfo"]["username"]
+
+
 class TestRoles:
     def test_account_may_do_nothing_at_first(self, server: ApiServer) -> None:
         """A service account without a role may ask what is served, and nothing else."""

@@ -377,6 +377,23 @@ def test_dry_run_is_refused(client: Client, server: ApiServer) -> None:
     assert 0 == len(server.pods)
 
 
+def test_bodies_are_json(client: Client) -> None:
+    """A body in the binary form that Go clients prefer for built-in types is refused; they can send JSON."""
+    reply = client.send("POST", PODS, b"k8s\x00", kind="application/vnd.kubernetes.protobuf")
+
+    assert 415 == reply.status
+    assert "application/json" in reply.document["message"]
+
+
+def test_deployment_selects_its_pods(client: Client) -> None:
+    """A deployment whose selector does not choose the pods of its template is refused."""
+    template = {"metadata": {"labels": {"app": "x"}}, "spec": {"containers": []}}
+    path = "/apis/apps/v1/namespaces/default/deployments"
+    for selector, status in (({"app": "x"}, 201), ({"app": "y"}, 422), ({}, 422)):
+        spec = {"selector": {"matchLabels": selector}, "template": template}
+        assert status == client.send("POST", path, {"metadata": {"name": "d"}, "spec": spec}).status
+
+
 def test_too_large_body(client: Client) -> None:
     """A body of more than three MiB is refused."""
     assert 413 == client.send("POST", PODS, b" " * (3 * 1024 * 1024 + 1)).status
