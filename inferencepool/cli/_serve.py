@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from inferencepool.cli._durations import duration
 from inferencepool.cli._input_file import STANDARD_INPUT
 from inferencepool.cli._output import report
+from inferencepool.cli._serve_cluster import add_cluster_flags, check_cluster_flags, follows_cluster, make_cluster_part
 from inferencepool.errors import ConfigurationError, InvalidDocumentError
 from inferencepool.picker import EndpointPicker
 from inferencepool.registry import EndpointRegistry
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from inferencepool.cli._serve_pages import ServedPages
-    from inferencepool.runtime.server import EndpointPickerServer, ServerOptions
+    from inferencepool.runtime.server import EndpointPickerServer, ServerOptions, ServerPart, WatchedFile
 
 __all__ = ["add_command"]
 
@@ -32,7 +33,14 @@ _BOOLEANS = {
     **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
     **dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False),
 }
-_SOURCES = ("pool_file", "pods_file", "endpoints_file")
+_FILES = ("pool_file", "pods_file", "endpoints_file")
+_SOURCES = ("pool_name", "endpoint_selector", "endpoint_target_ports", *_FILES)
+_WAYS: tuple[set[str], ...] = (
+    {"pool_name"},
+    {"endpoint_selector", "endpoint_target_ports"},
+    {"pool_file", "pods_file"},
+    {"endpoints_file"},
+)
 _LATER = {"config_file": "EndpointPickerConfig files are not supported yet; leave it out"}
 # In place of a port: there are no pages.
 _OFF = "off"
@@ -43,7 +51,8 @@ def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     text = "serve as the endpoint picker of a gateway, over ext_proc"
     # Abbreviations would mean something else, or nothing, as soon as there are more flags.
     parser = commands.add_parser("serve", help=text, description=f"{text.capitalize()}.", allow_abbrev=False)
-    _add_sources(parser.add_argument_group("endpoints: from a pool and its pods, or from a file of endpoints"))
+    add_cluster_flags(parser.add_argument_group("endpoints of a cluster: those of a pool, or by labels and ports"))
+    _add_files(parser.add_argument_group("endpoints of files: a pool and its pods, or a list of endpoints"))
     _add_ports(parser.add_argument_group("ports"))
     _add_behavior(parser.add_argument_group("requests"))
     _add_pages(parser.add_argument_group("pages: metrics, and what the picker knows"))
@@ -51,7 +60,7 @@ def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.set_defaults(run=_run, usage_error=parser.error)
 
 
-def _add_sources(group: argparse._ArgumentGroup) -> None:
+def _add_files(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--pool-file", metavar="FILE", help="the InferencePool, its objectives and model rewrites; read once")
     add("--pods-file", metavar="FILE", help="its Pods, as `kubectl get pods -o yaml` prints them; read when it changes")
@@ -172,10 +181,12 @@ def _check(arguments: argparse.Namespace) -> None:
         if getattr(arguments, name) is not None:
             usage_error(f"argument {_flag(name)}: {reason}")
     given = {name for name in _SOURCES if getattr(arguments, name) is not None}
-    if given not in ({"pool_file", "pods_file"}, {"endpoints_file"}):
+    if given not in _WAYS:
+        ways = ", or ".join(" and ".join(_flag(name) for name in _SOURCES if name in way) for way in _WAYS)
         shown = ", ".join(_flag(name) for name in _SOURCES if name in given) or "none of them"
-        usage_error(f"needed are --pool-file and --pods-file, or --endpoints-file alone; given: {shown}")
-    for name in given:
+        usage_error(f"needed is {ways}; given: {shown}")
+    check_cluster_flags(arguments)
+    for name in given.intersection(_FILES):
         if getattr(arguments, name) == STANDARD_INPUT:
             usage_error(f"argument {_flag(name)}: standard input (-) cannot be read again; give a file")
     if not arguments.request_deadline:
@@ -236,14 +247,15 @@ def _assemble(arguments: argparse.Namespace, options: ServerOptions) -> Endpoint
     from inferencepool.runtime.server import EndpointPickerServer, RequestLog  # noqa: PLC0415 - as above
 
     notes: tuple[str, ...] = ()
+    files: list[WatchedFile] = []
     extras: dict[str, Any] = {}
+    registry = EndpointRegistry()
     if arguments.endpoints_file is not None:
-        registry = EndpointRegistry()
-        file = endpoints_file(arguments.endpoints_file, registry)
-    else:
+        files.append(endpoints_file(arguments.endpoints_file, registry))
+    elif arguments.pool_file is not None:
         pool_file = read_serve_pool_file(arguments.pool_file)
         registry = EndpointRegistry(pool_file.pool)
-        file = pods_file(arguments.pods_file, pool_file.pool, registry)
+        files.append(pods_file(arguments.pods_file, pool_file.pool, registry))
         extras = {"objectives": pool_file.objectives, "rewrites": pool_file.rewrites}
         notes = pool_file.notes
     pages = _pages(arguments)
@@ -262,12 +274,19 @@ def _assemble(arguments: argparse.Namespace, options: ServerOptions) -> Endpoint
         **extras,
     )
     health = Health(("synced",), any_name=True)
-    beside: dict[str, Any] = {}
+    parts: list[ServerPart] = []
+    on_closed: dict[str, Any] = {}
+    if follows_cluster(arguments):
+        parts.append(make_cluster_part(arguments, processor, health))
     if pages is not None:
         part, streams = pages.server_for(processor, health)
-        beside = {"parts": [part], "on_closed": streams.closed}
-    server = EndpointPickerServer(processor, options=options, files=[file], health=health, notes=notes, **beside)
-    server.load()
+        parts.append(part)
+        on_closed = {"on_closed": streams.closed}
+    server = EndpointPickerServer(
+        processor, options=options, files=files, parts=parts, health=health, notes=notes, **on_closed
+    )
+    if files:
+        server.load()
     return server
 
 

@@ -136,9 +136,9 @@ class PoolView:
         # Nothing but a list comes first.
         assert isinstance(delta, Listed)  # noqa: S101
         assert self._next is not None  # noqa: S101 - it is *pool*'s
-        returned = self._pool is None
+        is_new = self._pool is None
         self._pool, self._pods, self._next = pool, self._next[1], None
-        rules = self._rules.effects if returned and self._rules is not None else []
+        rules = self._rules.effects if is_new and self._rules is not None else []
         return [PoolChanged(pool, delta.objects), *rules]
 
     def _take_pool(self, delta: Delta[InferencePool]) -> list[Effect]:

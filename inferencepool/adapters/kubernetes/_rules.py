@@ -61,20 +61,30 @@ class Rules:
 
     @property
     def effects(self) -> list[RuleEffect]:
-        """All rules there are."""
-        return [
-            ObjectivesChanged(tuple(self._objectives.rules.values())),
-            RewritesChanged(tuple(self._rewrites.rules.values())),
-        ]
+        """All rules there are, by kind; a kind without any is left out."""
+        effects: list[RuleEffect] = []
+        if self._objectives.rules:
+            effects.append(self._objectives_changed())
+        if self._rewrites.rules:
+            effects.append(self._rewrites_changed())
+        return effects
 
     def take(self, feed: Feed[Any], delta: Any) -> list[RuleEffect]:
         """Take what *feed* told, and give the rules of those kinds that it changes."""
-        objectives, rewrites = self._objectives, self._rewrites
-        changed = [False, False]
+        effects: list[RuleEffect] = []
         if isinstance(delta, Served):
-            changed = [objectives.choose(delta.resources), rewrites.choose(delta.resources)]
-        elif feed is objectives.reflector:
-            changed[0] = objectives.take(delta)
-        elif feed is rewrites.reflector:
-            changed[1] = rewrites.take(delta)
-        return [effect for effect, is_changed in zip(self.effects, changed, strict=True) if is_changed]
+            if self._objectives.choose(delta.resources):
+                effects.append(self._objectives_changed())
+            if self._rewrites.choose(delta.resources):
+                effects.append(self._rewrites_changed())
+        elif feed is self._objectives.reflector and self._objectives.take(delta):
+            effects.append(self._objectives_changed())
+        elif feed is self._rewrites.reflector and self._rewrites.take(delta):
+            effects.append(self._rewrites_changed())
+        return effects
+
+    def _objectives_changed(self) -> ObjectivesChanged:
+        return ObjectivesChanged(tuple(self._objectives.rules.values()))
+
+    def _rewrites_changed(self) -> RewritesChanged:
+        return RewritesChanged(tuple(self._rewrites.rules.values()))
