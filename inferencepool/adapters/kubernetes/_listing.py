@@ -21,9 +21,11 @@ def metadata_of(document: Any) -> Mapping[str, Any]:
 
 
 def read_one(
-    read: Callable[[Mapping[str, Any]], _T], document: Mapping[str, Any], name: object
+    read: Callable[[Mapping[str, Any]], _T], document: object, name: object
 ) -> Upserted[_T] | Unreadable:
     """Read the object that calls itself *name*."""
+    if not isinstance(document, Mapping):
+        return Unreadable("", "is no object")
     try:
         return Upserted(read(document))
     except InvalidDocumentError as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
+
 from inferencepool.model import Pod, canonical_address
 from inferencepool.selection import ACTIVE_PORTS_ANNOTATIONS
 
@@ -26,7 +28,8 @@ def read_pod(document: Mapping[str, Any]) -> Pod:
         return _read_plain(document)
     except (AttributeError, KeyError, TypeError, ValueError):
         # Something is unusual. Whether it is wrong, and what to say of it, is known there.
-        return Pod.from_dict(document)
+        pod = Pod.from_dict(document)
+        return attrs.evolve(pod, annotations=_read_annotations(pod.annotations))
 
 
 def _read_plain(document: Mapping[str, Any]) -> Pod:
