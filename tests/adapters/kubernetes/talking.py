@@ -64,7 +64,7 @@ def item(name: str, spec: object = None, *, version: str = "1", **fields: object
     return {"metadata": {"name": name, "resourceVersion": version}, "spec": spec, **fields}
 
 
-def page(*items: object, version: str = "10", token: str = "") -> bytes:
+def page(*items: object, version: str = "10", rest: str = "") -> bytes:
     """A page of a list; *rest* is the token for the rest of it."""
     metadata = {"resourceVersion": version} | ({"continue": rest} if rest else {})
     return json.dumps({"kind": "PodList", "metadata": metadata, "items": items}).encode()

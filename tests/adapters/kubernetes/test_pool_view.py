@@ -133,9 +133,9 @@ class TestPods:
     def test_the_pool_takes_effect_with_its_pods(self) -> None:
         """Nothing is known before both are; then both are, in one step."""
         server = Server()
-        assert 2 == len(server.view.feeds)
+        before = len(server.view.feeds)
         assert [] == server.send_list("inferencepools", pool_of())
-        assert 3 == len(server.view.feeds)
+        assert (2, 3) == (before, len(server.view.feeds))
         (effect,) = server.send_list("pods", pod_of(POD_A))
         assert isinstance(effect, PoolChanged)
         assert (POD_A,) == effect.pods
@@ -359,9 +359,11 @@ class TestRules:
         server.send_list("inferencemodelrewrites", rule_of("a", "rewrite"))
 
         def tell(kind: str, document: object) -> list[list[str]]:
-            effects = server.tell("inferencemodelrewrites", kind, document)
-            assert all(isinstance(effect, RewritesChanged) for effect in effects)
-            return [[rule.metadata.name for rule in effect.rewrites] for effect in effects]
+            told: list[list[str]] = []
+            for effect in server.tell("inferencemodelrewrites", kind, document):
+                assert isinstance(effect, RewritesChanged)
+                told.append([rule.metadata.name for rule in effect.rewrites])
+            return told
 
         assert [["a", "b"]] == tell("ADDED", rule_of("b", "rewrite"))
         assert [] == tell("MODIFIED", rule_of("b", "rewrite"))
