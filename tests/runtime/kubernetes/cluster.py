@@ -21,7 +21,7 @@ from inferencepool.runtime.kubernetes import LightkubeTransport, PoolWatch, load
 from inferencepool.testing import make_pool
 from inferencepool.testing.apiserver import Account, ApiServer
 
-__all__ = ["FAST", "LLAMA", "PATIENCE", "Followed", "Truth", "pool_document", "until"]
+__all__ = ["FAST", "LLAMA", "PATIENCE", "Followed", "Truth", "most_requests", "pool_document", "until"]
 
 # Seconds. Long enough for a machine that is busy with other things; nothing waits this long when all is well.
 PATIENCE = 60.0
@@ -58,6 +58,19 @@ def pool_document(app: str = "llama", ports: tuple[int, ...] = (8000,)) -> dict[
     document = make_pool("llama", selector={"app": app}, ports=ports).to_dict()
     document["spec"]["endpointPickerRef"] = {"name": "epp", "port": {"number": 9002}}
     return document
+
+
+def most_requests(seconds: float, options: ReflectorOptions = FAST) -> float:
+    """
+    The most requests for one resource in *seconds* of trouble.
+
+    Waiting times double from half the shortest to half the longest. Before each of them there is one turn at most: a
+    list as a stream, or a list of three pages and a watch.
+    """
+    turns, wait, total = 3, options.retry_first / 2, 0.0
+    while total < seconds:
+        turns, total, wait = turns + 1, total + wait, min(2 * wait, options.retry_most / 2)
+    return 4 * turns
 
 
 @final

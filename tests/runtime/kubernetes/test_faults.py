@@ -11,10 +11,9 @@ from typing import Any
 import attrs
 import pytest
 
-from inferencepool.adapters.kubernetes import ReflectorOptions
 from inferencepool.testing import make_pod
 from inferencepool.testing.apiserver import ApiServer, Fault, Gate
-from tests.runtime.kubernetes.cluster import FAST, LLAMA, Followed, pool_document, until
+from tests.runtime.kubernetes.cluster import FAST, LLAMA, Followed, most_requests, pool_document, until
 
 Trouble = Callable[[ApiServer], Any]
 
@@ -263,19 +262,6 @@ def test_requests_while_all_is_well() -> None:
 
         assert 0 == server.requests.count(verb="list")
         assert 0 == server.requests.count(where=lambda request: "sendInitialEvents" in request.query)
-
-
-def most_requests(seconds: float, options: ReflectorOptions = FAST) -> float:
-    """
-    The most requests for one resource in *seconds* of trouble.
-
-    Waiting times double from half the shortest to half the longest. Before each of them there is one turn at most: a
-    list as a stream, or a list of three pages and a watch.
-    """
-    turns, wait, total = 3, options.retry_first / 2, 0.0
-    while total < seconds:
-        turns, total, wait = turns + 1, total + wait, min(2 * wait, options.retry_most / 2)
-    return 4 * turns
 
 
 def test_no_storm() -> None:
