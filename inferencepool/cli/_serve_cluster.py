@@ -33,9 +33,7 @@ def add_cluster_flags(group: argparse._ArgumentGroup) -> None:
     add("--pool-group", metavar="GROUP", help=f"API group of the pool ({_POOL_GROUP})")
     add("--endpoint-selector", metavar="LABELS", type=_selector, help="pods by labels, as `kubectl -l` has them")
     add("--endpoint-target-ports", metavar="PORTS", type=_ports, help="ports of these pods, separated by commas")
-    add(
-        "--kubeconfig", metavar="FILE", help="how to reach the cluster (KUBECONFIG, own cluster, ~/.kube/config)"
-    )
+    add("--kubeconfig", metavar="FILE", help="how to reach the cluster (KUBECONFIG, own cluster, ~/.kube/config)")
     add("--context", metavar="NAME", help="context of the kubeconfig (its current one)")
 
 

@@ -20,9 +20,7 @@ def metadata_of(document: Any) -> Mapping[str, Any]:
     return metadata if isinstance(metadata, Mapping) else {}
 
 
-def read_one(
-    read: Callable[[Mapping[str, Any]], _T], document: object, name: object
-) -> Upserted[_T] | Unreadable:
+def read_one(read: Callable[[Mapping[str, Any]], _T], document: object, name: object) -> Upserted[_T] | Unreadable:
     """Read the object that calls itself *name*."""
     if not isinstance(document, Mapping):
         return Unreadable("", "is no object")

@@ -65,6 +65,7 @@ class PoolView:
         self._next: tuple[InferencePool, Reflector[Pod]] | None = None
         self._pool_feed: Reflector[InferencePool] | None = None
         self._rules: Rules | None = None
+        self._settled = False
         if isinstance(pool, InferencePool):
             self._next = (pool, self._follow_pods(pool))
         else:
@@ -80,11 +81,15 @@ class PoolView:
 
     @property
     def synced(self) -> bool:
-        """Whether there is a pool, and its pods and rules are known."""
-        return self._pool is not None and (self._rules is None or self._rules.settled)
+        """Whether there is a pool, its pods are known, and its rules are, or were when they were last asked for."""
+        return self._pool is not None and self._settled
 
     def take(self, feed: Feed[Any], deltas: Iterable[Any]) -> list[Effect]:
-        """Take what *feed* gave, and give what that changes; late news of a feed of the past change nothing."""
+        """
+        Take what *feed* gave, be it nothing, and give what that changes.
+
+        Late news of a feed of the past change nothing.
+        """
         effects: list[Effect] = []
         for delta in deltas:
             if feed is self._pods:
@@ -96,6 +101,8 @@ class PoolView:
             elif self._rules is not None:
                 changed = self._rules.take(feed, delta)
                 effects += changed if self._pool is not None else ()
+        # Once is enough: rules that are known stay in force while those of another group are awaited.
+        self._settled = self._settled or self._rules is None or self._rules.settled
         return effects
 
     def _follow_pods(self, pool: InferencePool) -> Reflector[Pod]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import socket
 from collections.abc import AsyncGenerator, Mapping
@@ -170,7 +171,9 @@ def _refusal(what: str, response: httpx2.Response, body: bytes) -> ApiServerErro
         said = json.loads(body)["message"]
     except (ValueError, LookupError, TypeError):
         said = body[:_SHOWN].decode(errors="replace").strip()
-    message = f"{what}: {response.status_code} {response.reason_phrase}: {str(said)[:_SHOWN]}"
+    # The phrase is for people, and servers may leave it out.
+    status = f"{response.status_code} {http.client.responses.get(response.status_code, '')}".rstrip()
+    message = f"{what}: {status}: {str(said)[:_SHOWN]}"
     return ApiServerError(message, status=response.status_code, retry_after=_seconds(response.headers))
 
 

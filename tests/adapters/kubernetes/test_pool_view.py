@@ -334,7 +334,8 @@ class TestRules:
     def test_those_of_the_pool(self) -> None:
         """Rules count that name our pool, in its group; they are known by name."""
         server = Server()
-        server.sync(POD_A)
+        server.send_list("inferencepools", pool_of())
+        server.send_list("pods", pod_of(POD_A))
         server.serve(*OBJECTIVES, *REWRITES)
         without_rules = server.view.synced
         (effect,) = server.send_list(
@@ -401,6 +402,7 @@ class TestRules:
             server.feed("inferenceobjectives"), server.feed("inferenceobjectives").receive_page(page(rule_of("new")))
         )
         assert old != new
+        assert server.view.synced
         assert [ObjectivesChanged(())] == server.serve()
         assert 3 == len(server.view.feeds)
 
@@ -410,11 +412,13 @@ class TestRules:
     def test_that_must_not_be_known(self, status: int | None, synced: bool) -> None:
         """Whoever has no right to know rules works without; after any other failure they are awaited."""
         server = Server()
-        server.sync(POD_A)
         server.serve(OBJECTIVES[0])
+        server.send_list("inferencepools", pool_of())
+        server.send_list("pods", pod_of(POD_A))
         assert not server.view.synced
-        server.feed("inferenceobjectives").next_step()
-        server.feed("inferenceobjectives").fail(Failure("no", status))
+        feed = server.feed("inferenceobjectives")
+        feed.next_step()
+        server.take(feed, feed.fail(Failure("no", status)))
 
         assert synced == server.view.synced
 
@@ -427,7 +431,7 @@ class TestRules:
         assert not server.view.synced
         feed = server.feed("llm-d.ai/")
         feed.next_step()
-        feed.fail(Failure("no", status))
+        server.take(feed, feed.fail(Failure("no", status)))
 
         assert synced == server.view.synced
 

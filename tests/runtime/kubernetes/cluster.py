@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
-from threading import Thread
+from threading import Event, Thread
 from typing import Any, Self, final
 
 from lightkube.config.kubeconfig import SingleConfig
@@ -109,6 +109,7 @@ class Followed:
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._run)
         self._task: asyncio.Task[None] | None = None
+        self._started = Event()
         self._failure: BaseException | None = None
 
     def set_objectives(self, objectives: Any) -> None:
@@ -123,6 +124,7 @@ class Followed:
 
     def __enter__(self) -> Self:
         self._thread.start()
+        assert self._started.wait(PATIENCE)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -160,6 +162,7 @@ class Followed:
             options=self._options,
             rng=Random(self._seed),
         )
+        self._started.set()
         try:
             await self.watch.run()
         finally:
