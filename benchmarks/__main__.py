@@ -6,6 +6,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator
 
+from benchmarks.cluster.measuring import measure_cluster
 from benchmarks.extproc.measuring import measure_extproc
 from benchmarks.measure import Row, rows_to_text
 from benchmarks.metrics import measure_metrics
@@ -22,6 +23,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
     "import": measure_import,
     "extproc": measure_extproc,
     "metrics": measure_metrics,
+    "cluster": measure_cluster,
 }
 
 
