@@ -16,10 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SERVICE_ACCOUNT", "choose_namespace", "load_cluster"]
 
-_MISSING = (
-    "following a cluster needs the extra 'kubernetes': pip install 'inferencepool[kubernetes]', or give a client of "
-    "your own as the transport"
-)
+_MISSING = "following a cluster needs the extra 'kubernetes': pip install 'inferencepool[kubernetes]'"
 #: Where a pod finds the credentials of its service account.
 SERVICE_ACCOUNT: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
 _HOME: Final = "~/.kube/config"

@@ -67,7 +67,7 @@ class LightkubeTransport:
         import httpx2  # noqa: PLC0415 - comes with lightkube
 
         patient = httpx2.Timeout(None, connect=_CONNECT)
-        what = f"GET {path}"
+        what = self._describe("GET", path)
         with _translated(what):
             async with self._client.stream("GET", path, params=dict(params), timeout=patient) as response:
                 if not response.is_success:
@@ -100,12 +100,15 @@ class LightkubeTransport:
         await self._client.aclose()
 
     async def _ask(self, method: str, path: str, **request: Any) -> bytes:
-        what = f"{method} {path}"
+        what = self._describe(method, path)
         with _translated(what):
             response = await self._client.request(method, path, **request)
             if not response.is_success:
                 raise _refusal(what, response, response.content)
             return response.content
+
+    def _describe(self, method: str, path: str) -> str:
+        return f"{method} {self.config.cluster.server.rstrip('/')}{path}"
 
     def __repr__(self) -> str:
         return f"<LightkubeTransport to {self.config.cluster.server}>"

@@ -390,6 +390,16 @@ class TestRules:
 
         assert rules in server.send_list("pods")
 
+    def test_group_that_goes_with_all_kinds(self) -> None:
+        """Where a group is withdrawn, all its rules are."""
+        server = Server()
+        server.sync(POD_A)
+        server.serve(OBJECTIVES[0], REWRITES[0])
+        server.send_list("inferenceobjectives", rule_of("a"))
+        server.send_list("inferencemodelrewrites", rule_of("b", "rewrite"))
+
+        assert [ObjectivesChanged(()), RewritesChanged(())] == server.serve()
+
     def test_group_that_comes_and_goes(self) -> None:
         """Another group takes over once its rules are known; where none is served any more, there are no rules."""
         server = Server()

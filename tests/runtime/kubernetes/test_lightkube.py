@@ -146,7 +146,7 @@ class TestRefusals:
                     with pytest.raises(ApiServerError) as caught:
                         await transport.get(PODS, {})
                     assert (429, 7.0) == (caught.value.status, caught.value.retry_after)
-                    assert f"GET {PODS}: 429 Too Many Requests: " in str(caught.value)
+                    assert f"GET {server.url}{PODS}: 429 Too Many Requests: " in str(caught.value)
                     with pytest.raises(ApiServerError) as caught:
                         await anext(transport.stream_lines(PODS, WATCH))
                     assert (429, 7.0) == (caught.value.status, caught.value.retry_after)
@@ -169,7 +169,7 @@ class TestRefusals:
         async def scenario() -> None:
             with ApiServer() as server, server.inject(fault, times=None):
                 async with connected(server.kubeconfig(tmp_path / "config")) as transport:
-                    with pytest.raises(ApiServerError, match=f"GET {PODS}: {expected}") as caught:
+                    with pytest.raises(ApiServerError, match=f"GET {server.url}{PODS}: {expected}") as caught:
                         await transport.get(PODS, {})
                     assert status == caught.value.status
 
@@ -182,7 +182,7 @@ class TestRefusals:
             with ApiServer() as server:
                 file = server.kubeconfig(tmp_path / "config")
             async with connected(file) as transport:
-                with pytest.raises(ApiServerError, match="ConnectError") as caught:
+                with pytest.raises(ApiServerError, match=f"GET {server.url}{PODS}: ConnectError: ") as caught:
                     await transport.get(PODS, {})
                 assert caught.value.status is None
 
