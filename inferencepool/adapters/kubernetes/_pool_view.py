@@ -84,6 +84,11 @@ class PoolView:
         """Whether there is a pool, its pods are known, and its rules are, or were when they were last asked for."""
         return self._pool is not None and self._settled
 
+    @property
+    def age(self) -> float:
+        """Seconds since the server was last heard about pods; 0 where there are none to hear about."""
+        return self._pods.age if self._pods is not None else 0.0
+
     def take(self, feed: Feed[Any], deltas: Iterable[Any]) -> list[Effect]:
         """
         Take what *feed* gave, be it nothing, and give what that changes.

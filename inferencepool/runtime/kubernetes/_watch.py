@@ -109,6 +109,16 @@ class PoolWatch:
         return self._synced.is_set()
 
     @property
+    def age(self) -> float:
+        """
+        Seconds since the API server was last heard about pods.
+
+        What is known of them is as old as that at most. While all is well the server says every minute or so how far it
+        has come, so that this grows to a minute and begins anew.
+        """
+        return self._view.age
+
+    @property
     def problems(self) -> dict[str, Failure]:
         """Which resources may be out of date at present, and why."""
         return {feed.subject: feed.problem for feed in self._view.feeds if feed.problem is not None}

@@ -67,8 +67,9 @@ class Server:
 
     def __init__(self, pool: NamedPool | InferencePool | None = None) -> None:
         options = ReflectorOptions(streaming_lists=False)
+        self.clock = ManualClock()
         self.view = PoolView(
-            pool if pool is not None else NamedPool("llama"), options=options, clock=ManualClock(), rng=Random(0)
+            pool if pool is not None else NamedPool("llama"), options=options, clock=self.clock, rng=Random(0)
         )
         self.registry = EndpointRegistry(clock=ManualClock(), publish_interval=0)
         self.effects: list[Effect] = []
@@ -169,6 +170,17 @@ class TestPods:
         server.send_list("pods", broken, pod_of(POD_B))
 
         assert {"b:8000"} == server.names
+
+    def test_age(self) -> None:
+        """It tells for how long nothing was heard of pods."""
+        server = Server()
+        assert 0 == server.view.age
+        server.sync(POD_A)
+        server.clock.advance(7)
+        assert 7 == server.view.age
+        server.tell("pods", "ADDED", pod_of(POD_B))
+
+        assert 0 == server.view.age
 
     def test_list_again(self) -> None:
         """A list says which pods are gone."""

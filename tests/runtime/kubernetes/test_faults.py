@@ -190,6 +190,8 @@ def test_known_pods_stay_while_the_server_is_away() -> None:
         server.stop(how="reset")
         until(lambda: "pods" in watch.watch.problems, lambda: watch.watch.problems)
         assert before == watch.found
+        age = watch.watch.age
+        until(lambda: watch.watch.age > age, lambda: watch.watch.age)
         server.pods.delete("a")
         server.start()
         watch.until_true()
