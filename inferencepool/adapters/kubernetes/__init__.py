@@ -2,7 +2,9 @@
 
 from inferencepool.adapters.kubernetes._deltas import Deleted, Delta, Listed, Unreadable, Upserted
 from inferencepool.adapters.kubernetes._effects import Effect, ObjectivesChanged, RewritesChanged
+from inferencepool.adapters.kubernetes._elector import Create, ElectionOptions, ElectionStep, LeaderElector, Replace
 from inferencepool.adapters.kubernetes._feed import Failure, Feed, Get, Step, Stream, Wait
+from inferencepool.adapters.kubernetes._lease import Lease, LeaseName
 from inferencepool.adapters.kubernetes._named_pool import NamedPool
 from inferencepool.adapters.kubernetes._options import ReflectorOptions
 from inferencepool.adapters.kubernetes._pods import read_pod
@@ -25,18 +27,25 @@ __all__ = [
     "POOLS",
     "REWRITES",
     "ApiResource",
+    "Create",
     "Deleted",
     "Delta",
     "Effect",
+    "ElectionOptions",
+    "ElectionStep",
     "Failure",
     "Feed",
     "Get",
+    "LeaderElector",
+    "Lease",
+    "LeaseName",
     "Listed",
     "NamedPool",
     "ObjectivesChanged",
     "PoolView",
     "Reflector",
     "ReflectorOptions",
+    "Replace",
     "RewritesChanged",
     "Served",
     "ServedResources",
