@@ -108,6 +108,18 @@ class Elections(RuleBasedStateMachine):
         """A replica is told to stop, and goes on until it has given up what it holds."""
         self.replicas[index].elector.release()
 
+    @rule(index=INDEXES)
+    def cut_off(self, index: int) -> None:
+        """One replica hears nothing for longer than a lease lasts, while all goes well for the others."""
+        alone = self.replicas[index]
+        for _ in range(40):
+            self.proceed(alone)
+            for replica in self.replicas:
+                if replica is not alone:
+                    self.go_well(replica)
+            self.at_most_one_leads()
+            self.pass_time(0.5)
+
     @rule()
     def heal(self) -> None:
         """All goes well for a while: somebody leads within the time of a lease and what waiting adds to it."""
@@ -118,10 +130,7 @@ class Elections(RuleBasedStateMachine):
         while not any(replica.elector.leading for replica in self.replicas):
             assert self.clock() < until
             for replica in self.replicas:
-                for _ in range(4):
-                    self.proceed(replica)
-                    self.carry_out(replica)
-                    self.deliver(replica)
+                self.go_well(replica)
             self.at_most_one_leads()
             self.pass_time(0.1)
 
@@ -132,6 +141,13 @@ class Elections(RuleBasedStateMachine):
         assert len(leading) <= 1
         if leading:
             assert self.server.holder == leading[0].identity
+
+    def go_well(self, replica: Replica) -> None:
+        """Let all that a replica asks be answered at once."""
+        for _ in range(4):
+            self.proceed(replica)
+            self.carry_out(replica)
+            self.deliver(replica)
 
     def proceed(self, replica: Replica) -> None:
         """Let a replica do its next step, or hear news and notice time."""
