@@ -13,6 +13,7 @@ from inferencepool.cli._durations import duration
 from inferencepool.cli._input_file import STANDARD_INPUT
 from inferencepool.cli._output import report
 from inferencepool.cli._serve_cluster import add_cluster_flags, check_cluster_flags, follows_cluster, make_cluster_part
+from inferencepool.cli._serve_election import LEADER, add_election_flags, check_election_flags, make_election_part
 from inferencepool.errors import ConfigurationError, InvalidDocumentError
 from inferencepool.picker import EndpointPicker
 from inferencepool.registry import EndpointRegistry
@@ -54,6 +55,7 @@ def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     add_cluster_flags(parser.add_argument_group("endpoints of a cluster: those of a pool, or by labels and ports"))
     _add_files(parser.add_argument_group("endpoints of files: a pool and its pods, or a list of endpoints"))
     _add_ports(parser.add_argument_group("ports"))
+    add_election_flags(parser.add_argument_group("several replicas"), _boolean)
     _add_behavior(parser.add_argument_group("requests"))
     _add_pages(parser.add_argument_group("pages: metrics, and what the picker knows"))
     _add_logs(parser.add_argument_group("logs"))
@@ -186,6 +188,7 @@ def _check(arguments: argparse.Namespace) -> None:
         shown = ", ".join(_flag(name) for name in _SOURCES if name in given) or "none of them"
         usage_error(f"needed is {ways}; given: {shown}")
     check_cluster_flags(arguments)
+    check_election_flags(arguments)
     for name in given.intersection(_FILES):
         if getattr(arguments, name) == STANDARD_INPUT:
             usage_error(f"argument {_flag(name)}: standard input (-) cannot be read again; give a file")
@@ -273,11 +276,15 @@ def _assemble(arguments: argparse.Namespace, options: ServerOptions) -> Endpoint
         loads=fastest_loads(),
         **extras,
     )
-    health = Health(("synced",), any_name=True)
+    # With leader election the reference picker knows its own services only; without, every name follows readiness.
+    elects = arguments.ha_enable_leader_election
+    health = Health(("synced", LEADER) if elects else ("synced",), any_name=not elects)
     parts: list[ServerPart] = []
     on_closed: dict[str, Any] = {}
     if follows_cluster(arguments):
         parts.append(make_cluster_part(arguments, processor, health))
+    if elects:
+        parts.append(make_election_part(arguments, health))
     if pages is not None:
         part, streams = pages.server_for(processor, health)
         parts.append(part)
