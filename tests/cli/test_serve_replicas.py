@@ -71,8 +71,8 @@ def test_one_is_ready(replicas: Replicas) -> None:
     first = replicas.start()
     until(lambda: is_ready(first))
     second = replicas.start()
-    second.wait_for("synced")
     standing_by = second.wait_for("standing by")
+    until(lambda: b"10.0.0.7:8000" in second.pick())
 
     assert replicas.holder == standing_by["leader"]
     for service in ("", "readiness", "envoy.service.ext_proc.v3.ExternalProcessor"):
@@ -81,7 +81,6 @@ def test_one_is_ready(replicas: Replicas) -> None:
     with pytest.raises(grpc.RpcError) as unknown:
         second.health("inference-extension")
     assert grpc.StatusCode.NOT_FOUND == unknown.value.code()
-    assert b"10.0.0.7:8000" in second.pick()
 
 
 def test_killed_leader(replicas: Replicas) -> None:
