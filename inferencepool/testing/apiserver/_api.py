@@ -22,7 +22,8 @@ from inferencepool.testing.apiserver._reviews import answer_review, is_review
 from inferencepool.testing.apiserver._selectors import Scope, read_scope
 from inferencepool.testing.apiserver._store import Key, ObjectStore, encode
 from inferencepool.testing.apiserver._watching import Watch, WatchRules, open_watch
-from inferencepool.testing.apiserver._writing import DeleteOptions, ObjectWriter
+from inferencepool.testing.apiserver._write_rules import DeleteOptions
+from inferencepool.testing.apiserver._writing import ObjectWriter
 
 __all__ = ["Api"]
 

@@ -11,7 +11,8 @@ from inferencepool.testing.apiserver._patching import merge
 from inferencepool.testing.apiserver._resources import Document, Resource
 from inferencepool.testing.apiserver._selectors import read_scope
 from inferencepool.testing.apiserver._store import Key, ObjectStore
-from inferencepool.testing.apiserver._writing import DeleteOptions, ObjectWriter
+from inferencepool.testing.apiserver._write_rules import DeleteOptions
+from inferencepool.testing.apiserver._writing import ObjectWriter
 
 __all__ = ["Collection", "HasDocument", "ObjectLike", "Pods"]
 

@@ -8,6 +8,7 @@ import socket
 import struct
 from collections.abc import Callable
 from email.utils import formatdate
+from http import HTTPStatus
 from typing import Protocol, cast, final
 
 import h11
@@ -22,6 +23,7 @@ from inferencepool.testing.apiserver._watching import Watch
 __all__ = ["Connection", "Service"]
 
 _NO_FAULT = Fault()
+_STATUSES = frozenset(HTTPStatus)
 _MAX_BODY = 3 * 1024 * 1024
 # Smaller responses are not worth it, says the API server.
 _GZIP_FROM = 128 * 1024
@@ -234,7 +236,9 @@ class Connection(asyncio.Protocol):
 
     async def _send_head(self, status: int, headers: dict[str, str]) -> None:
         more = {"cache-control": "no-cache, private", "date": formatdate(usegmt=True)}
-        await self._send(h11.Response(status_code=status, headers=list((more | headers).items())))
+        listed = list((more | headers).items())
+        reason = HTTPStatus(status).phrase if status in _STATUSES else ""
+        await self._send(h11.Response(status_code=status, headers=listed, reason=reason.encode()))
 
     async def _send(self, event: h11.Event) -> None:
         data = self._http.send(event)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from ipaddress import ip_address
 from os import PathLike
 from pathlib import Path
 from random import Random
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, Unpack, final
+from typing import Any, Literal, Self, TypeAlias, Unpack, final
 
-from inferencepool.errors import ConfigurationError, MissingExtraError
+from inferencepool.errors import ConfigurationError
 from inferencepool.model import join_host_port
 from inferencepool.testing.apiserver import _refusals as refusals
 from inferencepool.testing.apiserver._access import ADMIN, Access, service_account_name
@@ -20,6 +19,7 @@ from inferencepool.testing.apiserver._accounts import Account
 from inferencepool.testing.apiserver._api import Api
 from inferencepool.testing.apiserver._catalog import Catalog
 from inferencepool.testing.apiserver._collections import Collection, ObjectLike, Pods
+from inferencepool.testing.apiserver._extras import certificate_for, check_extra, checked_host
 from inferencepool.testing.apiserver._faults import Ending, Fault, Gate
 from inferencepool.testing.apiserver._injections import Injection, Injections
 from inferencepool.testing.apiserver._log import RequestLog
@@ -30,9 +30,6 @@ from inferencepool.testing.apiserver._store import Bookmark, ObjectStore
 from inferencepool.testing.apiserver._thread import ServerThread
 from inferencepool.testing.apiserver._watching import WatchRules
 from inferencepool.testing.apiserver._writing import ObjectWriter
-
-if TYPE_CHECKING:
-    from inferencepool.testing.apiserver._certificates import ServerCertificate
 
 __all__ = ["ApiServer", "WatchEnding"]
 
@@ -90,7 +87,7 @@ class ApiServer:
         Raises:
             ConfigurationError: An argument is not allowed.
         """
-        self._host = _checked_host(host)
+        self._host = checked_host(host)
         self._port = port
         self._thread: ServerThread | None = None
         self._store = ObjectStore(history=history)
@@ -103,7 +100,7 @@ class ApiServer:
         rules = WatchRules(expired=expired, streaming_lists=streaming_lists)
         api = Api(self._store, self._writer, self._catalog, self._access, rules)
         self._service = ApiService(api, self._log, self._injections, bookmark_interval)
-        self._certificate = _make_certificate(host) if tls else None
+        self._certificate = certificate_for(host) if tls else None
         self._admin = Account(self, self._access, ADMIN, "default")
         if NAMESPACES in self._known:
             self.collection("namespaces").add({"metadata": {"name": "default"}})
@@ -122,7 +119,7 @@ class ApiServer:
         if self._thread is not None:
             message = f"{self!r} is running already"
             raise RuntimeError(message)
-        _check_extra()
+        check_extra()
         thread = ServerThread(self._service.connect, f"api server at {self._host}")
         context = self._certificate.context() if self._certificate else None
         self._port = thread.start(self._host, self._port, context)
@@ -376,28 +373,3 @@ class ApiServer:
             return function()
 
         return 0 if thread is None else thread.call(call())
-
-
-def _checked_host(host: str) -> str:
-    try:
-        return str(ip_address(host))
-    except ValueError:
-        message = f"API server: host: {host!r} is not an IP address"
-        raise ConfigurationError(message) from None
-
-
-def _check_extra() -> None:
-    try:
-        import h11  # noqa: F401, PLC0415 - an extra
-    except ImportError:
-        message = 'the API server for tests needs h11: pip install "inferencepool[testing]"'
-        raise MissingExtraError(message) from None
-
-
-def _make_certificate(host: str) -> ServerCertificate:
-    try:
-        from inferencepool.testing.apiserver._certificates import make_certificate  # noqa: PLC0415 - an extra
-    except ImportError:
-        message = 'an API server with TLS needs the package cryptography: pip install "inferencepool[testing]"'
-        raise MissingExtraError(message) from None
-    return make_certificate(host)

@@ -3,48 +3,40 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, final
 from uuid import UUID
 
-import attrs
-
 from inferencepool.errors import Issue
 from inferencepool.testing.apiserver import _refusals as refusals
-from inferencepool.testing.apiserver._ownership import Conflict, Manager, apply_configuration, note_update
+from inferencepool.testing.apiserver._ownership import Manager, apply_configuration, note_update
 from inferencepool.testing.apiserver._patching import apply_patch
-from inferencepool.testing.apiserver._refusals import RefusedError
 from inferencepool.testing.apiserver._resources import NAMESPACES, Document, Resource
 from inferencepool.testing.apiserver._store import Key, ObjectStore, Stored
-from inferencepool.testing.apiserver._validation import check_object, check_times, fill_defaults
+from inferencepool.testing.apiserver._validation import check_object, fill_defaults
+from inferencepool.testing.apiserver._write_rules import (
+    DeleteOptions,
+    check_preconditions,
+    check_versions,
+    differs_in_spec,
+    field_conflict,
+    fill_status,
+    grace_of,
+    keep_fields,
+    may_go,
+    merge_fixed,
+    only_writable,
+    prepare,
+)
 
-__all__ = ["DeleteOptions", "ObjectWriter"]
+__all__ = ["ObjectWriter"]
 
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 _NAME_TRIES = 8
-_DEFAULT_GRACE = 30
-# Metadata that is left out where there is nothing in it.
-_OPTIONAL = ("annotations", "finalizers", "labels", "ownerReferences")
-# What stays as the server made it, whatever a client writes.
-_FIXED = ("creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "generateName", "generation", "uid")
-
-
-@attrs.frozen(kw_only=True)
-class DeleteOptions:
-    """
-    How to delete.
-
-    Attributes:
-        grace_period: Seconds that a pod on a node gets to end; None for what the pod asks for.
-        uid: Delete only the object with this uid.
-        revision: Delete only this version of it.
-    """
-
-    grace_period: int | None = None
-    uid: str | None = None
-    revision: str | None = None
+# What a client cannot choose for a new object.
+_CHOSEN_BY_SERVER = ("creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp")
 
 
 @final
@@ -74,7 +66,7 @@ class ObjectWriter:
             RefusedError: 400, 404 for the namespace, 409 or 422.
         """
         with self._store.locked():
-            made = self._prepare(resource, namespace, document)
+            made = prepare(resource, namespace, document)
             if resource.namespaced:
                 self._check_namespace(namespace, make=manager is None)
             metadata = made["metadata"]
@@ -84,7 +76,7 @@ class ObjectWriter:
             if metadata.pop("resourceVersion", None):
                 message = "resourceVersion should not be set on objects to be created"
                 raise refusals.make(500, "InternalError", message)
-            for name in _FIXED[:3]:
+            for name in _CHOSEN_BY_SERVER:
                 metadata.pop(name, None)
             metadata["uid"] = str(UUID(int=self._rng.getrandbits(128), version=4))
             metadata["creationTimestamp"] = self._now()
@@ -94,7 +86,7 @@ class ObjectWriter:
                 made.pop("status", None)
             if manager is not None:
                 note_update(None, made, manager, self._now())
-            _fill_status(resource, made)
+            fill_status(resource, made)
             fill_defaults(made)
             check_object(resource, made)
             if self._store.get(resource, key) is not None:
@@ -111,16 +103,16 @@ class ObjectWriter:
             RefusedError: 400, 404, 409 or 422.
         """
         with self._store.locked():
-            made = self._prepare(resource, key[0], document, name=key[1])
+            made = prepare(resource, key[0], document, name=key[1])
             before = self._store.get(resource, key)
             if before is None:
                 if resource.upsert and not made["metadata"].get("uid"):
                     made["metadata"].pop("resourceVersion", None)
                     return self.create(resource, key[0], made, manager=manager)
                 raise refusals.not_found(resource, key[1])
-            _check_versions(resource, before, made)
-            _keep(made["metadata"], before.document["metadata"], "managedFields")
-            made = _merge_fixed(resource, before.document, made, manager)
+            check_versions(resource, before, made)
+            keep_fields(made["metadata"], before.document["metadata"], "managedFields")
+            made = merge_fixed(resource, before.document, made, manager)
             fill_defaults(made)
             check_object(resource, made)
             if made == before.document:
@@ -155,7 +147,7 @@ class ObjectWriter:
             RefusedError: 400, 404 for a status without its object, 409 for fields that others own, 422.
         """
         with self._store.locked():
-            wanted = self._prepare(resource, key[0], configuration, name=key[1])
+            wanted = prepare(resource, key[0], configuration, name=key[1])
             if wanted["metadata"].get("managedFields"):
                 message = "metadata.managedFields must be nil"
                 raise refusals.bad_request(message)
@@ -164,12 +156,12 @@ class ObjectWriter:
                 if manager.subresource:
                     raise refusals.not_found(resource, key[1])
                 return self.create(resource, key[0], wanted, manager=manager), True
-            _check_versions(resource, before, wanted, optional=True)
-            wanted = _only_writable(resource, wanted, manager)
+            check_versions(resource, before, wanted, optional=True)
+            wanted = only_writable(resource, wanted, manager)
             applied = apply_configuration(before.document, wanted, manager, force=force, now=self._now())
             if applied.conflicts:
-                raise _field_conflict(resource, key[1], applied.conflicts)
-            made = _merge_fixed(resource, before.document, applied.document, manager)
+                raise field_conflict(resource, key[1], applied.conflicts)
+            made = merge_fixed(resource, before.document, applied.document, manager)
             fill_defaults(made)
             check_object(resource, made)
             unchanged = made == before.document
@@ -177,9 +169,9 @@ class ObjectWriter:
 
     def _replace(self, resource: Resource, key: Key, before: Stored, made: Document) -> Stored:
         metadata = made["metadata"]
-        if metadata.get("deletionTimestamp") and _may_go(resource, metadata):
+        if metadata.get("deletionTimestamp") and may_go(resource, metadata):
             return self._store.remove(resource, key)
-        if resource.generations and _differs_in_spec(before.document, made):
+        if resource.generations and differs_in_spec(before.document, made):
             metadata["generation"] = before.document["metadata"]["generation"] + 1
         return self._store.write(resource, key, made)
 
@@ -197,8 +189,8 @@ class ObjectWriter:
             before = self._store.get(resource, key)
             if before is None:
                 raise refusals.not_found(resource, key[1])
-            _check_preconditions(resource, before, options)
-            grace = _grace(resource, before.document, options)
+            check_preconditions(resource, before, options)
+            grace = grace_of(resource, before.document, options)
             if not grace and not before.document["metadata"].get("finalizers"):
                 if resource.plural == "namespaces":
                     self._empty(key[1])
@@ -222,33 +214,6 @@ class ObjectWriter:
                 if resource.namespaced and key[0] == namespace:
                     self._store.remove(resource, key)
 
-    def _prepare(self, resource: Resource, namespace: str, document: Document, *, name: str = "") -> Document:
-        made = copy.deepcopy(document)
-        for field, expected in (("apiVersion", resource.api_version), ("kind", resource.kind)):
-            given = made.setdefault(field, expected)
-            if given != expected:
-                what = "API version" if field == "apiVersion" else "kind"
-                message = f"the {what} in the data ({given}) does not match the expected {what} ({expected})"
-                raise refusals.bad_request(message)
-        metadata = made.setdefault("metadata", {})
-        if not isinstance(metadata, dict):
-            message = "json: cannot unmarshal metadata into Go value of type v1.ObjectMeta"
-            raise refusals.bad_request(message)
-        if name and metadata.setdefault("name", name) != name:
-            message = f"the name of the object ({metadata['name']}) does not match the name on the URL ({name})"
-            raise refusals.bad_request(message)
-        if not resource.namespaced:
-            metadata.pop("namespace", None)
-        elif metadata.setdefault("namespace", namespace) != namespace:
-            message = "the namespace of the provided object does not match the namespace sent on the request"
-            raise refusals.bad_request(message)
-        for field in _OPTIONAL:
-            if not metadata.get(field):
-                metadata.pop(field, None)
-        if resource.plural == "leases":
-            check_times(made)
-        return made
-
     def _check_namespace(self, namespace: str, *, make: bool) -> None:
         if self._store.get(NAMESPACES, ("", namespace)) is not None:
             return
@@ -270,96 +235,3 @@ class ObjectWriter:
     def _now(self, later: int = 0) -> str:
         moment = datetime.fromtimestamp(self._clock(), UTC) + timedelta(seconds=later)
         return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
-
-
-def _fill_status(resource: Resource, made: Document) -> None:
-    if resource.plural == "pods":
-        made.setdefault("status", {}).setdefault("phase", "Pending")
-    elif resource.plural == "namespaces":
-        made.setdefault("status", {}).setdefault("phase", "Active")
-
-
-def _check_versions(resource: Resource, before: Stored, made: Document, *, optional: bool = False) -> None:
-    metadata, name = made["metadata"], before.document["metadata"]["name"]
-    uid = before.document["metadata"]["uid"]
-    if metadata.get("uid") not in (None, "", uid):
-        why = f"Precondition failed: UID in precondition: {metadata['uid']}, UID in object meta: {uid}"
-        raise refusals.conflict(resource, name, why)
-    revision = metadata.get("resourceVersion")
-    if not revision:
-        if resource.conditional and not optional:
-            issue = Issue("metadata.resourceVersion", "Invalid value: 0: must be specified for an update")
-            raise refusals.invalid(resource, name, [issue])
-    elif revision != str(before.revision):
-        raise refusals.conflict(resource, name)
-
-
-def _keep(made: Document, before: Document, *names: str) -> None:
-    """Give *made* the fields *names* as *before* has them, or has them not."""
-    for name in names:
-        made.pop(name, None)
-        if name in before:
-            made[name] = copy.deepcopy(before[name])
-
-
-def _merge_fixed(resource: Resource, before: Document, made: Document, manager: Manager | None) -> Document:
-    """Give what *manager* may change from *made*, and the rest from *before*."""
-    if manager is not None and manager.subresource:
-        kept = copy.deepcopy(before)
-        _keep(kept, made, "status")
-        _keep(kept["metadata"], made["metadata"], "managedFields")
-        made = kept
-    elif resource.status and manager is not None:
-        _keep(made, before, "status")
-    _keep(made["metadata"], before["metadata"], *_FIXED, "resourceVersion")
-    return made
-
-
-def _only_writable(resource: Resource, wanted: Document, manager: Manager) -> Document:
-    """Give the part of a configuration that its manager may write where it writes."""
-    if manager.subresource:
-        return {name: wanted[name] for name in ("apiVersion", "kind", "status") if name in wanted}
-    return {name: value for name, value in wanted.items() if not (resource.status and name == "status")}
-
-
-def _field_conflict(resource: Resource, name: str, conflicts: Iterable[Conflict]) -> RefusedError:
-    causes = [
-        {"reason": "FieldManagerConflict", "message": f'conflict with "{conflict.owner}"', "field": conflict.field}
-        for conflict in conflicts
-    ]
-    told = "; ".join(f"{cause['message']}: {cause['field']}" for cause in causes)
-    counted = "1 conflict" if len(causes) == 1 else f"{len(causes)} conflicts"
-    message = f"Apply failed with {counted}: {told}"
-    details = {"name": name, "group": resource.group, "kind": resource.plural, "causes": causes}
-    return refusals.make(409, "Conflict", message, details)
-
-
-def _differs_in_spec(before: Document, made: Document) -> bool:
-    names = (before.keys() | made.keys()) - {"metadata", "status"}
-    return any(before.get(name) != made.get(name) for name in names)
-
-
-def _check_preconditions(resource: Resource, before: Stored, options: DeleteOptions) -> None:
-    metadata = before.document["metadata"]
-    pairs = (("UID", options.uid, metadata["uid"]), ("ResourceVersion", options.revision, str(before.revision)))
-    for what, wanted, found in pairs:
-        if wanted is not None and wanted != found:
-            why = f"Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
-            raise refusals.conflict(resource, metadata["name"], why)
-
-
-def _grace(resource: Resource, document: Document, options: DeleteOptions) -> int:
-    """Tell how long a pod may take to end: at once where no node has to end it, or where it ended by itself."""
-    spec: Any = document.get("spec") or {}
-    if resource.plural != "pods" or not spec.get("nodeName"):
-        return 0
-    if document.get("status", {}).get("phase") in ("Succeeded", "Failed"):
-        return 0
-    if options.grace_period is not None:
-        return options.grace_period
-    return int(spec.get("terminationGracePeriodSeconds") or _DEFAULT_GRACE)
-
-
-def _may_go(resource: Resource, metadata: Document) -> bool:
-    waits = resource.plural == "pods" and metadata.get("deletionGracePeriodSeconds")
-    return not metadata.get("finalizers") and not waits
