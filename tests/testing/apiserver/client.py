@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
+from itertools import takewhile
 from typing import Any
 from urllib.parse import urlencode
 
@@ -97,6 +98,12 @@ class Client:
         with self.watch(path, **params) as events:
             return list(events)
 
+    def told(self, path: str = PODS, **params: Any) -> list[Any]:
+        """Watch, and give what the watch tells up to now."""
+        with self.watch(path, allowWatchBookmarks="true", **params) as events:
+            self.server.send_bookmarks()
+            return list(takewhile(lambda event: not _is_plain_bookmark(event), events))
+
     @contextmanager
     def raw(self, path: str, **params: Any) -> Iterator[socket.socket]:
         """Send a GET request and leave all of the response to be read from the socket."""
@@ -108,6 +115,10 @@ class Client:
             ]
             sock.sendall("\r\n".join([*lines, "", ""]).encode())
             yield sock
+
+
+def _is_plain_bookmark(event: Any) -> bool:
+    return event["type"] == "BOOKMARK" and "annotations" not in event["object"]["metadata"]
 
 
 def briefly(events: list[Any]) -> list[tuple[str, str]]:

@@ -98,7 +98,8 @@ def test_lines_that_come_first(client: Client, server: ApiServer) -> None:
     """A watch may begin with lines that are none of its own."""
     server.pods.add(make_pod("a"))
     server.inject(Fault(first=[b"nonsense", b""]))
-    with client.open("GET", PODS, watch=1, timeoutSeconds=1) as response:
+    with client.open("GET", PODS, watch=1) as response:
+        assert 1 == server.end_watches()
         lines = response.read().splitlines()
 
     assert [b"nonsense", b""] == lines[:2]
@@ -109,6 +110,9 @@ def read_chunks(client: Client, path: str = PODS, **params: object) -> list[byte
     """Give the HTTP chunks of the response, as they are on the wire."""
     with client.raw(path, **params) as sock:
         received = b""
+        # What the watch has to tell comes before its end.
+        while not client.server.end_watches():
+            client.server.requests.wait(verb="watch")
         while not received.endswith(b"\r\n0\r\n\r\n"):
             received += sock.recv(65536)
     return chunks(received)
@@ -120,8 +124,8 @@ def test_bodies_in_pieces(client: Client, server: ApiServer, sizes: tuple[int, .
     for name in ("a", "b"):
         server.pods.add({"metadata": {"name": name, "annotations": {"example.com/name": NAME}}})
     server.inject(Fault.split(*sizes), times=2)
-    found = read_chunks(client, watch=1, timeoutSeconds=1)
-    events = client.events(timeoutSeconds=1)
+    found = read_chunks(client, watch=1)
+    events = client.told()
 
     assert {len(chunk) for chunk in found} <= {*range(1, max(sizes) + 1)}
     assert NAME.encode() in b"".join(found)
@@ -134,7 +138,7 @@ def test_characters_are_cut(client: Client, server: ApiServer) -> None:
     server.pods.add({"metadata": {"name": "a", "annotations": {"example.com/name": NAME}}})
     server.inject(Fault.split())
 
-    assert NAME.encode()[:2] in [bytes(pair) for pair in _pairs(read_chunks(client, watch=1, timeoutSeconds=1))]
+    assert NAME.encode()[:2] in [bytes(pair) for pair in _pairs(read_chunks(client, watch=1))]
 
 
 def test_plain_watch_has_a_chunk_for_each_line(client: Client, server: ApiServer) -> None:
@@ -142,7 +146,7 @@ def test_plain_watch_has_a_chunk_for_each_line(client: Client, server: ApiServer
     for name in ("a", "b"):
         server.pods.add(make_pod(name))
 
-    assert [True, True] == [chunk.endswith(b"}\n") for chunk in read_chunks(client, watch=1, timeoutSeconds=1)]
+    assert [True, True] == [chunk.endswith(b"}\n") for chunk in read_chunks(client, watch=1)]
 
 
 def test_lines_share_chunks(client: Client, server: ApiServer) -> None:
@@ -151,7 +155,7 @@ def test_lines_share_chunks(client: Client, server: ApiServer) -> None:
         server.pods.add(make_pod(name))
     server.inject(Fault.merge(2))
 
-    assert [2, 1] == [chunk.count(b"\n") for chunk in read_chunks(client, watch=1, timeoutSeconds=1)]
+    assert [2, 1] == [chunk.count(b"\n") for chunk in read_chunks(client, watch=1)]
 
 
 def test_list_in_pieces(client: Client, server: ApiServer) -> None:

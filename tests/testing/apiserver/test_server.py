@@ -30,7 +30,7 @@ def test_restart_keeps_everything() -> None:
     with server:
         assert url == server.url
         assert [500, 200] == [client.get(PODS).status for _ in range(2)]
-        (event,) = client.events(resourceVersion=revision, timeoutSeconds=1)
+        (event,) = client.told(resourceVersion=revision)
         assert "b" == event["object"]["metadata"]["name"]
 
 

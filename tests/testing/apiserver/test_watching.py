@@ -50,7 +50,7 @@ def test_watch_without_a_revision_begins_with_what_is_there(
     server.pods.add(make_pod("b"))
     server.pods.add(make_pod("a"))
 
-    events = client.events(timeoutSeconds=1, allowWatchBookmarks="true", **params)
+    events = client.told(**params)
 
     assert [("ADDED", "a"), ("ADDED", "b")] == briefly(events)
 
@@ -106,7 +106,7 @@ def test_streaming_lists_may_be_refused() -> None:
         client = Client(server)
 
         assert 422 == client.get(PODS, watch=1, allowWatchBookmarks="true", **NOT_OLDER).status
-        assert [] == client.events(timeoutSeconds=1)
+        assert [] == client.told()
 
 
 def test_forgotten_revision_as_an_event(client: Client, server: ApiServer) -> None:
@@ -153,7 +153,7 @@ def test_history_is_bounded() -> None:
 
         (expired,) = client.events(resourceVersion=first)
         assert 410 == expired["object"]["code"]
-        assert [("ADDED", "b"), ("ADDED", "c")] == briefly(client.events(resourceVersion=first + 1, timeoutSeconds=1))
+        assert [("ADDED", "b"), ("ADDED", "c")] == briefly(client.told(resourceVersion=first + 1))
 
 
 def test_revision_of_the_future(client: Client, server: ApiServer) -> None:
@@ -244,7 +244,7 @@ def test_watch_of_one_object_by_its_path(client: Client, server: ApiServer) -> N
     server.pods.add(make_pod("a"))
     server.pods.add(make_pod("b"))
 
-    assert [("ADDED", "b")] == briefly(client.events(f"{PODS}/b", timeoutSeconds=1))
+    assert [("ADDED", "b")] == briefly(client.told(f"{PODS}/b"))
 
 
 def test_watch_is_about_its_namespace(client: Client, server: ApiServer) -> None:
@@ -252,8 +252,8 @@ def test_watch_is_about_its_namespace(client: Client, server: ApiServer) -> None
     server.pods.add(make_pod("a", namespace="elsewhere"))
     server.pods.add(make_pod("b"))
 
-    assert [("ADDED", "b")] == briefly(client.events(timeoutSeconds=1))
-    assert [("ADDED", "b"), ("ADDED", "a")] == briefly(client.events("/api/v1/pods", timeoutSeconds=1))
+    assert [("ADDED", "b")] == briefly(client.told())
+    assert [("ADDED", "b"), ("ADDED", "a")] == briefly(client.told("/api/v1/pods"))
 
 
 def test_watches_of_other_resources_hear_nothing(client: Client, server: ApiServer) -> None:

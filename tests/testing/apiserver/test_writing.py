@@ -255,7 +255,7 @@ def test_write_that_changes_nothing(client: Client, server: ApiServer) -> None:
     assert (200, 200) == (again.status, patched.status)
     assert made == again.document
     assert revision == server.revision
-    assert [] == client.events(resourceVersion=revision, timeoutSeconds=1)
+    assert [] == client.told(resourceVersion=revision)
 
 
 def test_status_is_a_subresource(client: Client) -> None:
@@ -321,7 +321,7 @@ def test_pod_on_a_node_ends_in_its_time(client: Client, server: ApiServer) -> No
     assert 30 == marked["metadata"]["deletionGracePeriodSeconds"]
     assert marked["metadata"]["deletionTimestamp"] > shorter["metadata"]["deletionTimestamp"]
     assert server.pods.find("a") is None
-    events = client.events(resourceVersion=revision, timeoutSeconds=1)
+    events = client.told(resourceVersion=revision)
     assert [("MODIFIED", "a"), ("MODIFIED", "a"), ("DELETED", "a")] == briefly(events)
 
 
