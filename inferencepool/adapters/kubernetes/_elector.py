@@ -112,7 +112,8 @@ class LeaderElector:
     Not thread-safe.
 
     Attributes:
-        problem: Why the latest step failed; None if it did not.
+        problem: Why the server could not be asked, or refused; None if it did what was to be expected. That somebody
+            else was faster is to be expected.
     """
 
     def __init__(
@@ -259,7 +260,6 @@ class LeaderElector:
             self._streams = failure.status not in _NO_STREAM
             self._read_again()
             return
-        self.problem = failure
         match self._plan:
             case _Plan.READ if failure.status == _NOT_FOUND:
                 self._lose()
@@ -267,9 +267,12 @@ class LeaderElector:
             case _Plan.WRITE if failure.status in (_CONFLICT, _NOT_FOUND):
                 self._plan = _Plan.READ
                 self._conflicts += 1
+                if self._conflicts > 1:
+                    self.problem = failure
                 # Somebody was faster: look who, at once; but not again and again.
                 self._pause(0.0 if self._conflicts == 1 else self._retry_after(failure))
             case _:
+                self.problem = failure
                 # It may have been written all the same, so look.
                 self._unsure |= self._plan is _Plan.WRITE
                 self._plan = _Plan.READ

@@ -254,8 +254,6 @@ class LeaderElection:
         self._problem = problem
         if problem is None or (known is not None and known.status == problem.status):
             return
-        if problem.status == 409:  # noqa: PLR2004 - somebody was faster, as must be
-            return
         fields: dict[str, Any] = {"status": problem.status, "reason": problem.reason}
         if problem.status in _HINTS:
             fields["hint"] = _HINTS[problem.status]

@@ -106,6 +106,23 @@ class TestLightkube:
         assert "gateway" == server.pools.get("llama")["status"]["parents"][0]["parentRef"]["name"]
 
 
+def test_client_in_a_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that runs in a pod finds the server by its variables, and trusts and shows what its files hold."""
+    rule = {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}
+    with ApiServer(tls=True) as server:
+        server.pods.add(make_pod("a", namespace="inference"))
+        account = server.service_account("epp", "inference", rules=[rule])
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        config = KubeConfig.from_service_account(service_account=str(account.write_files(tmp_path)))
+        with closing(Client(config=config)) as client:
+            assert 1 == len(list(client.list(Pod)))
+            account.renew()
+            assert 1 == len(list(client.list(Pod)))
+
+    assert {401, 200} == {entry.status for entry in server.requests}
+
+
 async def _list_asynchronously(config: Path) -> list[str | None]:
     client = AsyncClient(config=KubeConfig.from_file(config))
     try:
