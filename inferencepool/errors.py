@@ -12,6 +12,7 @@ Every error this library raises, as one tree.
     ├── RequestTimeoutError       a request did not arrive whole in time             (408; also TimeoutError)
     ├── StrategyError             a user's strategy broke its contract during a pick (500)
     ├── ApiServerError            a Kubernetes API server refuses, or cannot be reached
+    │   └── RefusedError              the one for tests does; in `inferencepool.testing.apiserver`
     ├── MissingExtraError         an optional dependency is not installed            (also ImportError)
     └── NoEndpointsError          nothing to pick from                               (503)
         └── EndpointsFilteredError    there were candidates; the filters kept none   (429)

@@ -1,7 +1,8 @@
-"""What needs the packages of the extra ``testing``, and says so where they are missing."""
+"""What has to be right before a server can start: its arguments, and the packages of the extra ``testing``."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from inferencepool.errors import ConfigurationError, MissingExtraError
 if TYPE_CHECKING:
     from inferencepool.testing.apiserver._certificates import ServerCertificate
 
-__all__ = ["certificate_for", "check_extra", "checked_host"]
+__all__ = ["certificate_for", "check_choice", "check_extra", "check_least", "checked_host"]
 
 
 def checked_host(host: str) -> str:
@@ -20,6 +21,21 @@ def checked_host(host: str) -> str:
     except ValueError:
         message = f"API server: host: {host!r} is not an IP address"
         raise ConfigurationError(message) from None
+
+
+def check_choice(what: str, value: object, allowed: Iterable[str]) -> None:
+    """Raise `ConfigurationError` where *value* is not one of *allowed*."""
+    listed = list(allowed)
+    if value not in listed:
+        message = f"API server: {what}: {value!r} is not one of {', '.join(listed)}"
+        raise ConfigurationError(message)
+
+
+def check_least(what: str, value: float, least: float) -> None:
+    """Raise `ConfigurationError` where *value* is less than *least*."""
+    if not value >= least:
+        message = f"API server: {what}: {value!r} is less than {least}"
+        raise ConfigurationError(message)
 
 
 def check_extra() -> None:

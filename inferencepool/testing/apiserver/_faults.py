@@ -15,10 +15,11 @@ from inferencepool.testing.apiserver import _refusals as refusals
 from inferencepool.testing.apiserver._refusals import RefusedError
 from inferencepool.testing.apiserver._resources import Document
 
-__all__ = ["Answer", "Cut", "Ending", "Fault", "Gate"]
+__all__ = ["ENDINGS", "Answer", "Cut", "Ending", "Fault", "Gate"]
 
 #: How a response breaks off: the connection is reset, closed in good order, or left open without a word.
 Ending: TypeAlias = Literal["reset", "close", "silence"]
+ENDINGS = ("reset", "close", "silence")
 
 
 @attrs.frozen(kw_only=True)
@@ -46,7 +47,8 @@ class Answer:
     @classmethod
     def refusal(cls, refusal: RefusedError) -> Answer:
         """Answer with a Status that says why not."""
-        return attrs.evolve(cls.of(refusal.status, refusal.code), headers=refusal.headers)
+        headers = {} if refusal.retry_after is None else {"retry-after": f"{refusal.retry_after:g}"}
+        return attrs.evolve(cls.of(refusal.document, refusal.document["code"]), headers=headers)
 
 
 @attrs.frozen(kw_only=True)
@@ -151,6 +153,9 @@ class Fault:
         if any(size < 1 for size in self.chunks) or self.batch < 1:
             message = f"fault: chunks {list(self.chunks)}, batch {self.batch}: sizes must be 1 or more"
             raise ConfigurationError(message)
+        if self.cut is not None and self.cut.how not in ENDINGS:
+            message = f"fault: cut: how: {self.cut.how!r} is not one of {', '.join(ENDINGS)}"
+            raise ConfigurationError(message)
 
     @classmethod
     def status(cls, code: int, reason: str = "", message: str = "", *, retry_after: int | None = None) -> Fault:
@@ -183,7 +188,7 @@ class Fault:
     @classmethod
     def expired_event(cls) -> Fault:
         """Begin a watch, and tell at once that its resource version is too old."""
-        return cls.error_event(refusals.expired("too old resource version: 1 (2)").status)
+        return cls.error_event(refusals.expired("too old resource version: 1 (2)").document)
 
     @classmethod
     def error_event(cls, status: Document) -> Fault:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import final
 
-from inferencepool.errors import InferencePoolError, Issue
+from inferencepool.errors import ApiServerError, Issue
 from inferencepool.testing.apiserver._resources import Document, Resource
 
 __all__ = [
@@ -28,28 +28,25 @@ __all__ = [
 
 
 @final
-class RefusedError(InferencePoolError):
+class RefusedError(ApiServerError):
     """
-    Raised when the API server refuses a request; over HTTP it is the response.
+    Raised when the API server refuses what a test asks of it; over HTTP it is the response.
 
     Attributes:
-        code: Status of HTTP.
         reason: The word for machines, such as ``AlreadyExists``.
-        status: The whole object of kind Status.
-        headers: Headers of the response that go with it, such as ``retry-after``.
+        document: The whole object of kind Status.
     """
 
-    def __init__(self, status: Document, headers: Mapping[str, str] | None = None) -> None:
-        self.code: int = status["code"]
-        self.reason: str = status["reason"]
-        self.status = status
-        self.headers = dict(headers or {})
-        super().__init__(status["message"])
+    def __init__(self, document: Document) -> None:
+        self.reason: str = document["reason"]
+        self.document = document
+        seconds = document.get("details", {}).get("retryAfterSeconds")
+        super().__init__(document["message"], status=document["code"], retry_after=seconds)
 
 
 def make(code: int, reason: str, message: str, details: Document | None = None, *, next_page: str = "") -> RefusedError:
     """Make any refusal; *next_page* is a token that still works where the one that was sent does not."""
-    status: Document = {
+    document: Document = {
         "kind": "Status",
         "apiVersion": "v1",
         "metadata": {"continue": next_page} if next_page else {},
@@ -59,9 +56,8 @@ def make(code: int, reason: str, message: str, details: Document | None = None, 
         "code": code,
     }
     if details:
-        status["details"] = details
-    seconds = (details or {}).get("retryAfterSeconds")
-    return RefusedError(status, {"retry-after": str(seconds)} if seconds is not None else None)
+        document["details"] = details
+    return RefusedError(document)
 
 
 def _about(resource: Resource, name: str, **more: object) -> Document:

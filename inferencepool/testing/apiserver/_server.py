@@ -19,8 +19,14 @@ from inferencepool.testing.apiserver._accounts import Account
 from inferencepool.testing.apiserver._api import Api
 from inferencepool.testing.apiserver._catalog import Catalog
 from inferencepool.testing.apiserver._collections import Collection, ObjectLike, Pods
-from inferencepool.testing.apiserver._extras import certificate_for, check_extra, checked_host
-from inferencepool.testing.apiserver._faults import Ending, Fault, Gate
+from inferencepool.testing.apiserver._extras import (
+    certificate_for,
+    check_choice,
+    check_extra,
+    check_least,
+    checked_host,
+)
+from inferencepool.testing.apiserver._faults import ENDINGS, Ending, Fault, Gate
 from inferencepool.testing.apiserver._injections import Injection, Injections
 from inferencepool.testing.apiserver._log import RequestLog
 from inferencepool.testing.apiserver._patterns import Match, Pattern
@@ -87,6 +93,9 @@ class ApiServer:
         Raises:
             ConfigurationError: An argument is not allowed.
         """
+        check_choice("expired", expired, ("event", "status"))
+        check_least("history", history, 1)
+        check_least("bookmark_interval", bookmark_interval, 0.001)
         self._host = checked_host(host)
         self._port = port
         self._thread: ServerThread | None = None
@@ -131,7 +140,11 @@ class ApiServer:
         Close the listener, and close or reset every connection; no effect when it is not running.
 
         Objects, tokens and faults stay for the next `start`, which takes the same port.
+
+        Raises:
+            ConfigurationError: *how* is neither ``close`` nor ``reset``.
         """
+        check_choice("stop: how", how, ("close", "reset"))
         thread, self._thread = self._thread, None
         if thread is not None:
             thread.stop(lambda: self._service.break_all(how), self._service.abort_all)
@@ -319,7 +332,12 @@ class ApiServer:
         Let *fault* strike the next *times* requests that match (None for all), after *skip* of them.
 
             server.inject(Fault.too_many_requests(2), verb="list", resource="pods")
+
+        Raises:
+            ConfigurationError: *times* is less than 1, or *skip* less than 0.
         """
+        check_least("inject: times", 1 if times is None else times, 1)
+        check_least("inject: skip", skip, 0)
         return self._injections.add(fault, times=times, skip=skip, match=match)
 
     def heal(self) -> None:
@@ -352,12 +370,16 @@ class ApiServer:
 
         They end in good order, with the news that their version is too old (``expire``), or with a connection that is
         reset, closed or silent.
+
+        Raises:
+            ConfigurationError: *how* is none of these.
         """
+        check_choice("end_watches: how", how, ("end", "expire", *ENDINGS))
         pattern = Pattern(**match)
         if how == "end":
             return self._call(lambda: self._service.end_watches(pattern, None))
         if how == "expire":
-            error = refusals.expired("The resourceVersion for the provided watch is too old.").status
+            error = refusals.expired("The resourceVersion for the provided watch is too old.").document
             return self._call(lambda: self._service.end_watches(pattern, error))
         return self._call(lambda: self._service.break_watches(pattern, how))
 

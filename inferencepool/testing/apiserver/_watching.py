@@ -144,7 +144,7 @@ def open_watch(
             except RefusedError as refusal:
                 if rules.expired == "status":
                     raise
-                watch.end(refusal.status)
+                watch.end(refusal.document)
                 return watch
             for change in changes:
                 watch.feed.append(change)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from http.client import IncompleteRead
 from itertools import pairwise
@@ -326,11 +327,25 @@ class TestChoosing:
         server.heal()
         assert 200 == client.get(PODS).status
 
-    @pytest.mark.parametrize("make", [lambda: Fault.split(0), lambda: Fault.merge(0)])
-    def test_sizes(self, make: Any) -> None:
-        """Sizes are positive."""
-        with pytest.raises(ConfigurationError, match="sizes must be 1 or more"):
-            make()
+    @pytest.mark.parametrize(
+        ("make", "told"),
+        [
+            (lambda _: Fault.split(0), r"chunks \[0\], batch 1: sizes must be 1 or more"),
+            (lambda _: Fault.merge(0), "sizes must be 1 or more"),
+            (lambda _: Fault.drop("explode"), "'explode' is not one of reset, close, silence"),  # type: ignore[arg-type]
+            (lambda server: server.inject(Fault(), times=0), "inject: times: 0 is less than 1"),
+            (lambda server: server.inject(Fault(), skip=-1), "inject: skip: -1 is less than 0"),
+            (lambda server: server.end_watches("bang"), "'bang' is not one of end, expire, reset, close, silence"),
+            (lambda server: server.stop(how="silence"), "'silence' is not one of close, reset"),
+            (lambda _: ApiServer(expired="never"), "expired: 'never' is not one of event, status"),  # type: ignore[arg-type]
+            (lambda _: ApiServer(history=0), "history: 0 is less than 1"),
+            (lambda _: ApiServer(bookmark_interval=0), "bookmark_interval: 0 is less than 0.001"),
+        ],
+    )
+    def test_arguments(self, server: ApiServer, make: Callable[[ApiServer], object], told: str) -> None:
+        """Arguments that make no sense are refused, and the error says what is allowed."""
+        with pytest.raises(ConfigurationError, match=told):
+            make(server)
 
     def test_parts_combine(self, client: Client, server: ApiServer) -> None:
         """A fault may have several parts: pieces, and a break in one of them."""

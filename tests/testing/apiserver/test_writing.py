@@ -448,7 +448,7 @@ class TestCollection:
         with pytest.raises(RefusedError, match="not found"):
             server.pods.update("b", {})
 
-        assert (409, "AlreadyExists") == (exists.value.code, exists.value.reason)
+        assert (409, "AlreadyExists") == (exists.value.status, exists.value.reason)
 
     def test_replace(self, server: ApiServer) -> None:
         """An object is replaced whatever its version is, and stays the same object."""
