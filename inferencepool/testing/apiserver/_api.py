@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, final
 
@@ -27,6 +28,7 @@ from inferencepool.testing.apiserver._writing import ObjectWriter
 
 __all__ = ["Api"]
 
+_LOG = logging.getLogger(__name__)
 _HEALTH = ("/healthz", "/livez", "/readyz")
 
 
@@ -57,23 +59,30 @@ class Api:
         """
         Answer *request*, which came to *address*; *on_item* is for the watch if it is one.
 
-        Never raises what a client could cause: refusals are answers.
+        Never raises: refusals are answers, and so are mistakes of this server, which it logs.
         """
         try:
-            user = self.access.user(request)
-            if not request.target.plural:
-                self.access.check(user, request, None)
-                return self._answer_path(request, address)
-            resource = find_target(self.catalog, request)
-            self.access.check(user, request, resource)
-            if is_review(resource):
-                return _encoded(answer_review(self.access, user, resource, request.document()), 201)
-            if request.query.get("dryRun"):
-                message = "dryRun: this API server for tests carries out what it checks"
-                raise refusals.bad_request(message)
-            return self._answer_resource(resource, request, on_item)
+            return self._answer(request, address, on_item)
         except RefusedError as refusal:
             return Answer.refusal(refusal)
+        except Exception:  # noqa: BLE001 - a client must not hang because of it
+            _LOG.exception("%s %s", request.method, request.path)
+            message = "Internal error occurred: a mistake of this server"
+            return Answer.refusal(refusals.make(500, "InternalError", message))
+
+    def _answer(self, request: ApiRequest, address: str, on_item: Callable[[], None]) -> Answer | Watch:
+        user = self.access.user(request)
+        if not request.target.plural:
+            self.access.check(user, request, None)
+            return self._answer_path(request, address)
+        resource = find_target(self.catalog, request)
+        self.access.check(user, request, resource)
+        if is_review(resource):
+            return _encoded(answer_review(self.access, user, resource, request.options()), 201)
+        if request.query.get("dryRun"):
+            message = "dryRun: this API server for tests carries out what it checks"
+            raise refusals.bad_request(message)
+        return self._answer_resource(resource, request, on_item)
 
     def _answer_path(self, request: ApiRequest, address: str) -> Answer:
         if request.path in _HEALTH:
@@ -182,7 +191,7 @@ def _manager(request: ApiRequest) -> Manager:
 
 
 def _delete_options(request: ApiRequest) -> DeleteOptions:
-    options = request.document() if request.body else {}
+    options = request.options()
     preconditions = options.get("preconditions") or {}
     grace: Any = request.query.get("gracePeriodSeconds", options.get("gracePeriodSeconds"))
     try:

@@ -47,13 +47,18 @@ def apply_patch(content_type: str, document: Document, patch: Any) -> Document:
     Raises:
         RefusedError: 400 for a patch that is none of its type, 422 where its path does not exist or its test fails.
     """
-    made = copy.deepcopy(document)
+    made: Any = copy.deepcopy(document)
     if content_type == _JSON:
-        return _apply_operations(made, patch)
-    if not isinstance(patch, dict):
+        made = _apply_operations(made, patch)
+    elif not isinstance(patch, dict):
         message = "the patch must be an object of JSON"
         raise refusals.bad_request(message)
-    changed: Document = merge(made, patch) if content_type == _MERGE else _merge_strategic(made, patch)
+    else:
+        made = merge(made, patch) if content_type == _MERGE else _merge_strategic(made, patch)
+    if not isinstance(made, dict):
+        message = "the patch leaves no object"
+        raise refusals.make(422, "Invalid", message)
+    changed: Document = made
     return changed
 
 
@@ -79,7 +84,7 @@ def _merge_strategic(document: Any, patch: Document) -> Any:
     for name, value in patch.items():
         if name.startswith("$deleteFromPrimitiveList/"):
             field = name.partition("/")[2]
-            document[field] = [item for item in document.get(field) or [] if item not in value]
+            document[field] = [item for item in document.get(field) or [] if item not in _as_list(value)]
         elif name.startswith("$"):
             continue
         elif value is None:
@@ -87,12 +92,22 @@ def _merge_strategic(document: Any, patch: Document) -> Any:
         elif isinstance(value, dict):
             document[name] = _merge_strategic(document.get(name), value)
         elif name == "finalizers":
-            document[name] = list(dict.fromkeys([*(document.get(name) or []), *value]))
-        elif isinstance(value, list) and name in _MERGE_KEYS:
-            document[name] = _merge_list(document.get(name) or [], value, _MERGE_KEYS[name])
+            known = document.get(name) or []
+            document[name] = [*known, *(item for item in _as_list(value) if item not in known)]
+        elif name in _MERGE_KEYS and _are_objects(value):
+            known = document.get(name)
+            document[name] = _merge_list(known if _are_objects(known) else [], value, _MERGE_KEYS[name])
         else:
             document[name] = copy.deepcopy(value)
     return document
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _are_objects(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
 
 def _merge_list(items: list[Any], patches: list[Any], keys: tuple[str, ...]) -> list[Any]:
@@ -117,13 +132,13 @@ def _apply_operations(document: Document, operations: Any) -> Document:
         raise refusals.bad_request(message)
     root: Document = {"": document}
     for operation in operations:
-        apply = _OPERATIONS.get(operation.get("op", ""))
+        apply = _OPERATIONS.get(str(operation.get("op")))
         if apply is None or "path" not in operation:
             message = f"unexpected kind of operation in a JSON patch: {operation}"
             raise refusals.bad_request(message)
         try:
             apply(root, operation)
-        except (KeyError, IndexError, TypeError, ValueError):
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError):
             message = f"the server rejected our request due to an error in our request: {operation}"
             raise refusals.make(422, "Invalid", message) from None
     changed: Document = root[""]

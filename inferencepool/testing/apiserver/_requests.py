@@ -12,6 +12,7 @@ import attrs
 from inferencepool.testing.apiserver import _refusals as refusals
 from inferencepool.testing.apiserver._catalog import Catalog
 from inferencepool.testing.apiserver._resources import Document, Resource
+from inferencepool.testing.apiserver._shapes import check_shapes
 
 __all__ = ["ApiRequest", "Headers", "Target", "find_target", "read_request"]
 
@@ -96,6 +97,17 @@ class ApiRequest:
         if not isinstance(found, dict):
             message = "the object provided is unrecognized: it must be an object of JSON"
             raise refusals.bad_request(message)
+        return found
+
+    def options(self) -> Document:
+        """
+        Read the body as an object of a built-in type that is not kept, such as the options of a deletion.
+
+        Raises:
+            RefusedError: 400, it is none; an empty body is one without fields.
+        """
+        found = self.document() if self.body.strip() else {}
+        check_shapes(found)
         return found
 
     def json(self) -> Any:

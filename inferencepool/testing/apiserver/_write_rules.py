@@ -13,6 +13,7 @@ from inferencepool.testing.apiserver import _refusals as refusals
 from inferencepool.testing.apiserver._ownership import Conflict, Manager
 from inferencepool.testing.apiserver._refusals import RefusedError
 from inferencepool.testing.apiserver._resources import Document, Resource
+from inferencepool.testing.apiserver._shapes import check_metadata, check_shapes
 from inferencepool.testing.apiserver._store import Stored
 from inferencepool.testing.apiserver._validation import check_times
 
@@ -59,19 +60,18 @@ def prepare(resource: Resource, namespace: str, document: Document, *, name: str
     Give a copy of *document* with what its path says of it.
 
     Raises:
-        RefusedError: 400, it says something else, or a time in it cannot be read.
+        RefusedError: 400, it says something else, or a field in it cannot be read.
     """
-    made = copy.deepcopy(document)
+    made = _without_nulls(copy.deepcopy(document))
+    check = check_metadata if resource.custom else check_shapes
+    check(made)
     for field, expected in (("apiVersion", resource.api_version), ("kind", resource.kind)):
         given = made.setdefault(field, expected)
         if given != expected:
             what = "API version" if field == "apiVersion" else "kind"
             message = f"the {what} in the data ({given}) does not match the expected {what} ({expected})"
             raise refusals.bad_request(message)
-    metadata = made.setdefault("metadata", {})
-    if not isinstance(metadata, dict):
-        message = "json: cannot unmarshal metadata into Go value of type v1.ObjectMeta"
-        raise refusals.bad_request(message)
+    metadata = made["metadata"] = _without_nulls(made.get("metadata", {}))
     if name and metadata.setdefault("name", name) != name:
         message = f"the name of the object ({metadata['name']}) does not match the name on the URL ({name})"
         raise refusals.bad_request(message)
@@ -86,6 +86,11 @@ def prepare(resource: Resource, namespace: str, document: Document, *, name: str
     if resource.plural == "leases":
         check_times(made)
     return made
+
+
+def _without_nulls(document: Document) -> Document:
+    """Leave out fields that are null, which to the API server are absent."""
+    return {name: value for name, value in document.items() if value is not None}
 
 
 def fill_status(resource: Resource, made: Document) -> None:

@@ -81,7 +81,7 @@ def test_generated_names(client: Client) -> None:
     [
         (PODS, b"{", 400, "must be of type JSON"),
         (PODS, [], 400, "must be an object"),
-        (PODS, {"metadata": 1}, 400, "cannot unmarshal metadata"),
+        (PODS, {"metadata": 1}, 400, "cannot unmarshal int64 into metadata"),
         (PODS, POD | {"kind": "Service"}, 400, "does not match the expected kind"),
         (PODS, POD | {"apiVersion": "v2"}, 400, "does not match the expected API version"),
         (PODS, POD | {"metadata": {"name": "a", "namespace": "b"}}, 400, "the namespace of the provided object"),
