@@ -76,7 +76,6 @@ class ServerThread:
         await _pass_turns()
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_forever()
         finally:
