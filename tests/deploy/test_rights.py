@@ -20,7 +20,7 @@ from tests.deploy.manifests import FILES, NAMESPACE, load, only, rules_of
 TIMEOUT = 60.0
 DOCUMENTS = load(*FILES["three"])
 POOL = only(DOCUMENTS, "InferencePool")["metadata"]["name"]
-OPTIONS = ElectionOptions(lease_duration=2, renew_deadline=1.0, retry_period=0.1)
+OPTIONS = ElectionOptions(lease_duration=4, renew_deadline=3.0, retry_period=0.1)
 
 
 def _single_rights() -> Iterator[tuple[str, str, str]]:

@@ -14,7 +14,7 @@ import pytest
 from inferencepool.adapters.kubernetes import ElectionOptions, LeaseName
 from inferencepool.runtime.election import LeaderElection, elapsed, make_identity
 from inferencepool.testing.apiserver import ApiServer, Fault
-from tests.runtime.election.replicas import LEASE, RULES, Replicas, replicas_of
+from tests.runtime.election.replicas import LASTING, LEASE, RULES, Replicas, replicas_of
 
 Scenario = Callable[[Replicas], Awaitable[None]]
 
@@ -54,7 +54,7 @@ def test_one_of_three_leads(server: ApiServer, play: Callable[[Scenario], None])
         await replicas.until(lambda: {each.holder for each in replicas.elections.values()} == {leader})
         spec = server.leases.get(LEASE.name)["spec"]
 
-        assert (leader, 2) == (spec["holderIdentity"], spec["leaseDurationSeconds"])
+        assert (leader, 4) == (spec["holderIdentity"], spec["leaseDurationSeconds"])
         assert [(leader, True)] == replicas.told
 
     play(scenario)
@@ -69,8 +69,7 @@ def test_leadership_lasts(server: ApiServer, play: Callable[[Scenario], None]) -
         replicas.start("b")
         await replicas.until(lambda: server.watches(resource="leases") == 1)
         server.requests.clear()
-        # Long enough for the lease to end, were it not renewed.
-        await replicas.until(lambda: server.requests.count(verb="update") >= 30)
+        await replicas.until(lambda: server.requests.count(verb="update") >= LASTING)
 
         assert [("a", True)] == replicas.told
         assert 0 == server.requests.count(where=lambda request: request.token == replicas.accounts["b"].token)
@@ -179,7 +178,7 @@ def test_partition_of_the_followers(server: ApiServer, play: Callable[[Scenario]
         token = replicas.accounts["b"].token
         with server.partition(where=lambda request: request.token == token):
             server.requests.clear()
-            await replicas.until(lambda: server.requests.count(verb="update") >= 40)
+            await replicas.until(lambda: server.requests.count(verb="update") >= LASTING)
 
         assert [("a", True)] == replicas.told
 
@@ -319,7 +318,7 @@ def test_wrong_times_of_day(server: ApiServer, play: Callable[[Scenario], None])
         replicas.start("b", now=lambda: datetime.now(UTC) + years)
         await replicas.until(lambda: server.watches(resource="leases") == 1)
         server.requests.clear()
-        await replicas.until(lambda: server.requests.count(verb="update") >= 30)
+        await replicas.until(lambda: server.requests.count(verb="update") >= 5)
         assert [("a", True)] == replicas.told
         replicas.elections["a"].drain()
 
