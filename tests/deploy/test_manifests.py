@@ -105,8 +105,8 @@ def test_arguments_are_those_of_the_command(way: str) -> None:
 
     _check(arguments)
     assert (metadata["name"], metadata["namespace"]) == (arguments.pool_name, arguments.pool_namespace)
-    assert [9002, 9003] == [arguments.grpc_port, arguments.grpc_health_port]
-    assert [9002, 9003] == [port["containerPort"] for port in container["ports"]]
+    given = [arguments.grpc_port, arguments.grpc_health_port, arguments.metrics_port]
+    assert given == [port["containerPort"] for port in container["ports"]]
     assert arguments.ha_enable_leader_election is (way == "three")
 
 
