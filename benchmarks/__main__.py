@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 from benchmarks.affinities import measure_affinities, measure_prefix_picks
+from benchmarks.cluster.measuring import measure_cluster
 from benchmarks.extproc.measuring import measure_extproc
 from benchmarks.measure import Row, rows_to_text
 from benchmarks.metrics import measure_metrics
@@ -31,6 +32,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
     "metrics": measure_metrics,
     "pages": measure_pages,
     "scraping": measure_scraping,
+    "cluster": measure_cluster,
 }
 
 

@@ -11,6 +11,8 @@ Every error this library raises, as one tree.
     ├── InvalidMessageError       a message of ext_proc cannot be read               (also ValueError)
     ├── RequestTimeoutError       a request did not arrive whole in time             (408; also TimeoutError)
     ├── StrategyError             a user's strategy broke its contract during a pick (500)
+    ├── ApiServerError            a Kubernetes API server refuses, or cannot be reached
+    │   └── RefusedError              the one for tests does; in `inferencepool.testing.apiserver`
     ├── MissingExtraError         an optional dependency is not installed            (also ImportError)
     └── NoEndpointsError          nothing to pick from                               (503)
         └── EndpointsFilteredError    there were candidates; the filters kept none   (429)
@@ -27,6 +29,7 @@ from typing import Any, ClassVar
 import attrs
 
 __all__ = [
+    "ApiServerError",
     "ConfigurationError",
     "EndpointsFilteredError",
     "InferencePoolError",
@@ -126,6 +129,23 @@ class InvalidMessageError(InferencePoolError, ValueError):
 
 class StrategyError(InferencePoolError):
     """Raised when a strategy broke its contract during a pick: a wrong number of scores, NaN, or no candidate."""
+
+
+class ApiServerError(InferencePoolError):
+    """
+    Raised when a Kubernetes API server refuses a request, or cannot be reached.
+
+    Attributes:
+        status: HTTP status of the answer; None where there was none.
+        retry_after: Seconds to wait before another try, where the server said so.
+    """
+
+    http_status: ClassVar[int] = 502
+
+    def __init__(self, message: str, *, status: int | None = None, retry_after: float | None = None) -> None:
+        self.status = status
+        self.retry_after = retry_after
+        super().__init__(message)
 
 
 class MissingExtraError(InferencePoolError, ImportError):

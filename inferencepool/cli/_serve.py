@@ -6,30 +6,21 @@ import argparse
 import asyncio
 import signal
 import sys
-from functools import partial
-from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from inferencepool.cli._durations import duration
 from inferencepool.cli._input_file import STANDARD_INPUT
 from inferencepool.cli._output import report
-from inferencepool.cli._serve_scraping import (
-    ScrapingSetup,
-    add_scraping_flags,
-    allow_connections,
-    scraping_setup,
-    scraping_state,
-)
+from inferencepool.cli._serve_cluster import add_cluster_flags, check_cluster_flags
+from inferencepool.cli._serve_election import add_election_flags, check_election_flags
+from inferencepool.cli._serve_scraping import ScrapingSetup, add_scraping_flags, scraping_setup
 from inferencepool.errors import ConfigurationError, InvalidDocumentError
-from inferencepool.picker import EndpointPicker
-from inferencepool.registry import EndpointRegistry
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
     from collections.abc import Callable
 
-    from inferencepool.cli._serve_pages import ServedPages
-    from inferencepool.runtime.server import EndpointPickerServer, ServerOptions, ServerPart
+    from inferencepool.runtime.server import ServerOptions
 
 __all__ = ["add_command"]
 
@@ -40,10 +31,15 @@ _BOOLEANS = {
     **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
     **dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False),
 }
-_SOURCES = ("pool_file", "pods_file", "endpoints_file")
+_FILES = ("pool_file", "pods_file", "endpoints_file")
+_SOURCES = ("pool_name", "endpoint_selector", "endpoint_target_ports", *_FILES)
+_WAYS: tuple[set[str], ...] = (
+    {"pool_name"},
+    {"endpoint_selector", "endpoint_target_ports"},
+    {"pool_file", "pods_file"},
+    {"endpoints_file"},
+)
 _LATER = {"config_file": "EndpointPickerConfig files are not supported yet; leave it out"}
-# In place of a port: there are no pages.
-_OFF = "off"
 
 
 def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -51,8 +47,10 @@ def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     text = "serve as the endpoint picker of a gateway, over ext_proc"
     # Abbreviations would mean something else, or nothing, as soon as there are more flags.
     parser = commands.add_parser("serve", help=text, description=f"{text.capitalize()}.", allow_abbrev=False)
-    _add_sources(parser.add_argument_group("endpoints: from a pool and its pods, or from a file of endpoints"))
+    add_cluster_flags(parser.add_argument_group("endpoints of a cluster: those of a pool, or by labels and ports"))
+    _add_files(parser.add_argument_group("endpoints of files: a pool and its pods, or a list of endpoints"))
     _add_ports(parser.add_argument_group("ports"))
+    add_election_flags(parser.add_argument_group("several replicas"), _boolean)
     _add_behavior(parser.add_argument_group("requests"))
     add_scraping_flags(parser.add_argument_group("metrics of the model servers"), _boolean)
     _add_pages(parser.add_argument_group("pages: metrics, and what the picker knows"))
@@ -60,7 +58,7 @@ def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.set_defaults(run=_run, usage_error=parser.error)
 
 
-def _add_sources(group: argparse._ArgumentGroup) -> None:
+def _add_files(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--pool-file", metavar="FILE", help="the InferencePool, its objectives and model rewrites; read once")
     add("--pods-file", metavar="FILE", help="its Pods, as `kubectl get pods -o yaml` prints them; read when it changes")
@@ -138,8 +136,8 @@ def _port(text: str) -> int:
     return number
 
 
-def _port_or_off(text: str) -> int | str:
-    return _OFF if text == _OFF else _port(text)
+def _port_or_off(text: str) -> int | None:
+    return None if text == "off" else _port(text)
 
 
 def _whole(text: str) -> int:
@@ -174,10 +172,13 @@ def _check(arguments: argparse.Namespace) -> None:
         if getattr(arguments, name) is not None:
             usage_error(f"argument {_flag(name)}: {reason}")
     given = {name for name in _SOURCES if getattr(arguments, name) is not None}
-    if given not in ({"pool_file", "pods_file"}, {"endpoints_file"}):
+    if given not in _WAYS:
+        ways = ", or ".join(" and ".join(_flag(name) for name in _SOURCES if name in way) for way in _WAYS)
         shown = ", ".join(_flag(name) for name in _SOURCES if name in given) or "none of them"
-        usage_error(f"needed are --pool-file and --pods-file, or --endpoints-file alone; given: {shown}")
-    for name in given:
+        usage_error(f"needed is {ways}; given: {shown}")
+    check_cluster_flags(arguments)
+    check_election_flags(arguments)
+    for name in given.intersection(_FILES):
         if getattr(arguments, name) == STANDARD_INPUT:
             usage_error(f"argument {_flag(name)}: standard input (-) cannot be read again; give a file")
     if not arguments.request_deadline:
@@ -191,7 +192,7 @@ def _check_pages(arguments: argparse.Namespace, usage_error: Callable[[str], Non
     for name in ("grpc_port", "grpc_health_port"):
         if arguments.metrics_port == getattr(arguments, name) != 0:
             usage_error(f"argument --metrics-port: {arguments.metrics_port} is {_flag(name)} as well")
-    if arguments.debug and arguments.metrics_port == _OFF:
+    if arguments.debug and arguments.metrics_port is None:
         usage_error("argument --debug: there is no port for it; leave out --metrics-port off")
     if arguments.debug and not arguments.debug_decisions:
         usage_error("argument --debug-decisions: 0 leaves none to show; allowed is 1 or more")
@@ -229,72 +230,11 @@ def _scraping(arguments: argparse.Namespace) -> ScrapingSetup:
 
 
 async def _serve(arguments: argparse.Namespace, options: ServerOptions, scraping: ScrapingSetup) -> None:
-    server = _assemble(arguments, options, scraping)
+    from inferencepool.cli._serve_assembly import assemble  # noqa: PLC0415 - it imports extras
+
+    server = assemble(arguments, options, scraping)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         if sys.platform != "win32":
             loop.add_signal_handler(number, server.stop)
     await server.run()
-
-
-def _assemble(arguments: argparse.Namespace, options: ServerOptions, scraping: ScrapingSetup) -> EndpointPickerServer:
-    from inferencepool.adapters.extproc import ExternalProcessor, ProcessorOptions  # noqa: PLC0415 - as above
-    from inferencepool.cli._serve_files import endpoints_file, pods_file, read_serve_pool_file  # noqa: PLC0415
-    from inferencepool.runtime.extproc import fastest_loads  # noqa: PLC0415 - as above
-    from inferencepool.runtime.health import Health  # noqa: PLC0415 - as above
-    from inferencepool.runtime.server import EndpointPickerServer, RequestLog  # noqa: PLC0415 - as above
-
-    notes: tuple[str, ...] = ()
-    extras: dict[str, Any] = {}
-    if arguments.endpoints_file is not None:
-        registry = EndpointRegistry(staleness=scraping.staleness)
-        file = endpoints_file(arguments.endpoints_file, registry)
-    else:
-        pool_file = read_serve_pool_file(arguments.pool_file)
-        registry = EndpointRegistry(pool_file.pool, staleness=scraping.staleness)
-        file = pods_file(arguments.pods_file, pool_file.pool, registry)
-        extras = {"objectives": pool_file.objectives, "rewrites": pool_file.rewrites}
-        notes = pool_file.notes
-    pages = _pages(arguments)
-    log = RequestLog(successful=arguments.log_requests)
-    picker = EndpointPicker(registry, rng=Random(arguments.seed), observer=pages.picker_observer() if pages else None)
-    processor = ExternalProcessor(
-        picker,
-        options=ProcessorOptions(
-            request_timeout=arguments.request_deadline,
-            emit_scores=arguments.emit_endpoint_scores,
-            ignore_subset=arguments.disable_endpoint_subset_filter,
-            usage=arguments.usage,
-        ),
-        observer=pages.exchange_observer(log) if pages else log,
-        loads=fastest_loads(),
-        **extras,
-    )
-    health = Health(("synced",), any_name=True)
-    parts: list[ServerPart] = []
-    beside: dict[str, Any] = {}
-    statistics: dict[str, Callable[[], object]] = {}
-    if scraping.options is not None:
-        from inferencepool.runtime.scraping import MetricsScraper  # noqa: PLC0415 - as above
-
-        allow_connections()
-        scraper = MetricsScraper(registry, options=scraping.options, in_use=picker.endpoints_in_flight)
-        parts.append(scraper)
-        statistics["scraping"] = partial(scraping_state, scraper)
-    if pages is not None:
-        part, streams = pages.server_for(processor, health, statistics)
-        parts.append(part)
-        beside = {"on_closed": streams.closed}
-    server = EndpointPickerServer(
-        processor, options=options, files=[file], parts=parts, health=health, notes=notes, **beside
-    )
-    server.load()
-    return server
-
-
-def _pages(arguments: argparse.Namespace) -> ServedPages | None:
-    if arguments.metrics_port == _OFF:
-        return None
-    from inferencepool.cli._serve_pages import ServedPages  # noqa: PLC0415 - as above
-
-    return ServedPages(arguments)

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
-from typing import final
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, final
 
 from inferencepool.adapters.extproc import ExchangeObserver, ExchangeObservers, ExternalProcessor
+from inferencepool.cli._serve_scraping import scraping_state
 from inferencepool.picker import Observer, Observers
+from inferencepool.plugins import ApproxPrefixCacheProducer
 from inferencepool.runtime.debug import DebugPages, DecisionLog
 from inferencepool.runtime.exporter import (
     CardinalityLimits,
     MetricsPage,
     PoolMetrics,
+    PrefixMetrics,
     RequestMetrics,
+    ScrapeMetrics,
     StreamMetrics,
 )
 from inferencepool.runtime.health import Health
 from inferencepool.runtime.http import PageHandler, PageServer
 
+if TYPE_CHECKING:
+    from inferencepool.runtime.scraping import MetricsScraper
+    from inferencepool.scheduling import SchedulingProfile
+
 __all__ = ["ServedPages"]
+
+_PREFIX_INDEX = "approx-prefix-cache-producer"
 
 
 @final
@@ -41,22 +52,37 @@ class ServedPages:
         return ExchangeObservers(self._metrics, log)
 
     def server_for(
-        self, processor: ExternalProcessor, health: Health, more: Mapping[str, Callable[[], object]]
+        self, processor: ExternalProcessor, health: Health, scraper: MetricsScraper | None
     ) -> tuple[PageServer, StreamMetrics]:
         """
-        Give the server of the pages about *processor*, and what is to be told of the ends of its streams.
+        Give the server of the pages, and what is to be told of the ends of streams.
 
-        The debug page shows the statistics that *more* gives as well.
+        Args:
+            processor: What the pages are about.
+            health: Whether it is ready.
+            scraper: What scrapes its endpoints, if anything does.
         """
         arguments, picker = self._arguments, processor.picker
         self._metrics.exempt_models(lambda: processor.rewrites.models)
         streams = StreamMetrics(processor)
         pool = PoolMetrics(picker, staleness=arguments.metrics_staleness_threshold)
-        pages: dict[str, PageHandler] = {
-            "/metrics": MetricsPage(self._metrics, pool, streams, deprecated=arguments.deprecated_metrics)
+        metrics = MetricsPage(self._metrics, pool, streams, deprecated=arguments.deprecated_metrics)
+        statistics: dict[str, Callable[[], object]] = {
+            "processor": processor.statistics,
+            "health": lambda: {"unmet": health.unmet},
         }
+        if scraper is not None:
+            metrics.add(ScrapeMetrics(scraper.statistics))
+            statistics["scraping"] = partial(scraping_state, scraper)
+        for producer in _prefix_producers(picker.profile):
+            metrics.add(PrefixMetrics(producer.index.statistics, plugin_name=_PREFIX_INDEX, plugin_type=_PREFIX_INDEX))
+            statistics["prefixes"] = producer.index.statistics
+        pages: dict[str, PageHandler] = {"/metrics": metrics}
         if self._decisions is not None:
-            statistics = {"processor": processor.statistics, "health": lambda: {"unmet": health.unmet}, **more}
             remote = arguments.debug_from == "anywhere"
             pages |= DebugPages(picker, self._decisions, statistics=statistics, remote=remote).pages()
         return PageServer(pages, address=arguments.address, port=arguments.metrics_port), streams
+
+
+def _prefix_producers(profile: SchedulingProfile) -> list[ApproxPrefixCacheProducer]:
+    return [part for part in profile.parts_with("match") if isinstance(part, ApproxPrefixCacheProducer)]

@@ -15,9 +15,17 @@ from inferencepool.errors import ConfigurationError
 from inferencepool.registry import StaleMetrics, Staleness
 
 if TYPE_CHECKING:
+    from inferencepool.picker import EndpointPicker
     from inferencepool.runtime.scraping import MetricsScraper, ScrapingOptions
 
-__all__ = ["ScrapingSetup", "add_scraping_flags", "allow_connections", "scraping_setup", "scraping_state"]
+__all__ = [
+    "ScrapingSetup",
+    "add_scraping_flags",
+    "allow_connections",
+    "make_scraper",
+    "scraping_setup",
+    "scraping_state",
+]
 
 # Which specification of the default engine a flag replaces. The names are the reference's.
 _SPECS = {
@@ -148,6 +156,14 @@ def scraping_state(scraper: MetricsScraper) -> dict[str, object]:
         "stale": sum(endpoint.stale for endpoint in statistics.endpoints),
         "failing": {each.endpoint.id: each.reason for each in statistics.endpoints if each.reason},
     }
+
+
+def make_scraper(options: ScrapingOptions, picker: EndpointPicker) -> MetricsScraper:
+    """Make what scrapes the endpoints that *picker* picks from."""
+    from inferencepool.runtime.scraping import MetricsScraper  # noqa: PLC0415 - as above
+
+    allow_connections()
+    return MetricsScraper(picker.registry, options=options, in_use=picker.endpoints_in_flight)
 
 
 def allow_connections() -> None:

@@ -51,9 +51,16 @@ class EndpointsListed:
 
 @attrs.frozen
 class PoolChanged:
-    """The pool was created or changed; None when it is gone."""
+    """
+    The pool was created or changed; None when it is gone.
+
+    Attributes:
+        pool: The pool.
+        pods: All pods that exist, where they are known together with it; None for no news of them.
+    """
 
     pool: InferencePool | None
+    pods: tuple[Pod, ...] | None = None
 
 
 @attrs.frozen

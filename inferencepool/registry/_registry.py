@@ -64,7 +64,8 @@ class EndpointRegistry:
     A snapshot is published when it is asked for, something changed, and the last one is older than *publish_interval*
     (metrics that become stale are a change):
     no thread is needed, and a storm of changes costs one snapshot per interval. An endpoint that goes is told at once
-    (see `current`); one that comes, and all metrics, wait for the next snapshot.
+    (see `current`); one that comes, and all metrics, wait for the next snapshot. That comes early where the last one
+    has no endpoint left and there are others: a pool is never empty between two of its pods.
     """
 
     def __init__(
@@ -132,9 +133,15 @@ class EndpointRegistry:
         if self._columns.dirty or self._turns_stale_at < inf:
             now = self.clock()
             # A clock that stepped back must not keep the next snapshot waiting.
-            if not 0 <= now - self._published_at < self._interval and self._is_outdated(now):
+            is_early = 0 <= now - self._published_at < self._interval
+            if self._is_outdated(now) and (not is_early or self._is_deserted()):
                 self.publish()
         return self._current
+
+    def _is_deserted(self) -> bool:
+        """Tell whether there are endpoints, and the latest snapshot has none of them."""
+        snapshot, departed = self._current
+        return bool(self._columns.members) and not snapshot.fleet.members & ~departed
 
     def publish(self) -> Snapshot:
         """Publish what changed at once, whatever the interval. Keeps the snapshot where nothing changed."""
@@ -163,16 +170,22 @@ class EndpointRegistry:
         listed = {pod.key: pod for pod in pods}
         return self._change(lambda: self._resync(listed))
 
-    def set_pool(self, pool: InferencePool | None) -> bool:
+    def set_pool(self, pool: InferencePool | None, pods: Iterable[Pod] | None = None) -> bool:
         """
         Take over a pool that was created or changed; None when it is gone. True if that changed the endpoints.
 
         All pods that the registry knows are judged again by the new selector and ports.
 
+        Args:
+            pool: The pool.
+            pods: All pods there are, taken over in the same step, so that nobody sees the one without the other; None
+                for those that the registry knows.
+
         Raises:
             ConfigurationError: The registry holds endpoints that belong to no pool.
         """
-        return self._change(lambda: self._set_pool(pool))
+        listed = {pod.key: pod for pod in pods} if pods is not None else None
+        return self._change(lambda: self._set_pool(pool, listed))
 
     def set_endpoints(self, endpoints: Iterable[Endpoint]) -> bool:
         """
@@ -221,12 +234,12 @@ class EndpointRegistry:
                 return self.upsert_pod(pod)
             case PodDeleted(namespace, name):
                 return self.delete_pod(namespace, name)
-            case PodsListed(pods):
-                return self.resync(pods)
+            case PodsListed(listed):
+                return self.resync(listed)
             case EndpointsListed(endpoints):
                 return self.set_endpoints(endpoints)
-            case PoolChanged(pool):
-                return self.set_pool(pool)
+            case PoolChanged(pool, pods):
+                return self.set_pool(pool, pods)
             case MetricsObserved(endpoint_id, metrics):
                 return self.observe_metrics(endpoint_id, metrics)
         assert_never(change)
@@ -252,12 +265,7 @@ class EndpointRegistry:
     def wait_until_ready(self, timeout: float | None = None) -> bool:
         """Wait until there is an endpoint to pick, *timeout* seconds at most. False when there is none by then."""
         with self._arrived:
-            ready = self._arrived.wait_for(lambda: bool(self._columns.members), timeout)
-        snapshot, departed = self._current
-        if ready and not snapshot.fleet.members & ~departed:
-            # The next snapshot may not be due yet, and a pick would find nothing until then.
-            self.publish()
-        return ready
+            return self._arrived.wait_for(lambda: bool(self._columns.members), timeout)
 
     def statistics(self) -> RegistryStatistics:
         """Tell how much the registry holds."""
@@ -300,10 +308,7 @@ class EndpointRegistry:
         return self._place(key, ())
 
     def _resync(self, pods: dict[tuple[str, str], Pod]) -> MembershipChange:
-        expanded = {key: _expand(self._pool, pod) for key, pod in pods.items()}
-        gone = [self._delete(key) for key in list(self._pods) if key not in pods]
-        self._pods = pods
-        return _merge([*gone, *itertools.starmap(self._place, expanded.items())])
+        return self._take(self._pool, pods)
 
     def _set_endpoints(self, listed: dict[tuple[str, str], tuple[Endpoint]]) -> MembershipChange:
         if self._pool is not None:
@@ -313,15 +318,20 @@ class EndpointRegistry:
         gone = [self._place(key, ()) for key in list(self._slots_by_pod) if key not in listed]
         return _merge([*gone, *itertools.starmap(self._place, listed.items())])
 
-    def _set_pool(self, pool: InferencePool | None) -> MembershipChange:
+    def _set_pool(self, pool: InferencePool | None, pods: dict[tuple[str, str], Pod] | None) -> MembershipChange:
         if pool is not None and self._pool is None and self._slots_by_pod:
             message = (
                 f"registry: pool: {len(self._slots)} endpoints were given that belong to no pool, allowed are none"
             )
             raise ConfigurationError(message)
-        expanded = {key: _expand(pool, pod) for key, pod in self._pods.items()}
-        self._pool = pool
-        return _merge(list(itertools.starmap(self._place, expanded.items())))
+        return self._take(pool, self._pods if pods is None else pods)
+
+    def _take(self, pool: InferencePool | None, pods: dict[tuple[str, str], Pod]) -> MembershipChange:
+        """Let *pool* be the pool and *pods* all pods."""
+        expanded = {key: _expand(pool, pod) for key, pod in pods.items()}
+        gone = [self._delete(key) for key in list(self._pods) if key not in pods]
+        self._pool, self._pods = pool, pods
+        return _merge([*gone, *itertools.starmap(self._place, expanded.items())])
 
     def _place(self, key: tuple[str, str], endpoints: tuple[Endpoint, ...]) -> MembershipChange:
         """Let *endpoints* be those of the pod *key*. One that moved to another address or pod counts as a new one."""

@@ -1,11 +1,12 @@
 """Which endpoints a pool has, and which of them a request may go to. Pure functions."""
 
-from inferencepool.selection._expansion import active_ports, expand
+from inferencepool.selection._expansion import ACTIVE_PORTS_ANNOTATIONS, active_ports, expand
 from inferencepool.selection._membership import is_member, membership_issue
 from inferencepool.selection._rewriting import ModelRewrites, RewriteDecision
 from inferencepool.selection._subset import narrow, parse_subset
 
 __all__ = [
+    "ACTIVE_PORTS_ANNOTATIONS",
     "ModelRewrites",
     "RewriteDecision",
     "active_ports",

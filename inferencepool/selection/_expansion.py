@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Set as AbstractSet
+from typing import Final
 
 from inferencepool.model import Endpoint, InferencePool, Pod
 from inferencepool.selection._membership import member_address
 
-__all__ = ["active_ports", "expand"]
+__all__ = ["ACTIVE_PORTS_ANNOTATIONS", "active_ports", "expand"]
 
-_ACTIVE_PORTS = "llm-d.ai/active-ports"
-_LEGACY_ACTIVE_PORTS = "inference.networking.k8s.io/active-ports"
+#: Annotations of a pod that list its active ports; the first one that is there counts.
+ACTIVE_PORTS_ANNOTATIONS: Final = ("llm-d.ai/active-ports", "inference.networking.k8s.io/active-ports")
 
 # Bounded, because an annotation may hold more digits than int() accepts.
 _LEADING_PORT = re.compile(r"\+?0*([1-9][0-9]{0,4})(?![0-9])", re.ASCII)
@@ -27,9 +28,10 @@ def active_ports(pool: InferencePool, pod: Pod) -> AbstractSet[int]:
     (``8000abc`` is 8000), and an element that has none or names no target port is ignored.
     """
     targets = frozenset(target.number for target in pool.target_ports)
-    listed = pod.annotations.get(_ACTIVE_PORTS)
+    current, legacy = ACTIVE_PORTS_ANNOTATIONS
+    listed = pod.annotations.get(current)
     if listed is None:
-        listed = pod.annotations.get(_LEGACY_ACTIVE_PORTS)
+        listed = pod.annotations.get(legacy)
     if listed is None:
         return targets
     matches = (_LEADING_PORT.match(element.strip()) for element in listed.split(","))

@@ -374,7 +374,7 @@ class TestFlags:
     @pytest.mark.parametrize(
         ("arguments", "expected"),
         [
-            ([], "needed are --pool-file and --pods-file, or --endpoints-file alone; given: none of them"),
+            ([], "or --pool-file and --pods-file, or --endpoints-file; given: none of them"),
             (["--pool-file", "a"], "given: --pool-file"),
             (["--pool-file", "a", "--pods-file", "b", "--endpoints-file", "c"], "--pods-file, --endpoints-file"),
             (["--endpoints-file", "-"], "argument --endpoints-file: standard input (-) cannot be read again"),

@@ -106,6 +106,28 @@ class TestMembership:
         assert registry.set_pool(make_pool(selector="app=other"))
         assert destinations(registry) == {"default/x-rank-0": "10.0.0.9:8000"}
 
+    def test_a_pool_and_its_pods_change_in_one_step(self) -> None:
+        """Another selector with the pods that it matches: nobody sees the one without the other."""
+        registry = registry_of([POD_A])
+        other = make_pod("x", ip="10.0.0.9", labels={"app": "other"})
+        told: list[MembershipChange] = []
+        registry.subscribe(told.append)
+        assert registry.apply(PoolChanged(make_pool(selector="app=other"), (other,)))
+
+        assert [(("default/x-rank-0",), ("default/a-rank-0",))] == [
+            (tuple(each.id for each in change.added), tuple(each.id for each in change.removed)) for change in told
+        ]
+        assert 1 == registry.statistics().pods
+
+    def test_never_empty_between_two_pods(self) -> None:
+        """Where the only endpoint of the snapshot goes and another is there, it can be picked before it is due."""
+        registry = registry_of([POD_A])
+        registry.upsert_pod(POD_B)
+        assert ("default/a-rank-0",) == tuple(endpoint.id for endpoint in registry.endpoints())
+        registry.delete_pod("default", "a")
+
+        assert ("default/b-rank-0",) == tuple(endpoint.id for endpoint in registry.endpoints())
+
     @pytest.mark.parametrize(
         ("before", "after", "expected"),
         [

@@ -160,11 +160,13 @@ class RegistryMachine(RuleBasedStateMachine):
         self.pods = {pod.name: pod for pod in pods}
         assert self.registry.resync(pods) == self.settle()
 
-    @rule(pool=POOLS)
-    def set_pool(self, pool: InferencePool | None) -> None:
-        """The pool changes."""
+    @rule(pool=POOLS, pods=st.none() | st.lists(PODS, max_size=4))
+    def set_pool(self, pool: InferencePool | None, pods: list[Pod] | None) -> None:
+        """The pool changes, perhaps together with all pods."""
         self.pool = pool
-        assert self.registry.set_pool(pool) == self.settle()
+        if pods is not None:
+            self.pods = {pod.name: pod for pod in pods}
+        assert self.registry.set_pool(pool, pods) == self.settle()
 
     @rule(name=NAMES, rank=st.integers(0, 2), load=LOADS, twice=st.booleans())
     def observe(self, name: str, rank: int, load: EndpointMetrics, twice: bool) -> None:
@@ -192,8 +194,9 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @rule()
     def ask(self) -> None:
-        """Somebody asks for the snapshot: a new one comes if that is due."""
-        due = self.changed and self.clock() - self.published_at >= INTERVAL
+        """Somebody asks for the snapshot: a new one comes if that is due, or the last one has no endpoint left."""
+        deserted = self.known and not set(self.births) - self.departed
+        due = self.changed and (bool(deserted) or self.clock() - self.published_at >= INTERVAL)
         before = self.registry._current[0]
         self.check_new(before, self.registry.snapshot(), due=due)
 

@@ -242,7 +242,9 @@ class TestState:
             "pending": 1,
             "in_flight": 1,
         } == endpoint
-        assert ["queue-scorer", "kv-cache-utilization-scorer"] == [item["name"] for item in state["profile"]["scorers"]]
+        assert ["queue-scorer", "kv-cache-utilization-scorer", "prefix-cache-scorer"] == [
+            item["name"] for item in state["profile"]["scorers"]
+        ]
         assert {"number": None, "names": ["a", "b"]} == state["statistics"]["mine"]
         assert {"x": [1], "y": "<class 'object'>"} == state["statistics"]["plain"]
         assert 1 == state["statistics"]["registry"]["pods"] == state["statistics"]["picker"]["in_flight"]

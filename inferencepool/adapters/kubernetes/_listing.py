@@ -1,0 +1,71 @@
+"""Objects that are read one by one, and what a list of them adds up to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar, final
+
+from inferencepool.adapters.kubernetes._deltas import Listed, Unreadable, Upserted
+from inferencepool.adapters.kubernetes._feed import Failure
+from inferencepool.errors import InvalidDocumentError
+
+__all__ = ["Listing", "failure_of", "metadata_of", "read_one"]
+
+_T = TypeVar("_T")
+
+
+def metadata_of(document: Any) -> Mapping[str, Any]:
+    """Give the metadata of an object; empty where it has none that could be looked at."""
+    metadata = document.get("metadata") if isinstance(document, Mapping) else None
+    return metadata if isinstance(metadata, Mapping) else {}
+
+
+def read_one(read: Callable[[Mapping[str, Any]], _T], document: object, name: object) -> Upserted[_T] | Unreadable:
+    """Read the object that calls itself *name*."""
+    if not isinstance(document, Mapping):
+        return Unreadable("", "is no object")
+    try:
+        return Upserted(read(document))
+    except InvalidDocumentError as error:
+        return Unreadable(name if isinstance(name, str) else "", "; ".join(map(str, error.issues)))
+
+
+@final
+class Listing(Generic[_T]):
+    """The objects of a list that has not come to its end."""
+
+    def __init__(self, read: Callable[[Mapping[str, Any]], _T]) -> None:
+        """Begin with none; *read* reads one."""
+        self._read = read
+        self._found: dict[str, _T] = {}
+        self._unreadable: dict[str, Unreadable] = {}
+
+    def add(self, document: Any) -> None:
+        """Take an object; one of the same name that came before does not count."""
+        name = metadata_of(document).get("name")
+        one = read_one(self._read, document, name)
+        self.remove(name)
+        if isinstance(one, Upserted):
+            self._found[str(name)] = one.object
+        else:
+            self._unreadable[one.name] = one
+
+    def remove(self, name: Any) -> None:
+        """Take back the object called *name*."""
+        self._found.pop(name, None)
+        self._unreadable.pop(name, None)
+
+    def finish(self) -> Listed[_T]:
+        """Give what there is."""
+        return Listed(tuple(self._found.values()), tuple(self._unreadable.values()))
+
+
+def failure_of(status: Mapping[str, Any]) -> Failure:
+    """Read the Status that an API server sends instead of what was wanted; parts that are malformed count as absent."""
+    code, message, details = status.get("code"), status.get("message"), status.get("details")
+    retry_after = details.get("retryAfterSeconds") if isinstance(details, Mapping) else None
+    return Failure(
+        message if isinstance(message, str) and message else "the server ended the watch with an error",
+        code if type(code) is int else None,
+        float(retry_after) if type(retry_after) is int else None,
+    )

@@ -1,0 +1,117 @@
+"""Pods as an API server gives them: the values of `Pod.from_dict` in a tenth of its time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from inferencepool.model import Pod, canonical_address
+from inferencepool.selection import ACTIVE_PORTS_ANNOTATIONS
+
+__all__ = ["read_pod"]
+
+
+def read_pod(document: Mapping[str, Any]) -> Pod:
+    """
+    Read a pod that an API server gave, in the shape of ``kubectl get pod -o json``.
+
+    It is `Pod.from_dict` for documents that were validated already: the spelling of names, labels and times is not
+    looked at again, and of the annotations those alone are kept that routing needs. Everything else that is not as it
+    should be is refused as there.
+
+    Raises:
+        InvalidDocumentError: A part that is needed is malformed; it tells everything that is.
+    """
+    try:
+        return _read_plain(document)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        # Something is unusual. Whether it is wrong, and what to say of it, is known there.
+        pod = Pod.from_dict(document)
+        return attrs.evolve(pod, annotations=_read_annotations(pod.annotations))
+
+
+def _read_plain(document: Mapping[str, Any]) -> Pod:
+    """Read a pod in which everything that is looked at has the type it has nearly always; raise otherwise."""
+    if document.get("kind", "Pod") != "Pod" or document.get("apiVersion", "v1") != "v1":
+        raise ValueError
+    metadata = document["metadata"]
+    annotations = metadata.get("annotations")
+    status = document.get("status")
+    if status is None:
+        status = {}
+    ip = _optional_text(status, "podIP")
+    ips = _read_ips(status.get("podIPs"), ip)
+    host_ip = _optional_text(status, "hostIP")
+    return Pod(
+        name=_text(metadata["name"]),
+        namespace=_text(metadata["namespace"]),
+        uid=_optional_text(metadata, "uid") or "",
+        labels=_read_labels(metadata.get("labels")),
+        annotations={} if annotations is None else _read_annotations(annotations),
+        ip=ips[0] if ips and (not ip or ip == ips[0]) else _address(ip),
+        ips=ips,
+        host_ip=_address(host_ip),
+        ready=_read_ready(status.get("conditions")),
+        deletion_timestamp=_optional_text(metadata, "deletionTimestamp"),
+        resource_version=_optional_text(metadata, "resourceVersion") or "",
+    )
+
+
+def _text(value: object) -> str:
+    if type(value) is not str:
+        raise TypeError
+    return value
+
+
+def _optional_text(parent: Mapping[str, Any], name: str) -> str | None:
+    value = parent.get(name)
+    return value if value is None else _text(value)
+
+
+def _address(text: str | None) -> str | None:
+    if not text:
+        return None
+    address = canonical_address(text)
+    if address is None:
+        raise ValueError
+    return address
+
+
+def _read_ips(items: Any, ip: str | None) -> tuple[str, ...]:
+    if items is None:
+        items = ()
+    elif type(items) is not list:
+        raise TypeError
+    found = [address for item in items if (address := _address(_optional_text(item, "ip")))]
+    if not found and (address := _address(ip)):
+        found.append(address)
+    return tuple(found)
+
+
+def _read_labels(labels: Any) -> Mapping[str, str]:
+    if labels is None:
+        return {}
+    for name, value in labels.items():
+        if type(name) is not str or type(value) is not str:
+            raise TypeError
+    return labels  # type: ignore[no-any-return]  # looked at above
+
+
+def _read_annotations(annotations: Mapping[str, Any]) -> Mapping[str, str]:
+    return {name: _text(annotations[name]) for name in ACTIVE_PORTS_ANNOTATIONS if name in annotations}
+
+
+def _read_ready(conditions: Any) -> bool:
+    """Read all conditions, so that a malformed one is noticed; the first that is called Ready decides."""
+    if conditions is None:
+        return False
+    if type(conditions) is not list:
+        raise TypeError
+    ready: bool | None = None
+    for condition in conditions:
+        kind, status = _text(condition["type"]), _text(condition["status"])
+        if ready is None and kind == "Ready":
+            ready = status == "True"
+    return bool(ready)

@@ -1,0 +1,313 @@
+"""Keeping up with the objects of one kind: list, watch, and what to do when either fails."""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Any, Generic, TypeVar, final
+
+from inferencepool.adapters.bodies import Loads, loads_json
+from inferencepool.adapters.kubernetes._backoff import Backoff
+from inferencepool.adapters.kubernetes._deltas import Deleted, Delta, Listed
+from inferencepool.adapters.kubernetes._feed import Failure, Get, Step, Stream, Wait
+from inferencepool.adapters.kubernetes._lines import LineSplitter
+from inferencepool.adapters.kubernetes._listing import Listing, failure_of, metadata_of, read_one
+from inferencepool.adapters.kubernetes._options import ReflectorOptions
+from inferencepool.adapters.kubernetes._resources import ApiResource
+
+__all__ = ["Reflector"]
+
+_T = TypeVar("_T")
+
+_GONE = 410
+# Answers to a request for a list as a stream that mean: this server has none.
+_NOT_OFFERED = (400, 422, 501)
+# Answers to a watch that say nothing against the resource version it began with.
+_VERSION_STANDS = (None, 401, 403, 429, 500, 502, 503)
+# After so many failures in a row the server is no longer taken for the one that gave the resource version.
+_FAILURES_TO_LIST = 3
+_INITIAL_END = "k8s.io/initial-events-end"
+_MALFORMED = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
+
+
+class _Phase(enum.Enum):
+    LIST = enum.auto()
+    INITIAL = enum.auto()
+    WATCH = enum.auto()
+
+
+@final
+class Reflector(Generic[_T]):
+    """
+    Tells what exists of one kind of object, and what changes, as a `Feed` of `Delta` values.
+
+    It lists all objects, in pages or as a stream, and watches from there on. After a watch that ended in order it goes
+    on where that was. After one whose resource version the server no longer knows, and after several that failed, it
+    lists again, which tells what went in between. Resource versions are opaque texts to it.
+
+    What was told stays true to the best of its knowledge as long as the server does not answer; `age` says for how long
+    it has not. Not thread-safe.
+
+    Attributes:
+        resource: The kind of object.
+        namespace: Where.
+        problem: Why it is not up to date; None when it is, as far as it knows.
+        synced: Whether all objects were told once.
+    """
+
+    def __init__(
+        self,
+        resource: ApiResource,
+        namespace: str,
+        read: Callable[[Mapping[str, Any]], _T],
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        options: ReflectorOptions | None = None,
+        loads: Loads = loads_json,
+        clock: Callable[[], float] = time.monotonic,
+        rng: Random | None = None,
+    ) -> None:
+        """
+        Begin with nothing known.
+
+        Args:
+            resource: The kind of object.
+            namespace: Where.
+            read: Reads one object; raises `InvalidDocumentError` where it cannot.
+            label_selector: Which objects, by labels, in the syntax of ``kubectl -l``; empty for all.
+            field_selector: Which objects, by fields.
+            options: How patient to be.
+            loads: Reads the JSON of pages and events. It may leave out what *read* does not look at.
+            clock: Seconds; a clock that steps changes what counts as a short watch and `age`, nothing else.
+            rng: Source of the randomness in waiting times.
+        """
+        self.resource = resource
+        self.namespace = namespace
+        self.problem: Failure | None = None
+        self.synced = False
+        self._path = resource.collection(namespace)
+        selectors = {"labelSelector": label_selector, "fieldSelector": field_selector}
+        self._selectors = {name: text for name, text in selectors.items() if text}
+        self._read = read
+        self._options = options if options is not None else ReflectorOptions()
+        self._loads = loads
+        self._clock = clock
+        self._rng = rng if rng is not None else Random()
+        self._backoff = Backoff(self._options, self._rng)
+        self._streams = self._options.streaming_lists
+        self._by_pages = False
+        self._limited = True
+        self._phase = _Phase.LIST
+        self._listening = False
+        self._wait: float | None = None
+        self._version: str | None = None
+        self._lines = LineSplitter(self._options.max_line)
+        self._watch_seconds = 0
+        self._began = self._heard = clock()
+        self._continue = ""
+        self._listing = Listing(read)
+
+    @property
+    def subject(self) -> str:
+        """The kind of object."""
+        return str(self.resource)
+
+    @property
+    def age(self) -> float:
+        """Seconds since the server was last heard; a server with nothing to say is heard about once a minute."""
+        return max(0.0, self._clock() - self._heard)
+
+    @property
+    def patience(self) -> float:
+        """Seconds that the present page may take, or the next piece of a stream."""
+        match self._phase:
+            case _Phase.LIST:
+                return self._options.page_timeout
+            case _Phase.INITIAL:
+                return self._options.grace
+            case _Phase.WATCH:
+                return self._watch_seconds + self._options.grace
+
+    @property
+    def listening(self) -> bool:
+        """Whether the present stream is of any more use."""
+        return self._listening
+
+    def next_step(self) -> Step:
+        """Give what to do next; a waiting time is given once."""
+        if self._wait is not None:
+            wait, self._wait = self._wait, None
+            return Wait(wait)
+        if self._version is not None:
+            return self._begin(_Phase.WATCH, {"resourceVersion": self._version})
+        if self._streams and not self._by_pages:
+            self._begin_list()
+            return self._begin(_Phase.INITIAL, {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"})
+        self._phase = _Phase.LIST
+        params = {**self._selectors}
+        if self._limited:
+            params["limit"] = str(self._options.page_size)
+        if self._continue:
+            params["continue"] = self._continue
+        return Get(self._path, params)
+
+    def receive_page(self, body: bytes) -> list[Delta[_T]]:
+        """Take a page of the list; the last one gives what exists."""
+        try:
+            page = self._loads(body)
+            metadata, token = page["metadata"], page["metadata"].get("continue")
+            # An absent list is no empty one: that would mean that everything is gone.
+            for item in _items_of(page["items"]):
+                self._listing.add(item)
+            listed = None if token else self._complete(metadata["resourceVersion"])
+        except _MALFORMED as error:
+            self._begin_list()
+            self.fail(Failure(f"the list cannot be read: {type(error).__name__}: {error}"))
+            return []
+        self._hear()
+        if listed is None:
+            self._continue = str(token)
+            return []
+        return [listed]
+
+    def receive_data(self, data: bytes) -> list[Delta[_T]]:
+        """
+        Take a piece of a watch, cut anywhere.
+
+        A piece that is empty tells that the server has begun to answer.
+        """
+        deltas: list[Delta[_T]] = []
+        try:
+            for line in self._lines.feed(data):
+                event = self._loads(line)
+                delta = self._take(event["type"], event["object"])
+                if delta is not None:
+                    deltas.append(delta)
+                if not self._listening:
+                    return deltas
+        except _MALFORMED as error:
+            self._version = None
+            self.fail(Failure(f"the watch cannot be read: {type(error).__name__}: {error}"))
+            return deltas
+        self._hear()
+        if self._phase is _Phase.INITIAL and self._clock() - self._began > self._options.page_timeout:
+            self.fail(Failure("the list as a stream took too long"))
+        return deltas
+
+    def end_stream(self) -> None:
+        """Hear that the server ended a stream in order; a watch goes on where it was."""
+        if self._phase is _Phase.INITIAL:
+            self.fail(Failure("the list as a stream ended before it was complete"))
+            return
+        self._listening = False
+        self._forgive()
+        if self._clock() - self._began < self._options.healthy_after:
+            self._wait = self._backoff.after_short_turn("the watch ended early")
+
+    def fail(self, failure: Failure) -> list[Delta[_T]]:
+        """Hear that the present step failed, in whatever way; what was told stays as it is."""
+        self._listening = False
+        expired = failure.status == _GONE
+        match self._phase:
+            case _Phase.INITIAL:
+                self._by_pages = True
+                self._begin_list()
+                if failure.status in _NOT_OFFERED:
+                    self._streams = False
+                    return []
+            case _Phase.LIST:
+                if expired:
+                    # The rest of the pages is gone. In one piece the list cannot expire.
+                    self._begin_list()
+                    self._limited = False
+            case _Phase.WATCH:
+                self._forgive()
+                if failure.status not in _VERSION_STANDS or self._backoff.failures + 1 >= _FAILURES_TO_LIST:
+                    self._version = None
+        if expired:
+            self._wait = self._backoff.after_short_turn(failure.reason)
+        else:
+            self.problem = failure
+            self._wait = self._backoff.after(failure)
+        return []
+
+    def _begin(self, phase: _Phase, params: Mapping[str, str]) -> Stream:
+        shortest = self._options.watch_timeout
+        self._watch_seconds = max(1, round(self._rng.uniform(shortest, 2 * shortest)))
+        self._phase = phase
+        self._lines = LineSplitter(self._options.max_line)
+        self._listening = True
+        self._began = self._clock()
+        common = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(self._watch_seconds)}
+        return Stream(self._path, {**self._selectors, **common, **params})
+
+    def _begin_list(self) -> None:
+        self._continue = ""
+        self._listing = Listing(self._read)
+
+    def _complete(self, version: object) -> Listed[_T]:
+        if not (version and isinstance(version, str)):
+            # Without one the server would tell all objects again, and never which are gone.
+            message = "it has no resource version"
+            raise ValueError(message)
+        listed = self._listing.finish()
+        self._begin_list()
+        self._version = version
+        self._by_pages, self._limited = False, True
+        self.synced = True
+        return listed
+
+    def _take(self, kind: object, document: Mapping[str, Any]) -> Delta[_T] | None:
+        """Take an event."""
+        if kind == "ERROR":
+            self.fail(failure_of(document))
+            return None
+        metadata = metadata_of(document)
+        if self._phase is _Phase.INITIAL:
+            return self._take_initial(kind, document, metadata)
+        delta: Delta[_T] | None = None
+        if kind in ("ADDED", "MODIFIED"):
+            delta = read_one(self._read, document, metadata.get("name"))
+        elif kind == "DELETED":
+            delta = Deleted(metadata["name"])
+        version = metadata.get("resourceVersion")
+        if version and isinstance(version, str):
+            self._version = version
+        return delta
+
+    def _take_initial(
+        self, kind: object, document: Mapping[str, Any], metadata: Mapping[str, Any]
+    ) -> Listed[_T] | None:
+        """Take an event of a list as a stream, whose end a bookmark tells."""
+        if kind in ("ADDED", "MODIFIED"):
+            self._listing.add(document)
+        elif kind == "DELETED":
+            self._listing.remove(metadata["name"])
+        elif kind == "BOOKMARK" and (metadata.get("annotations") or {}).get(_INITIAL_END) == "true":
+            listed = self._complete(metadata["resourceVersion"])
+            self._phase = _Phase.WATCH
+            return listed
+        return None
+
+    def _hear(self) -> None:
+        self._heard = self._clock()
+        self.problem = None
+
+    def _forgive(self) -> None:
+        if self._clock() - self._began >= self._options.healthy_after:
+            self._backoff.reset()
+
+    def __repr__(self) -> str:
+        return f"<Reflector of {self.resource} in {self.namespace}>"
+
+
+def _items_of(items: object) -> list[Any]:
+    if items is None:
+        return []
+    if not isinstance(items, list):
+        message = "its items are no list"
+        raise TypeError(message)
+    return items

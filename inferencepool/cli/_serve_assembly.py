@@ -1,0 +1,112 @@
+"""The server of ``serve``, put together from what its flags ask for. Imports extras, so it is imported late."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from inferencepool.adapters.extproc import ExternalProcessor, ProcessorOptions
+from inferencepool.cli._serve_cluster import follows_cluster, make_cluster_part
+from inferencepool.cli._serve_election import LEADER, make_election_part
+from inferencepool.cli._serve_files import endpoints_file, pods_file, read_serve_pool_file
+from inferencepool.cli._serve_scraping import ScrapingSetup, make_scraper
+from inferencepool.picker import EndpointPicker
+from inferencepool.registry import EndpointRegistry
+from inferencepool.runtime.extproc import fastest_loads
+from inferencepool.runtime.health import Health
+from inferencepool.runtime.server import EndpointPickerServer, RequestLog, ServerOptions, ServerPart, WatchedFile
+
+if TYPE_CHECKING:
+    from inferencepool.cli._serve_pages import ServedPages
+
+__all__ = ["assemble"]
+
+
+@attrs.frozen
+class _Source:
+    """
+    Where the endpoints come from.
+
+    Attributes:
+        registry: Holds them.
+        files: The files that they are read from.
+        rules: Objectives and rewrites of a pool file, as arguments of the processor.
+        notes: What is to be logged about the files.
+    """
+
+    registry: EndpointRegistry
+    files: Sequence[WatchedFile] = ()
+    rules: Mapping[str, Any] = attrs.field(factory=dict)
+    notes: Sequence[str] = ()
+
+
+def assemble(arguments: argparse.Namespace, options: ServerOptions, scraping: ScrapingSetup) -> EndpointPickerServer:
+    """
+    Make the server; files are read, nothing else has begun.
+
+    Raises:
+        InferencePoolError: A file or the configuration of a cluster cannot be used, or an extra is missing.
+    """
+    source, pages = _source(arguments, scraping), _pages(arguments)
+    picker = EndpointPicker(
+        source.registry, rng=Random(arguments.seed), observer=pages.picker_observer() if pages else None
+    )
+    log = RequestLog(successful=arguments.log_requests)
+    processor = ExternalProcessor(
+        picker,
+        options=ProcessorOptions(
+            request_timeout=arguments.request_deadline,
+            emit_scores=arguments.emit_endpoint_scores,
+            ignore_subset=arguments.disable_endpoint_subset_filter,
+            usage=arguments.usage,
+        ),
+        observer=pages.exchange_observer(log) if pages else log,
+        loads=fastest_loads(),
+        **source.rules,
+    )
+    # With leader election the reference picker knows its own services only; without, every name follows readiness.
+    elects = arguments.ha_enable_leader_election
+    health = Health(("synced", LEADER) if elects else ("synced",), any_name=not elects)
+    parts: list[ServerPart] = []
+    if follows_cluster(arguments):
+        parts.append(make_cluster_part(arguments, processor, health))
+    if elects:
+        parts.append(make_election_part(arguments, health))
+    scraper = make_scraper(scraping.options, picker) if scraping.options is not None else None
+    if scraper is not None:
+        parts.append(scraper)
+    on_closed: dict[str, Any] = {}
+    if pages is not None:
+        part, streams = pages.server_for(processor, health, scraper)
+        parts.append(part)
+        on_closed = {"on_closed": streams.closed}
+    server = EndpointPickerServer(
+        processor, options=options, files=source.files, parts=parts, health=health, notes=source.notes, **on_closed
+    )
+    if source.files:
+        server.load()
+    return server
+
+
+def _source(arguments: argparse.Namespace, scraping: ScrapingSetup) -> _Source:
+    if arguments.endpoints_file is not None:
+        registry = EndpointRegistry(staleness=scraping.staleness)
+        return _Source(registry, [endpoints_file(arguments.endpoints_file, registry)])
+    if arguments.pool_file is not None:
+        file = read_serve_pool_file(arguments.pool_file)
+        registry = EndpointRegistry(file.pool, staleness=scraping.staleness)
+        rules = {"objectives": file.objectives, "rewrites": file.rewrites}
+        return _Source(registry, [pods_file(arguments.pods_file, file.pool, registry)], rules, file.notes)
+    return _Source(EndpointRegistry(staleness=scraping.staleness))
+
+
+def _pages(arguments: argparse.Namespace) -> ServedPages | None:
+    if arguments.metrics_port is None:
+        return None
+    from inferencepool.cli._serve_pages import ServedPages  # noqa: PLC0415 - who has no pages need not wait for it
+
+    return ServedPages(arguments)

@@ -1,0 +1,129 @@
+"""Finding out which cluster is meant, and how to sign in there."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from inferencepool.errors import ConfigurationError, MissingExtraError
+
+if TYPE_CHECKING:
+    from lightkube.config.kubeconfig import SingleConfig
+    from lightkube.config.models import UserExec
+
+__all__ = ["SERVICE_ACCOUNT", "choose_namespace", "load_cluster"]
+
+_MISSING = "following a cluster needs the extra 'kubernetes': pip install 'inferencepool[kubernetes]'"
+#: Where a pod finds the credentials of its service account.
+SERVICE_ACCOUNT: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
+_HOME: Final = "~/.kube/config"
+_EXEC_GROUP: Final = "client.authentication.k8s.io"
+_EXEC_VERSIONS: Final = ("v1", "v1beta1", "v1alpha1")
+
+
+def load_cluster(
+    kubeconfig: str | None = None,
+    context: str | None = None,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    service_account: str = SERVICE_ACCOUNT,
+) -> SingleConfig:
+    """
+    Read which cluster is meant, and how to sign in there.
+
+    It is that of *kubeconfig*; else of the file that KUBECONFIG names; else the one that this process runs in, unless a
+    *context* is given; else that of ``~/.kube/config``.
+
+    Args:
+        kubeconfig: A kubeconfig file.
+        context: One of its contexts; None for the current one.
+        environ: The environment.
+        service_account: Directory of the token, the namespace and the certificate of a pod.
+
+    Returns:
+        A value of lightkube.
+
+    Raises:
+        ConfigurationError: There is none, or it cannot be used; the message names the file.
+        MissingExtraError: lightkube is not installed.
+    """
+    try:
+        from lightkube.config.kubeconfig import KubeConfig  # noqa: PLC0415 - an extra
+        from lightkube.core.exceptions import ConfigError  # noqa: PLC0415 - as above
+    except ImportError:
+        raise MissingExtraError(_MISSING) from None
+    path = kubeconfig or environ.get("KUBECONFIG") or ""
+    inside = not path and context is None and Path(service_account, "token").exists()
+    source = service_account if inside else path or _HOME
+    if not path and not inside and not Path(_HOME).expanduser().is_file():
+        message = "kubeconfig: none is given, this process runs in no cluster, and there is no ~/.kube/config"
+        raise ConfigurationError(message)
+    if os.pathsep in path:
+        message = f"kubeconfig: {path!r} names several files, allowed is one"
+        raise ConfigurationError(message)
+    try:
+        config = KubeConfig.from_service_account(source).get() if inside else KubeConfig.from_file(source).get(context)
+    except ConfigError as error:
+        reason = str(error)
+    except KeyError as error:
+        reason = f"{error} is missing"
+    except Exception as error:  # noqa: BLE001 - a file can be wrong in ways that nobody can list
+        reason = f"cannot be read: {type(error).__name__}: {error}"
+    else:
+        assert config is not None  # noqa: S101 - only with a default it could be
+        return _prepare(config)
+    message = f"kubeconfig: {source}: {reason}"
+    raise ConfigurationError(message)
+
+
+def choose_namespace(
+    given: str | None,
+    config: SingleConfig | None = None,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    service_account: str = SERVICE_ACCOUNT,
+) -> str:
+    """
+    Choose the namespace of a pool.
+
+    It is the one *given*; else that of the environment variable NAMESPACE; else that of the pod in which this process
+    runs; else that of the context of *config*; else ``default``.
+    """
+    try:
+        own = Path(service_account, "namespace").read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        own = ""
+    context = config.context.namespace if config is not None else None
+    return given or environ.get("NAMESPACE") or own or context or "default"
+
+
+def _prepare(config: SingleConfig) -> SingleConfig:
+    """Make up for what lightkube leaves out: files beside the kubeconfig, and plugins of the present version."""
+    import msgspec  # noqa: PLC0415 - comes with lightkube
+
+    user = config.user
+    if user is None:
+        return config
+    if user.token_file:
+        user = msgspec.structs.replace(user, token_file=str(config.abs_file(user.token_file)))
+    if user.exec is not None:
+        user = msgspec.structs.replace(user, exec=_prepare_exec(user.exec, config))
+    return config._replace(user=user)
+
+
+def _prepare_exec(plugin: UserExec, config: SingleConfig) -> UserExec:
+    """Let a plugin of any version run: the answer to all of them looks the same, as far as tokens go."""
+    import msgspec  # noqa: PLC0415 - comes with lightkube
+    from lightkube.config.models import NameValue  # noqa: PLC0415 - an extra
+
+    group, _, version = plugin.apiVersion.rpartition("/")
+    if group != _EXEC_GROUP or version not in _EXEC_VERSIONS:
+        allowed = ", ".join(f"{_EXEC_GROUP}/{each}" for each in _EXEC_VERSIONS)
+        message = f"kubeconfig: {config.fname}: exec.apiVersion: {plugin.apiVersion!r} is not one of {allowed}"
+        raise ConfigurationError(message)
+    asked = {"apiVersion": plugin.apiVersion, "kind": "ExecCredential", "spec": {"interactive": False}}
+    variables = [*(plugin.env or ()), NameValue("KUBERNETES_EXEC_INFO", json.dumps(asked))]
+    return msgspec.structs.replace(plugin, apiVersion=f"{_EXEC_GROUP}/v1beta1", env=variables)

@@ -1,0 +1,186 @@
+"""An API server by way of lightkube: its kubeconfigs, credentials and TLS, and the HTTP client that it brings along."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+from collections.abc import AsyncGenerator, Mapping
+from typing import TYPE_CHECKING, Any, Final, final
+
+from inferencepool.errors import ApiServerError, ConfigurationError
+from inferencepool.runtime.kubernetes._kubeconfig import load_cluster
+
+if TYPE_CHECKING:
+    import httpx2
+    from lightkube.config.kubeconfig import SingleConfig
+
+__all__ = ["LightkubeTransport"]
+
+# Seconds.
+_CONNECT: Final = 10.0
+_ANSWER: Final = 60.0
+# A peer that is gone without a word is noticed after 15 + 3 * 5 seconds, also where nothing is sent.
+_KEEP_ALIVE: Final = (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
+_JSON: Final = "application/json"
+_SHOWN: Final = 500
+
+
+@final
+class LightkubeTransport:
+    """
+    Asks an API server, as a `KubernetesTransport` and a `KubernetesWriter`.
+
+    It takes what lightkube knows from a kubeconfig or from the pod that it runs in: address, certificates, and tokens,
+    which are read again or asked for again when the server refuses them. Requests are its own: lightkube's client reads
+    whole objects, and cannot be asked for bookmarks. It belongs to one event loop.
+    """
+
+    def __init__(self, config: SingleConfig | None = None) -> None:
+        """
+        Prepare to ask the cluster of *config*; by default that of `load_cluster`.
+
+        Raises:
+            ConfigurationError: What *config* says of certificates or credentials cannot be used.
+            MissingExtraError: lightkube is not installed.
+        """
+        self.config = config if config is not None else load_cluster()
+        self._client = _make_client(self.config)
+
+    async def get(self, path: str, params: Mapping[str, str]) -> bytes:
+        """
+        Give the body of the answer.
+
+        Raises:
+            ApiServerError: The server refuses, or cannot be reached.
+        """
+        return await self._ask("GET", path, params=dict(params))
+
+    async def stream_lines(self, path: str, params: Mapping[str, str]) -> AsyncGenerator[bytes, None]:
+        """
+        Give the body of the answer piece by piece, an empty one first.
+
+        Raises:
+            ApiServerError: The server refuses, cannot be reached, or broke off.
+        """
+        import httpx2  # noqa: PLC0415 - comes with lightkube
+
+        patient = httpx2.Timeout(None, connect=_CONNECT)
+        what = self._describe("GET", path)
+        with _translated(what):
+            async with self._client.stream("GET", path, params=dict(params), timeout=patient) as response:
+                if not response.is_success:
+                    raise _refusal(what, response, await response.aread())
+                _keep_alive(response)
+                yield b""
+                async for data in response.aiter_bytes():
+                    yield data
+
+    async def create(self, path: str, document: Mapping[str, Any]) -> bytes:
+        """
+        Create *document* in the collection at *path*.
+
+        Raises:
+            ApiServerError: The server refuses (409 if there is one of that name), or cannot be reached.
+        """
+        return await self._ask("POST", path, content=json.dumps(document), headers={"content-type": _JSON})
+
+    async def replace(self, path: str, document: Mapping[str, Any]) -> bytes:
+        """
+        Replace the object at *path*.
+
+        Raises:
+            ApiServerError: The server refuses (409 if it was changed meanwhile), or cannot be reached.
+        """
+        return await self._ask("PUT", path, content=json.dumps(document), headers={"content-type": _JSON})
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.aclose()
+
+    async def _ask(self, method: str, path: str, **request: Any) -> bytes:
+        what = self._describe(method, path)
+        with _translated(what):
+            response = await self._client.request(method, path, **request)
+            if not response.is_success:
+                raise _refusal(what, response, response.content)
+            return response.content
+
+    def _describe(self, method: str, path: str) -> str:
+        return f"{method} {self.config.cluster.server.rstrip('/')}{path}"
+
+    def __repr__(self) -> str:
+        return f"<LightkubeTransport to {self.config.cluster.server}>"
+
+
+def _make_client(config: SingleConfig) -> httpx2.AsyncClient:
+    import httpx2  # noqa: PLC0415 - comes with lightkube
+    from lightkube.config import client_adapter  # noqa: PLC0415 - an extra
+    from lightkube.config.models import User  # noqa: PLC0415 - as above
+
+    try:
+        return httpx2.AsyncClient(
+            base_url=config.cluster.server,
+            verify=client_adapter.verify_cluster(config.cluster, config.user or User(), config.abs_file),
+            auth=client_adapter.user_auth(config.user),
+            headers={"accept": _JSON},
+            timeout=httpx2.Timeout(_ANSWER, connect=_CONNECT),
+        )
+    except Exception as error:
+        # Certificates and keys can be wrong in ways that nobody can list.
+        message = f"kubeconfig: context {config.context_name}: cannot be used: {type(error).__name__}: {error}"
+        raise ConfigurationError(message) from error
+
+
+def _keep_alive(response: httpx2.Response) -> None:
+    """Have the system look after a connection on which nothing may be sent for a minute."""
+    stream = response.extensions.get("network_stream")
+    connection = stream.get_extra_info("socket") if stream is not None else None
+    if connection is None:
+        return
+    with contextlib.suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEP_ALIVE:
+            if hasattr(socket, name):
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+@contextlib.contextmanager
+def _translated(what: str) -> Any:
+    """Tell whatever goes wrong while asking as an `ApiServerError`."""
+    import httpx2  # noqa: PLC0415 - comes with lightkube
+    from lightkube.core.exceptions import ConfigError  # noqa: PLC0415 - an extra
+
+    try:
+        yield
+    except ApiServerError:
+        raise
+    except httpx2.HTTPError as error:
+        raise ApiServerError(_reason(what, error)) from error
+    except (ConfigError, OSError, LookupError, ValueError, TypeError) as error:
+        # A token file that is gone, or a plugin that fails or answers something else.
+        raise ApiServerError(_reason(f"{what}: no credentials", error)) from error
+
+
+def _reason(what: str, error: Exception) -> str:
+    text = str(error)
+    return f"{what}: {type(error).__name__}: {text}" if text else f"{what}: {type(error).__name__}"
+
+
+def _refusal(what: str, response: httpx2.Response, body: bytes) -> ApiServerError:
+    """Make an error of an answer that is not 2xx, with what the server says."""
+    try:
+        said = json.loads(body)["message"]
+    except (ValueError, LookupError, TypeError):
+        said = body[:_SHOWN].decode(errors="replace").strip()
+    # The phrase is for people, and servers may leave it out.
+    status = f"{response.status_code} {http.client.responses.get(response.status_code, '')}".rstrip()
+    message = f"{what}: {status}: {str(said)[:_SHOWN]}"
+    return ApiServerError(message, status=response.status_code, retry_after=_seconds(response.headers))
+
+
+def _seconds(headers: Mapping[str, str]) -> float | None:
+    text = headers.get("retry-after", "")
+    # A date is allowed, too; API servers send none.
+    return float(text) if text.isascii() and text.isdigit() and len(text) <= len("3600000") else None
