@@ -11,6 +11,8 @@ from benchmarks.extproc.measuring import measure_extproc
 from benchmarks.measure import Row, rows_to_text
 from benchmarks.metrics import measure_metrics
 from benchmarks.picks import measure_picks, measure_scan
+from benchmarks.prefix import measure_prefix, measure_prefix_memory
+from benchmarks.scraping.measuring import measure_pages, measure_scraping
 from benchmarks.threads import measure_threads
 from benchmarks.updates import measure_import, measure_publishing, measure_updates
 
@@ -19,11 +21,15 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
     "scan": measure_scan,
     "updates": measure_updates,
     "publishing": measure_publishing,
+    "prefix": measure_prefix,
+    "prefix-memory": measure_prefix_memory,
     "threads": measure_threads,
     "import": measure_import,
     "extproc": measure_extproc,
     "metrics": measure_metrics,
     "cluster": measure_cluster,
+    "pages": measure_pages,
+    "scraping": measure_scraping,
 }
 
 

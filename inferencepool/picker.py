@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import compress
 from random import Random
 from typing import Protocol, final
 
 import attrs
 
 from inferencepool.errors import InferencePoolError
-from inferencepool.model import InferenceRequest
+from inferencepool.model import Endpoint, InferenceRequest
 from inferencepool.plugins import default_profile
 from inferencepool.registry import EndpointRegistry
 from inferencepool.scheduling import PickResult, ReservedLoad, Scheduler, SchedulingProfile, SubsetHint
@@ -162,6 +163,11 @@ class EndpointPicker:
     def reserved(self) -> ReservedLoad:
         """Tell the load that picks put on each endpoint, in O(endpoints)."""
         return self._scheduler.reserved()
+
+    def endpoints_in_flight(self) -> tuple[Endpoint, ...]:
+        """List the endpoints with picks that were not released yet, in O(endpoints)."""
+        reserved = self.reserved()
+        return tuple(filter(None, compress(reserved.fleet.endpoints, reserved.in_flight)))
 
     def statistics(self) -> PickerStatistics:
         """Tell what the picker has going."""

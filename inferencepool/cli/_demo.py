@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import importlib
 import json
 import signal
 import sys
@@ -85,6 +86,8 @@ def _interruptible() -> Iterator[None]:
 
 async def _demonstrate(arguments: argparse.Namespace) -> int:
     try:
+        # Before anything is started that would be in vain.
+        importlib.import_module("aiohttp")
         from inferencepool.cli._demo_pool import run_pool  # noqa: PLC0415 - an extra
     except ImportError as error:
         if isinstance(error, MissingExtraError):

@@ -6,23 +6,22 @@ import asyncio
 import copy
 import errno
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
 from typing import Any
 
-import aiohttp
 import attrs
 
-from inferencepool.adapters.exposition import read_page
 from inferencepool.adapters.extproc import ExternalProcessor, ProcessorOptions
 from inferencepool.errors import ConfigurationError, InferencePoolError
 from inferencepool.gateway import EnvoyOptions, HostPort, render_envoy
 from inferencepool.model import Endpoint, InferencePool, InferenceRequest, Pod
 from inferencepool.picker import EndpointPicker
-from inferencepool.registry import EndpointRegistry
+from inferencepool.registry import EndpointRegistry, Staleness
 from inferencepool.runtime.envoy import EnvoyProcess
 from inferencepool.runtime.extproc import extproc_routes
 from inferencepool.runtime.grpc import GrpcServer
+from inferencepool.runtime.scraping import MetricsScraper
 from inferencepool.runtime.simulator import ModelServerSimulator, SimulatorOptions
 from inferencepool.scheduling import Explanation, PickResult
 
@@ -33,7 +32,7 @@ MODEL = "simulated"
 
 _LOOPBACK = "127.0.0.1"
 _PICKED, _DIRECT = "inference", "round-robin"
-_SCRAPE_INTERVAL = 0.1
+_NOTE_INTERVAL = 0.1
 # One server in four is slower: a picker that looks at load has something to see.
 _SLOW = 4
 _MAX_TARGET_PORTS = 8
@@ -49,7 +48,7 @@ class DemoServer:
     Attributes:
         simulator: The server.
         speed: Its speed, where 1 is the fastest.
-        queues: Lengths of its queue, as they were scraped.
+        queues: Lengths of its queue, as its page told them from time to time.
     """
 
     simulator: ModelServerSimulator
@@ -119,14 +118,14 @@ async def run_pool(servers: int, seed: int) -> AsyncIterator[DemoPool]:
     async with AsyncExitStack() as stack:
         running = await _start_servers(stack, servers, seed)
         pool = _pool_of(running)
-        registry = EndpointRegistry(pool)
+        registry = EndpointRegistry(pool, staleness=Staleness())
         registry.resync(_pods_of(running))
         by_address = {server.simulator.address: server for server in running}
         witness = _Witness()
         picker = EndpointPicker(registry, rng=Random(seed), observer=witness)
         processor = ExternalProcessor(picker, options=ProcessorOptions(fallbacks=True), clock=registry.clock)
         stack.callback(processor.close)
-        await _start_scraping(stack, registry, by_address)
+        await _start_scraping(stack, picker, by_address)
         server = GrpcServer(extproc_routes(processor))
         await server.start(_LOOPBACK, 0)
         stack.push_async_callback(server.stop, 0.0)
@@ -216,13 +215,10 @@ def _pods_of(servers: Sequence[DemoServer]) -> list[Pod]:
     ]
 
 
-async def _start_scraping(stack: AsyncExitStack, registry: EndpointRegistry, servers: dict[str, DemoServer]) -> None:
-    timeout = aiohttp.ClientTimeout(total=5)
-    client = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
-    tasks = [
-        asyncio.create_task(_scrape(client, registry, endpoint, servers[endpoint.destination]))
-        for endpoint in registry.endpoints()
-    ]
+async def _start_scraping(stack: AsyncExitStack, picker: EndpointPicker, servers: dict[str, DemoServer]) -> None:
+    registry = picker.registry
+    scraper = MetricsScraper(registry, in_use=picker.endpoints_in_flight)
+    tasks = [asyncio.create_task(scraper.run()), asyncio.create_task(_note_queues(registry, servers))]
 
     async def stop() -> None:
         for task in tasks:
@@ -232,19 +228,12 @@ async def _start_scraping(stack: AsyncExitStack, registry: EndpointRegistry, ser
     stack.push_async_callback(stop)
 
 
-async def _scrape(
-    client: aiohttp.ClientSession, registry: EndpointRegistry, endpoint: Endpoint, server: DemoServer
-) -> None:
+async def _note_queues(registry: EndpointRegistry, servers: dict[str, DemoServer]) -> None:
     while True:
-        began = registry.clock()
-        # The next try comes soon.
-        with suppress(aiohttp.ClientError, TimeoutError):
-            async with client.get(f"http://{endpoint.destination}/metrics") as response:
-                page = await response.read()
-            metrics = read_page(page, "vllm", observed_at=began).metrics
-            registry.observe_metrics(endpoint.id, metrics)
-            server.queues.append(metrics.waiting_queue_size)
-        await asyncio.sleep(_SCRAPE_INTERVAL)
+        snapshot = registry.snapshot()
+        for slot in snapshot.fleet.slots:
+            servers[snapshot.fleet.at(slot).destination].queues.append(snapshot.metrics[slot].waiting_queue_size)
+        await asyncio.sleep(_NOTE_INTERVAL)
 
 
 def _bootstrap_of(pool: InferencePool, endpoints: Sequence[Endpoint], picker_port: int) -> dict[str, Any]:

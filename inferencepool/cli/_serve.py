@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import signal
 import sys
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,13 @@ from inferencepool.cli._durations import duration
 from inferencepool.cli._input_file import STANDARD_INPUT
 from inferencepool.cli._output import report
 from inferencepool.cli._serve_cluster import add_cluster_flags, check_cluster_flags, follows_cluster, make_cluster_part
+from inferencepool.cli._serve_scraping import (
+    ScrapingSetup,
+    add_scraping_flags,
+    allow_connections,
+    scraping_setup,
+    scraping_state,
+)
 from inferencepool.errors import ConfigurationError, InvalidDocumentError
 from inferencepool.picker import EndpointPicker
 from inferencepool.registry import EndpointRegistry
@@ -55,6 +63,7 @@ def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     _add_files(parser.add_argument_group("endpoints of files: a pool and its pods, or a list of endpoints"))
     _add_ports(parser.add_argument_group("ports"))
     _add_behavior(parser.add_argument_group("requests"))
+    add_scraping_flags(parser.add_argument_group("metrics of the model servers"), _boolean)
     _add_pages(parser.add_argument_group("pages: metrics, and what the picker knows"))
     _add_logs(parser.add_argument_group("logs"))
     parser.set_defaults(run=_run, usage_error=parser.error)
@@ -98,13 +107,6 @@ def _add_behavior(group: argparse._ArgumentGroup) -> None:
 
 def _add_pages(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add(
-        "--metrics-staleness-threshold",
-        metavar="TIME",
-        type=duration,
-        default=2.0,
-        help="means over the pool leave out endpoints whose metrics are older (2s)",
-    )
     add(
         "--fairness-id-metric-label-limit",
         metavar="N",
@@ -162,10 +164,10 @@ def _run(arguments: argparse.Namespace) -> int:
     from inferencepool.runtime.logs import LineLimit, LogFormat, start_logging  # noqa: PLC0415
     from inferencepool.runtime.server import LIMITED_EVENTS  # noqa: PLC0415
 
-    options = _options(arguments)
+    options, scraping = _options(arguments), _scraping(arguments)
     end_logging = start_logging(LogFormat(arguments.log_format), limit=LineLimit(LIMITED_EVENTS))
     try:
-        asyncio.run(_serve(arguments, options))
+        asyncio.run(_serve(arguments, options, scraping))
     except InvalidDocumentError as error:
         report(str(error), "")
         return 1
@@ -230,8 +232,15 @@ def _options(arguments: argparse.Namespace) -> ServerOptions:
         return arguments.usage_error(f"argument {_flag(name)}: {reason.replace('_', '-')}")  # type: ignore[no-any-return]
 
 
-async def _serve(arguments: argparse.Namespace, options: ServerOptions) -> None:
-    server = _assemble(arguments, options)
+def _scraping(arguments: argparse.Namespace) -> ScrapingSetup:
+    try:
+        return scraping_setup(arguments)
+    except ConfigurationError as error:
+        return arguments.usage_error(str(error))  # type: ignore[no-any-return]
+
+
+async def _serve(arguments: argparse.Namespace, options: ServerOptions, scraping: ScrapingSetup) -> None:
+    server = _assemble(arguments, options, scraping)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         if sys.platform != "win32":
@@ -239,7 +248,7 @@ async def _serve(arguments: argparse.Namespace, options: ServerOptions) -> None:
     await server.run()
 
 
-def _assemble(arguments: argparse.Namespace, options: ServerOptions) -> EndpointPickerServer:
+def _assemble(arguments: argparse.Namespace, options: ServerOptions, scraping: ScrapingSetup) -> EndpointPickerServer:
     from inferencepool.adapters.extproc import ExternalProcessor, ProcessorOptions  # noqa: PLC0415 - as above
     from inferencepool.cli._serve_files import endpoints_file, pods_file, read_serve_pool_file  # noqa: PLC0415
     from inferencepool.runtime.extproc import fastest_loads  # noqa: PLC0415 - as above
@@ -249,12 +258,12 @@ def _assemble(arguments: argparse.Namespace, options: ServerOptions) -> Endpoint
     notes: tuple[str, ...] = ()
     files: list[WatchedFile] = []
     extras: dict[str, Any] = {}
-    registry = EndpointRegistry()
+    registry = EndpointRegistry(staleness=scraping.staleness)
     if arguments.endpoints_file is not None:
         files.append(endpoints_file(arguments.endpoints_file, registry))
     elif arguments.pool_file is not None:
         pool_file = read_serve_pool_file(arguments.pool_file)
-        registry = EndpointRegistry(pool_file.pool)
+        registry = EndpointRegistry(pool_file.pool, staleness=scraping.staleness)
         files.append(pods_file(arguments.pods_file, pool_file.pool, registry))
         extras = {"objectives": pool_file.objectives, "rewrites": pool_file.rewrites}
         notes = pool_file.notes
@@ -275,15 +284,25 @@ def _assemble(arguments: argparse.Namespace, options: ServerOptions) -> Endpoint
     )
     health = Health(("synced",), any_name=True)
     parts: list[ServerPart] = []
-    on_closed: dict[str, Any] = {}
+    beside: dict[str, Any] = {}
+    statistics: dict[str, Callable[[], object]] = {}
     if follows_cluster(arguments):
-        parts.append(make_cluster_part(arguments, processor, health))
+        cluster = make_cluster_part(arguments, processor, health)
+        parts.append(cluster)
+        statistics["cluster"] = cluster.state
+    if scraping.options is not None:
+        from inferencepool.runtime.scraping import MetricsScraper  # noqa: PLC0415 - as above
+
+        allow_connections()
+        scraper = MetricsScraper(registry, options=scraping.options, in_use=picker.endpoints_in_flight)
+        parts.append(scraper)
+        statistics["scraping"] = partial(scraping_state, scraper)
     if pages is not None:
-        part, streams = pages.server_for(processor, health)
+        part, streams = pages.server_for(processor, health, statistics)
         parts.append(part)
-        on_closed = {"on_closed": streams.closed}
+        beside = {"on_closed": streams.closed}
     server = EndpointPickerServer(
-        processor, options=options, files=files, parts=parts, health=health, notes=notes, **on_closed
+        processor, options=options, files=files, parts=parts, health=health, notes=notes, **beside
     )
     if files:
         server.load()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Mapping
 from typing import final
 
 from inferencepool.adapters.extproc import ExchangeObserver, ExchangeObservers, ExternalProcessor
@@ -39,8 +40,14 @@ class ServedPages:
         """Give what the processor is to tell of its requests; it tells *log*, too."""
         return ExchangeObservers(self._metrics, log)
 
-    def server_for(self, processor: ExternalProcessor, health: Health) -> tuple[PageServer, StreamMetrics]:
-        """Give the server of the pages about *processor*, and what is to be told of the ends of its streams."""
+    def server_for(
+        self, processor: ExternalProcessor, health: Health, more: Mapping[str, Callable[[], object]]
+    ) -> tuple[PageServer, StreamMetrics]:
+        """
+        Give the server of the pages about *processor*, and what is to be told of the ends of its streams.
+
+        The debug page shows the statistics that *more* gives as well.
+        """
         arguments, picker = self._arguments, processor.picker
         self._metrics.exempt_models(lambda: processor.rewrites.models)
         streams = StreamMetrics(processor)
@@ -49,7 +56,7 @@ class ServedPages:
             "/metrics": MetricsPage(self._metrics, pool, streams, deprecated=arguments.deprecated_metrics)
         }
         if self._decisions is not None:
-            statistics = {"processor": processor.statistics, "health": lambda: {"unmet": health.unmet}}
+            statistics = {"processor": processor.statistics, "health": lambda: {"unmet": health.unmet}, **more}
             remote = arguments.debug_from == "anywhere"
             pages |= DebugPages(picker, self._decisions, statistics=statistics, remote=remote).pages()
         return PageServer(pages, address=arguments.address, port=arguments.metrics_port), streams

@@ -88,11 +88,14 @@ class Snapshot:
     Attributes:
         generation: Grows by one with every snapshot that differs from the one before.
         fleet: Who exists.
-        metrics: The latest metrics.
-        waiting_queue_size: Column of `EndpointMetrics.waiting_queue_size`.
-        running_requests: Column of `EndpointMetrics.running_requests`.
-        kv_cache_usage: Column of `EndpointMetrics.kv_cache_usage`.
+        metrics: The latest metrics, as they were reported.
+        waiting_queue_size: Column of `EndpointMetrics.waiting_queue_size`, as it is scored: stale metrics may count for
+            more than they tell (see `inferencepool.registry.Staleness`).
+        running_requests: Column of `EndpointMetrics.running_requests`, likewise.
+        kv_cache_usage: Column of `EndpointMetrics.kv_cache_usage`, likewise.
         observed_at: When the observation behind the metrics began; minus infinity where there is none.
+        stale: The endpoints whose metrics are too old to be trusted.
+        avoided: The endpoints that are candidates only where no other is left.
     """
 
     generation: int = 0
@@ -102,6 +105,8 @@ class Snapshot:
     running_requests: Sequence[int] = ()
     kv_cache_usage: Sequence[float] = ()
     observed_at: Sequence[float] = ()
+    stale: EndpointSet = 0
+    avoided: EndpointSet = 0
 
     @cached_property
     def _loras(self) -> LoraSets:
@@ -128,10 +133,14 @@ class Snapshot:
         return {}
 
     def candidate(self, slot: int) -> Candidate:
-        """Give the endpoint in *slot* together with its metrics; the same object each time."""
+        """Give the endpoint in *slot* together with its metrics, as they are scored; the same object each time."""
         candidate = self._candidates.get(slot)
         if candidate is None:
-            candidate = Candidate(slot, self.fleet.at(slot), self.metrics[slot])
+            metrics = self.metrics[slot]
+            if self.stale >> slot & 1:
+                load = self.waiting_queue_size[slot], self.running_requests[slot], self.kv_cache_usage[slot]
+                metrics = metrics.with_load(*load, metrics.observed_at)
+            candidate = Candidate(slot, self.fleet.at(slot), metrics)
             self._candidates[slot] = candidate
         return candidate
 
@@ -151,7 +160,7 @@ class Candidate:
     Attributes:
         slot: The endpoint's slot in the snapshot.
         endpoint: The endpoint.
-        metrics: Its latest metrics.
+        metrics: Its latest metrics, as they are scored.
     """
 
     slot: int

@@ -11,6 +11,7 @@ from inferencepool.registry._changes import (
     PoolChanged,
 )
 from inferencepool.registry._registry import EndpointRegistry, RegistryStatistics
+from inferencepool.registry._staleness import StaleMetrics, Staleness
 
 __all__ = [
     "Change",
@@ -23,4 +24,6 @@ __all__ = [
     "PodsListed",
     "PoolChanged",
     "RegistryStatistics",
+    "StaleMetrics",
+    "Staleness",
 ]

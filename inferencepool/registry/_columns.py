@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 
 from inferencepool.model import Endpoint, EndpointMetrics, EndpointSet, Fleet, Snapshot
+from inferencepool.registry._staleness import Ages, StaleMetrics, Staleness
 
 __all__ = ["Columns"]
 
@@ -93,22 +94,50 @@ class Columns:
         self.dirty = True
         return True
 
-    def publish(self, generation: int) -> Snapshot:
-        """Copy everything into a snapshot, in O(slots)."""
+    def turn_back(self, slot: int, now: float) -> bool:
+        """Forget when *slot* was observed if that is later than *now*; True if it is."""
+        if self._observed_at[slot] <= now:
+            return False
+        self._observed_at[slot] = _NEVER
+        return True
+
+    def is_occupied_by(self, slot: int, endpoint: Endpoint) -> bool:
+        """Tell whether *slot* is that of *endpoint*, and not of another pod or address of the same name."""
+        occupant = self._endpoints[slot]
+        return occupant is endpoint or (
+            occupant is not None
+            and (occupant.destination, occupant.pod_uid) == (endpoint.destination, endpoint.pod_uid)
+        )
+
+    def publish(self, generation: int, now: float, staleness: Staleness | None = None) -> tuple[Snapshot, float]:
+        """
+        Copy everything into a snapshot, in O(slots).
+
+        Returns:
+            The snapshot, and when the next endpoint becomes stale.
+        """
         if self._fleet is None:
             self._fleet = Fleet(tuple(self._endpoints), tuple(self._births), self.members)
         self._free += self._leaving
         self._leaving.clear()
         self.departed, self.dirty = 0, False
-        return Snapshot(
+        ages = Ages()
+        if staleness is not None:
+            ages = Ages.judge(self._fleet, self._observed_at, staleness.threshold, now)
+        policy = staleness.policy if staleness is not None and ages.stale and ages.fresh else StaleMetrics.LAST
+        worse = policy is StaleMetrics.WORST
+        snapshot = Snapshot(
             generation=generation,
             fleet=self._fleet,
             metrics=self._metrics[:],
-            waiting_queue_size=self._waiting[:],
-            running_requests=self._running[:],
-            kv_cache_usage=self._usage[:],
+            waiting_queue_size=ages.worsened(self._waiting, 1) if worse else self._waiting[:],
+            running_requests=ages.worsened(self._running) if worse else self._running[:],
+            kv_cache_usage=ages.worsened(self._usage) if worse else self._usage[:],
             observed_at=self._observed_at[:],
+            stale=ages.stale,
+            avoided=ages.stale if policy is StaleMetrics.AVOID else 0,
         )
+        return snapshot, ages.until
 
     def _touch_fleet(self) -> None:
         self._fleet, self.dirty = None, True

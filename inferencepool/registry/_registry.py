@@ -7,6 +7,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from math import inf
 from threading import Condition, Lock
 from typing import TypeAlias, assert_never, final
 
@@ -25,6 +26,7 @@ from inferencepool.registry._changes import (
     PoolChanged,
 )
 from inferencepool.registry._columns import Columns
+from inferencepool.registry._staleness import Staleness
 from inferencepool.selection import expand
 
 __all__ = ["EndpointRegistry", "RegistryStatistics"]
@@ -59,7 +61,8 @@ class EndpointRegistry:
     whatever resource versions the pods carry; `resync` settles what got lost. Applying the same change twice does
     nothing the second time, and a call that raises has changed nothing.
 
-    A snapshot is published when it is asked for, something changed, and the last one is older than *publish_interval*:
+    A snapshot is published when it is asked for, something changed, and the last one is older than *publish_interval*
+    (metrics that become stale are a change):
     no thread is needed, and a storm of changes costs one snapshot per interval. An endpoint that goes is told at once
     (see `current`); one that comes, and all metrics, wait for the next snapshot. That comes early where the last one
     has no endpoint left and there are others: a pool is never empty between two of its pods.
@@ -71,6 +74,7 @@ class EndpointRegistry:
         *,
         clock: Callable[[], float] = time.monotonic,
         publish_interval: float = 0.05,
+        staleness: Staleness | None = None,
     ) -> None:
         """
         Start empty.
@@ -79,6 +83,8 @@ class EndpointRegistry:
             pool: The pool; None while it is not known, so that no pod is a member.
             clock: Seconds that never run backwards; observation times of metrics are told by it.
             publish_interval: Least number of seconds between two snapshots, 0 or more.
+            staleness: When metrics are too old to be trusted, and what is done then. None where nobody keeps them
+                fresh, so that they never are.
 
         Raises:
             ConfigurationError: *publish_interval* is negative or no number.
@@ -95,7 +101,9 @@ class EndpointRegistry:
         self._columns = Columns()
         self._lock = Lock()
         self._arrived = Condition(self._lock)
+        self._staleness = staleness
         self._published_at = float("-inf")
+        self._turns_stale_at = inf
         self._current: tuple[Snapshot, EndpointSet] = (Snapshot(), 0)
         self._listeners: tuple[tuple[Listener], ...] = ()
         self._outbox: deque[MembershipChange] = deque()
@@ -105,6 +113,11 @@ class EndpointRegistry:
     def pool(self) -> InferencePool | None:
         """The pool."""
         return self._pool
+
+    @property
+    def staleness(self) -> Staleness | None:
+        """When metrics are too old to be trusted; None for never."""
+        return self._staleness
 
     def snapshot(self) -> Snapshot:
         """Give the latest snapshot; publish one first if that is due. O(1), or O(endpoints) when it publishes."""
@@ -117,8 +130,12 @@ class EndpointRegistry:
 
     def current(self) -> tuple[Snapshot, EndpointSet]:
         """Give the latest snapshot together with those of its endpoints that are gone already."""
-        if self._columns.dirty and (self.clock() - self._published_at >= self._interval or self._is_deserted()):
-            self.publish()
+        if self._columns.dirty or self._turns_stale_at < inf:
+            now = self.clock()
+            # A clock that stepped back must not keep the next snapshot waiting.
+            is_due = not 0 <= now - self._published_at < self._interval
+            if (is_due and self._is_outdated(now)) or self._is_deserted():
+                self.publish()
         return self._current
 
     def _is_deserted(self) -> bool:
@@ -129,11 +146,16 @@ class EndpointRegistry:
     def publish(self) -> Snapshot:
         """Publish what changed at once, whatever the interval. Keeps the snapshot where nothing changed."""
         with self._lock:
-            if self._columns.dirty:
-                snapshot = self._columns.publish(self._current[0].generation + 1)
+            now = self.clock()
+            if self._is_outdated(now):
+                generation = self._current[0].generation + 1
+                snapshot, self._turns_stale_at = self._columns.publish(generation, now, self._staleness)
                 self._current = (snapshot, 0)
-                self._published_at = self.clock()
+                self._published_at = now
             return self._current[0]
+
+    def _is_outdated(self, now: float) -> bool:
+        return self._columns.dirty or now > self._turns_stale_at
 
     def upsert_pod(self, pod: Pod) -> bool:
         """Take over a pod that was created or changed. True if that changed the endpoints."""
@@ -181,18 +203,29 @@ class EndpointRegistry:
         listed = {("", endpoint.id): (endpoint,) for endpoint in endpoints}
         return self._change(lambda: self._set_endpoints(listed))
 
-    def observe_metrics(self, endpoint_id: str, metrics: EndpointMetrics) -> bool:
+    def observe_metrics(self, endpoint: str | Endpoint, metrics: EndpointMetrics) -> bool:
         """
         Take over what an endpoint reported.
 
+        Args:
+            endpoint: Its id; or the endpoint itself, for an answer that may come when another pod has its name.
+            metrics: What it reported.
+
         Returns:
             False, and nothing has changed, where the endpoint is not known (a late answer of one that is gone) or
-            a later observation is there already.
+            a later observation is there already. One that is later than now does not count: the clock stepped back.
         """
         observed_at = metrics.observed_at if metrics.observed_at is not None else self.clock()
+        known = endpoint if isinstance(endpoint, Endpoint) else None
+        endpoint_id = endpoint if isinstance(endpoint, str) else endpoint.id
         with self._lock:
-            slot = self._slots.get(endpoint_id)
-            return slot is not None and self._columns.observe(slot, metrics, observed_at)
+            columns, slot = self._columns, self._slots.get(endpoint_id)
+            if slot is None or not (known is None or columns.is_occupied_by(slot, known)):
+                return False
+            if columns.observe(slot, metrics, observed_at):
+                return True
+            now = self.clock()
+            return observed_at <= now and columns.turn_back(slot, now) and columns.observe(slot, metrics, observed_at)
 
     def apply(self, change: Change) -> bool:
         """Apply any change, given as a value. True if it changed something."""

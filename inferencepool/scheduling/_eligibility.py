@@ -9,11 +9,11 @@ from typing import TypeAlias, final
 from cachetools import LRUCache
 
 from inferencepool.errors import EndpointsFilteredError, NoEndpointsError, StrategyError
-from inferencepool.model import Candidate, Candidates, EndpointSet, Fleet, InferenceRequest, to_endpoint_set
+from inferencepool.model import Candidate, Candidates, EndpointSet, Fleet, InferenceRequest, Snapshot, to_endpoint_set
 from inferencepool.scheduling._profile import NamedFilter, SchedulingProfile
 from inferencepool.selection import narrow
 
-__all__ = ["Eligibility", "SubsetHint", "apply_filter"]
+__all__ = ["Eligibility", "SubsetHint", "apply_filter", "without_avoided"]
 
 SubsetHint: TypeAlias = str | Iterable[str]
 
@@ -100,6 +100,12 @@ def _slots_kept(item: NamedFilter, kept: Iterable[object], allowed: set[int]) ->
     except TypeError as error:
         message = f"filter {item.name}: gave {kept!r}, not a list of candidates"
         raise StrategyError(message) from error
+
+
+def without_avoided(part: EndpointSet, snapshot: Snapshot, departed: EndpointSet) -> EndpointSet:
+    """Leave out the endpoints that are to be avoided, if others are left that did not depart."""
+    rest = part & ~snapshot.avoided
+    return rest if rest & ~departed else part
 
 
 def filtered_out(profile: SchedulingProfile, names: Iterable[str]) -> EndpointsFilteredError:

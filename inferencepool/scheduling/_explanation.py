@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import isfinite
 from typing import Any
 
 import attrs
 
 from inferencepool.model import Candidates, Endpoint, EndpointSet, InferenceRequest, Snapshot, to_slots
-from inferencepool.scheduling._eligibility import Eligibility, SubsetHint, apply_filter, kept_by
+from inferencepool.scheduling._eligibility import Eligibility, SubsetHint, apply_filter, kept_by, without_avoided
 from inferencepool.scheduling._profile import SchedulingProfile, WeightedScorer
 from inferencepool.scheduling._scan import candidates_of, scan_costs
 from inferencepool.scheduling._terms import ONE, bonuses, fleet_terms, load_of, plain_costs, scores_of
@@ -48,6 +49,8 @@ class ExplainedCandidate:
         total: Sum of the weighted scores.
         pending: Earlier picks of it that its metrics did not cover yet.
         place: 1 for the one that was picked, 2 and more for its fallbacks, None for the others.
+        stale: Whether its metrics were too old to be trusted.
+        age: Seconds from the beginning of the observation behind its metrics to the pick; None where there was none.
     """
 
     endpoint: Endpoint
@@ -55,6 +58,8 @@ class ExplainedCandidate:
     total: float
     pending: int
     place: int | None = None
+    stale: bool = False
+    age: float | None = None
 
 
 @attrs.frozen
@@ -64,7 +69,8 @@ class Rejection:
 
     Attributes:
         endpoint: The endpoint.
-        reason: Why: it departed, the subset hint does not name it, or which filter did not keep it.
+        reason: Why: it departed, the subset hint does not name it, which filter did not keep it, or its metrics are
+            stale.
     """
 
     endpoint: Endpoint
@@ -126,9 +132,10 @@ class Explanation:
             yield "pending requests are those of this moment: too many picks have been made since"
         yield ""
         scores = [f"{score.name} x{score.weight:g}" for score in self.picked.scores]
+        ages = ["metrics"] if any(candidate.stale for candidate in self.candidates) else []
         yield from _table(
-            ["", "endpoint", "destination", "pending", *scores, "total"],
-            [_row(candidate) for candidate in self.candidates],
+            ["", "endpoint", "destination", "pending", *scores, "total", *ages],
+            [_row(candidate) + [_age_of(candidate) for _ in ages] for candidate in self.candidates],
         )
         if self.rejected:
             yield ""
@@ -145,6 +152,8 @@ def _candidate_to_dict(candidate: ExplainedCandidate) -> dict[str, Any]:
         "destination": candidate.endpoint.destination,
         "place": candidate.place,
         "pending": candidate.pending,
+        "stale": candidate.stale,
+        "age": candidate.age,
         "scores": {
             score.name: {"score": score.score, "weight": score.weight, "weighted": score.weighted}
             for score in candidate.scores
@@ -158,6 +167,11 @@ def _row(candidate: ExplainedCandidate) -> list[str]:
     scores = [f"{score.score:.3f}" for score in candidate.scores]
     endpoint = candidate.endpoint
     return [place, endpoint.id, endpoint.destination, str(candidate.pending), *scores, f"{candidate.total:.3f}"]
+
+
+def _age_of(candidate: ExplainedCandidate) -> str:
+    age = "none" if candidate.age is None else f"{candidate.age:.2f} s old"
+    return f"{age}, stale" if candidate.stale else age
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -186,6 +200,7 @@ def explain(
     departed: EndpointSet,
     pending: Sequence[int],
     exact: bool,
+    picked_at: float,
 ) -> Explanation:
     """Ask all strategies of *profile* again, in O(endpoints), about a pick of *chosen* slots (the first was picked)."""
     part, rejected = _filter(profile, request, snapshot, subset, departed, pending)
@@ -210,6 +225,8 @@ def explain(
             total=-costs[slot] / ONE,
             pending=pending[slot],
             place=places.get(slot),
+            stale=bool(snapshot.stale >> slot & 1),
+            age=picked_at - snapshot.observed_at[slot] if isfinite(snapshot.observed_at[slot]) else None,
         )
         for index, slot in enumerate(candidates.slots)
         if not departed >> slot & 1
@@ -255,7 +272,9 @@ def _filter(
         kept = apply_filter(item, request, candidates_of(snapshot, part & ~departed, pending))
         reject(part & ~kept & ~departed, f"filter {item.name}")
         part = kept
-    return part, rejected
+    kept = without_avoided(part, snapshot, departed)
+    reject(part & ~kept & ~departed, "stale metrics")
+    return kept, rejected
 
 
 def _scores(scorer: WeightedScorer, request: InferenceRequest, candidates: Candidates) -> Sequence[float]:

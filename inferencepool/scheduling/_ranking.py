@@ -90,7 +90,9 @@ class Ranking:
         """Tell whether the scorers give the members of *part* alone what they give them here."""
         if part == self.members:
             return True
-        return self.terms.divisible and all(part & edge for edge in self.terms.extremes)
+        # Endpoints that are to be avoided are not ranked with the others.
+        is_part = not part & ~self.members
+        return is_part and self.terms.divisible and all(part & edge for edge in self.terms.extremes)
 
     def first(self, cell: EndpointSet, limit: float) -> int:
         """

@@ -10,9 +10,16 @@ from typing import Any, final
 
 from cachetools import LRUCache
 
+from inferencepool._lock import take
 from inferencepool.errors import StrategyError
 from inferencepool.model import Candidates, EndpointSet, InferenceRequest, Snapshot, to_slots
-from inferencepool.scheduling._eligibility import Eligibility, SubsetHint, apply_filter, filtered_out
+from inferencepool.scheduling._eligibility import (
+    Eligibility,
+    SubsetHint,
+    apply_filter,
+    filtered_out,
+    without_avoided,
+)
 from inferencepool.scheduling._explanation import Explanation, explain
 from inferencepool.scheduling._profile import SchedulingProfile
 from inferencepool.scheduling._protocols import ScoredCandidate, Standing
@@ -30,22 +37,6 @@ _FREE_LEVELS = 4
 
 # Rankings of parts of the fleet that are kept per snapshot.
 _VIEWS = 32
-
-
-# Seconds for which a thread that found the lock taken stays out of the way. Without a pause several such threads
-# contend for the interpreter with the one that holds the lock, and all of them get less done.
-_PAUSE = 0.000_05
-
-
-def take(lock: Lock) -> None:
-    """
-    Acquire *lock* without queueing for it: whoever finds it taken lets other threads run and tries again.
-
-    A thread that queues is handed the lock before it runs, and from then on every pick waits for a thread switch: four
-    threads together would get a third of what one gets alone.
-    """
-    while not lock.acquire(blocking=False):
-        time.sleep(_PAUSE)
 
 
 @final
@@ -92,6 +83,7 @@ class Scheduler:
         self._snapshot = Snapshot(generation=-1)
         self._departed: EndpointSet = 0
         self._eligibility = Eligibility(profile, self._snapshot.fleet)
+        self._members: EndpointSet = 0
         self._reservations = Reservations(tracks_drift=bool(profile.scorers_of("score_load")))
         self._ranking: Ranking | None = None
         self._views: LRUCache[EndpointSet, Ranking | None] = LRUCache(_VIEWS)
@@ -186,6 +178,7 @@ class Scheduler:
             departed=result.departed,
             pending=pending,
             exact=exact,
+            picked_at=result.picked_at,
         )
 
     def reserved(self) -> ReservedLoad:
@@ -208,15 +201,17 @@ class Scheduler:
             if eligibility.fleet is not snapshot.fleet:
                 eligibility = Eligibility(self._profile, snapshot.fleet)
             terms = None
-            if eligibility.members and not self._scans:
-                terms = fleet_terms(self._profile, candidates_of(snapshot, eligibility.members))
+            members = without_avoided(eligibility.members, snapshot, 0)
+            if members and not self._scans:
+                terms = fleet_terms(self._profile, candidates_of(snapshot, members))
             self._reservations.adopt(snapshot)
             self._eligibility, self._departed, self._snapshot = eligibility, 0, snapshot
+            self._members = members
             self._rank(terms)
 
     def _rank(self, terms: FleetTerms | None) -> None:
         """Let the ranking assume the pending requests of this moment."""
-        members, assumed = self._eligibility.members, self._reservations.rebase()
+        members, assumed = self._members, self._reservations.rebase()
         self._debt = 0
         self._views.clear()
         if terms is not None:
@@ -261,7 +256,7 @@ class Scheduler:
             part = apply_filter(item, request, self._candidates(snapshot, part & ~departed))
             if not part:
                 raise filtered_out(self._profile, [item.name])
-        return part
+        return without_avoided(part, snapshot, departed) if snapshot.avoided else part
 
     def _decide(
         self,

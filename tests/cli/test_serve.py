@@ -92,13 +92,17 @@ def request_without_body() -> bytes:
     return field(2, field(1, headers) + bytes((3 << 3, 1)))
 
 
+# The addresses of the endpoints are nobody's: they must not be scraped.
+_COMMON = ("--log-format", "json", "--scrape-metrics=false")
+
+
 class Server:
     """The command in a process of its own; its lines are JSON."""
 
     def __init__(self, *arguments: str) -> None:
         ports = ("--address", "127.0.0.1", "--grpc-port", "0", "--grpc-health-port", "0", "--metrics-port", "off")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "inferencepool", "serve", "--log-format", "json", *ports, *arguments],
+            [sys.executable, "-m", "inferencepool", "serve", *_COMMON, *ports, *arguments],
             stderr=subprocess.PIPE,
             text=True,
         )

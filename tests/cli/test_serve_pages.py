@@ -98,6 +98,7 @@ class TestMetrics:
                 "0",
                 "--metrics-port",
                 str(port),
+                "--scrape-metrics=false",
             ]
 
             assert 1 == main(["serve", "--endpoints-file", endpoints, "--secure-serving=false", *ports])

@@ -54,7 +54,7 @@ class Served:
         ports = ("--grpc-port", str(port), "--grpc-health-port", "0", "--metrics-port", "0")
         common = ("--address", "127.0.0.1", *ports, "--log-format", "json")
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "inferencepool", "serve", *common, *arguments, stderr=PIPE
+            sys.executable, "-m", "inferencepool", "serve", *common, "--scrape-metrics=false", *arguments, stderr=PIPE
         )
         assert process.stderr is not None
         line = await process.stderr.readline()

@@ -3,6 +3,7 @@ from __future__ import annotations
 from math import inf, nan
 from typing import Any
 
+import attrs
 import pytest
 
 from inferencepool.errors import InvalidMetricsError
@@ -82,3 +83,22 @@ def test_loras(fields: dict[str, Any], *, knows: bool, room: bool) -> None:
     metrics = EndpointMetrics(**fields)
 
     assert (knows, room) == (metrics.knows_loras, metrics.has_room())
+
+
+class TestWithLoad:
+    def test_only_the_load_changes(self) -> None:
+        """The rest is as it was, and the result equals metrics that are built anew."""
+        metrics = EndpointMetrics(active_models=["a"], max_active_models=2, cache_block_size=16, cache_num_blocks=9)
+        changed = metrics.with_load(1, 2, 0.5, 3.0)
+
+        assert changed == attrs.evolve(
+            metrics, waiting_queue_size=1, running_requests=2, kv_cache_usage=0.5, observed_at=3.0
+        )
+        assert (changed.knows_loras, hash(changed)) == (True, hash(attrs.evolve(changed)))
+        assert metrics.with_load(0, 0, 0, None) == metrics
+
+    @pytest.mark.parametrize("load", [(-1, 0, 0.0, 0.0), (0, 2**31, 0.0, 0.0), (0, 0, 1.5, 0.0), (0, 0, 0.0, nan)])
+    def test_refused(self, load: tuple[int, int, float, float]) -> None:
+        """What cannot be is refused as when metrics are built."""
+        with pytest.raises(InvalidMetricsError, match="metrics field"):
+            EndpointMetrics().with_load(*load)

@@ -174,7 +174,12 @@ class RegistryMachine(RuleBasedStateMachine):
         id = f"default/{name}-rank-{rank}"
         known = self.known.get(id)
         at = load.observed_at if load.observed_at is not None else self.clock()
-        news = known is not None and (at > known.observed_at or (at == known.observed_at and load != known.metrics))
+        news = known is not None and (
+            at > known.observed_at
+            or (at == known.observed_at and load != known.metrics)
+            # The clock stepped back.
+            or at <= self.clock() < known.observed_at
+        )
         assert self.registry.observe_metrics(id, load) == news
         if known is not None and news:
             self.known[id] = attrs.evolve(known, metrics=load, observed_at=at)

@@ -104,8 +104,14 @@ class Life:
             for item in self.endpoints
         ]
         seen = [self.clock if observe and self.rng.random() < 0.7 else float("-inf") for _ in loads]
+        chance = self.rng.choice([0.0, 0.0, 0.3, 1.0])
         self.snapshot = snapshot_of(
-            self.endpoints, loads, generation=self.generation, fleet=self.fleet, observed_at=seen
+            self.endpoints,
+            loads,
+            generation=self.generation,
+            fleet=self.fleet,
+            observed_at=seen,
+            avoided=to_endpoint_set(slot for slot in range(self.size) if self.rng.random() < chance),
         )
         for result, picked_at in self.held:
             if picked_at < seen[result.slot]:
@@ -116,12 +122,14 @@ class Life:
 
     def members(self, subset: list[str] | None) -> list[int]:
         """The candidates by the definition, departed ones included: they still count for the extremes."""
-        return [
+        members = [
             slot
             for slot in to_slots(self.fleet.members)
             if all(item.keep(self.fleet.at(slot)) for item in self.filters)
             and (subset is None or self.fleet.at(slot).destination in subset)
         ]
+        rest = [slot for slot in members if not self.snapshot.avoided >> slot & 1]
+        return rest if set(rest) - self.departed else members
 
     def pick(self) -> None:
         """Pick once, and hold everything about it to the definition."""

@@ -59,6 +59,7 @@ def snapshot_of(
     generation: int = 1,
     fleet: Fleet | None = None,
     observed_at: Sequence[float] = (),
+    avoided: EndpointSet = 0,
 ) -> Snapshot:
     """Build a snapshot from endpoints and metrics by slot."""
     slots = [slot for slot, item in enumerate(endpoints) if item is not None]
@@ -72,6 +73,7 @@ def snapshot_of(
         running_requests=[load.running_requests for load in loads],
         kv_cache_usage=[load.kv_cache_usage for load in loads],
         observed_at=observed_at or [float("-inf")] * len(loads),
+        avoided=avoided,
     )
 
 

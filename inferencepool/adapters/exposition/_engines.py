@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -12,7 +12,10 @@ from inferencepool.adapters.exposition._samples import Sample, iterate_samples
 from inferencepool.adapters.exposition._specs import MetricSpec
 from inferencepool.errors import ConfigurationError, InvalidMetricsError
 
-__all__ = ["ENGINES", "Engine", "detect_engine", "engine_named", "match_engine"]
+__all__ = ["ENGINES", "Engine", "Engines", "detect_engine", "engine_named", "match_engine"]
+
+
+_LEGACY_LABEL = "inference.networking.k8s.io/engine-type"
 
 
 def _to_spec(value: MetricSpec | str | None) -> MetricSpec | None:
@@ -126,6 +129,52 @@ def engine_named(name: str) -> Engine:
         message = f"unknown engine {name!r}; allowed: {', '.join(ENGINES)}"
         raise ConfigurationError(message)
     return ENGINES[name]
+
+
+_DEFAULT = "default"
+
+
+def _to_engines(value: Iterable[Engine]) -> tuple[Engine, ...]:
+    return tuple(value)
+
+
+@attrs.frozen(kw_only=True)
+class Engines:
+    """
+    Which engine a pod runs: the one that its label names, or the default where it has no label or names none of these.
+
+    Attributes:
+        own: Engines of your own; they replace those of `ENGINES` that have the same name.
+        default: Name of the engine of all other pods.
+        label: Key of the pod label that names the engine; ``inference.networking.k8s.io/engine-type`` is looked at
+            where a pod has no such label.
+
+    Raises:
+        ConfigurationError: There is no engine called *default*, or one of *own* is called ``default``, which is
+            reserved.
+    """
+
+    own: Sequence[Engine] = attrs.field(default=(), converter=_to_engines)
+    default: str = "vllm"
+    label: str = "llm-d.ai/engine-type"
+    _by_name: Mapping[str, Engine] = attrs.field(init=False, repr=False, eq=False)
+
+    @_by_name.default
+    def _index(self) -> Mapping[str, Engine]:
+        return {**ENGINES, **{engine.name: engine for engine in self.own}}
+
+    def __attrs_post_init__(self) -> None:
+        if _DEFAULT in self._by_name:
+            message = f"engines: own: {_DEFAULT!r} is reserved, another name is needed"
+            raise ConfigurationError(message)
+        if self.default not in self._by_name:
+            message = f"engines: default: unknown engine {self.default!r}; allowed: {', '.join(self._by_name)}"
+            raise ConfigurationError(message)
+
+    def engine_of(self, labels: Mapping[str, str]) -> Engine:
+        """Give the engine of a pod with *labels*."""
+        name = labels.get(self.label, labels.get(_LEGACY_LABEL, self.default))
+        return self._by_name.get(name, self._by_name[self.default])
 
 
 def match_engine(samples: tuple[Sample, ...]) -> Engine:

@@ -118,6 +118,14 @@ class Cursor:
             raise ExpositionError(message)
         return name, labels
 
+    def read_labels(self) -> dict[str, str]:
+        """Read labels without a name before or among them."""
+        labels: dict[str, str] = {}
+        if not self.accept("{") or self._read_labels("", labels):
+            message = "no labels"
+            raise ExpositionError(message)
+        return labels
+
     def _read_labels(self, name: str, labels: dict[str, str]) -> str:
         first = True
         while not self.accept("}"):

@@ -5,13 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from math import isinf
+from typing import Protocol
 
 import attrs
 
 from inferencepool.adapters.exposition._grammar import Cursor, ExpositionError
 from inferencepool.errors import InvalidMetricsError
 
-__all__ = ["MAX_PAGE_SIZE", "Sample", "iterate_samples", "parse_page"]
+__all__ = [
+    "MAX_PAGE_SIZE",
+    "Sample",
+    "Series",
+    "check_size",
+    "is_open_metrics",
+    "iterate_samples",
+    "parse_page",
+    "read_comment",
+    "read_sample",
+]
 
 #: The longest page that is read, in bytes or characters. Pages of model servers hold tens of kilobytes.
 MAX_PAGE_SIZE = 16 * 1024 * 1024
@@ -22,6 +33,13 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?
 _INFINITY = re.compile(r"[+-]?inf(?:inity)?", re.IGNORECASE)
 _TIMESTAMP = re.compile(r"[+-]?[0-9]{1,19}")
 _TIMESTAMP_LIMIT = 2**63
+# OpenMetrics tells seconds where the older format tells milliseconds.
+_MILLISECONDS = 1000
+
+# How a page in OpenMetrics ends; nothing may follow.
+_ENDS = ("# EOF", "# EOF\n", "# EOF\r\n")
+_MARK = "# EOF"
+_LONGEST_END = len("\n# EOF\r\n")
 
 # The types of the text format, and those that OpenMetrics adds.
 _TYPES = frozenset(
@@ -53,14 +71,49 @@ class Sample:
     line: int = attrs.field(default=0, kw_only=True, eq=False)
 
 
+class Series(Protocol):
+    """**Protocol:** a `Sample`, or what is remembered of one."""
+
+    @property
+    def name(self) -> str:
+        """Name of its metric."""
+        ...
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Its labels."""
+        ...
+
+    @property
+    def value(self) -> float:
+        """Its value; may be NaN or infinite."""
+        ...
+
+    @property
+    def timestamp(self) -> int | None:
+        """When it was taken, in milliseconds since the epoch."""
+        ...
+
+    @property
+    def type(self) -> str:
+        """Its declared type."""
+        ...
+
+    @property
+    def line(self) -> int:
+        """Its line in the page, from 1; 0 where that is not known."""
+        ...
+
+
 def parse_page(page: str | bytes) -> tuple[Sample, ...]:
     """
     Read every sample of a metrics page.
 
     Lines end in LF or CRLF, the last one too: a page whose last line is open has been cut, and a number at its end may
     lack digits. A page that is cut exactly between two lines cannot be told from a shorter page. Comments, blank
-    lines and ``# HELP`` lines are skipped; a page without samples gives an empty tuple. Time and memory are linear in
-    the page.
+    lines and ``# HELP`` lines are skipped; a page without samples gives an empty tuple. A page whose last line is
+    ``# EOF`` is in OpenMetrics text: its timestamps are in seconds, and exemplars behind samples are checked and
+    skipped. Time and memory are linear in the page.
 
     Args:
         page: The text, or its bytes in UTF-8; a byte order mark is tolerated.
@@ -79,9 +132,10 @@ def iterate_samples(page: str | bytes) -> Iterator[Sample]:
     """Give the samples of *page* one by one, as `parse_page` does; an error comes when its line is reached."""
     text = _decode(page)
     types: dict[str, str] = {}
+    open_metrics = is_open_metrics(text)
     for number, line in _lines(text):
         try:
-            sample = _read_line(line, types, number)
+            sample = _read_line(line, types, number, open_metrics=open_metrics)
         except ExpositionError as error:
             message = f"metrics page, line {number}: {error} in {_shorten(line)!r}"
             raise InvalidMetricsError(message) from None
@@ -89,10 +143,21 @@ def iterate_samples(page: str | bytes) -> Iterator[Sample]:
             yield sample
 
 
-def _decode(page: str | bytes) -> str:
+def is_open_metrics(text: str) -> bool:
+    """Tell whether *text*, a page or its end, ends with the line that only OpenMetrics has."""
+    end = text[-_LONGEST_END:]
+    return end.endswith(_ENDS) and end.rstrip("\r\n").rpartition("\n")[2] == _MARK
+
+
+def check_size(page: str | bytes) -> None:
+    """Raise InvalidMetricsError for a page that is longer than `MAX_PAGE_SIZE`."""
     if len(page) > MAX_PAGE_SIZE:
         message = f"metrics page: longer than {MAX_PAGE_SIZE} bytes"
         raise InvalidMetricsError(message)
+
+
+def _decode(page: str | bytes) -> str:
+    check_size(page)
     if isinstance(page, str):
         return page.removeprefix("\ufeff")
     try:
@@ -120,26 +185,47 @@ def _shorten(line: str) -> str:
     return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
 
 
-def _read_line(line: str, types: dict[str, str], number: int) -> Sample | None:
+def _read_line(line: str, types: dict[str, str], number: int, *, open_metrics: bool) -> Sample | None:
     cursor = Cursor(line)
     cursor.skip_blanks()
     if cursor.at_end():
         return None
     if cursor.peek() == "#":
-        _read_comment(line, types)
+        read_comment(line, types)
         return None
+    return read_sample(cursor, types, number, open_metrics=open_metrics)
+
+
+def read_sample(cursor: Cursor, types: dict[str, str], number: int = 0, *, open_metrics: bool) -> Sample:
+    """
+    Read the sample that a line holds.
+
+    Raises:
+        ExpositionError: The line holds no sample.
+    """
     name, labels = cursor.read_series()
-    value = _read_value(cursor.read_word())
-    timestamp = None
-    if not cursor.at_end():
-        timestamp = _read_timestamp(cursor.read_word())
+    value, timestamp = _read_point(cursor, open_metrics=open_metrics)
+    if open_metrics and cursor.accept("#"):
+        # An exemplar: labels without a name, and a point.
+        cursor.read_labels()
+        _read_point(cursor, open_metrics=open_metrics)
     if not cursor.at_end():
         message = "text after the timestamp"
         raise ExpositionError(message)
     return Sample(name, labels, value, timestamp, type=types.get(name, "untyped"), line=number)
 
 
-def _read_comment(line: str, types: dict[str, str]) -> None:
+def _read_point(cursor: Cursor, *, open_metrics: bool) -> tuple[float, int | None]:
+    """Read a value and the timestamp that may follow."""
+    value = _read_value(cursor.read_word())
+    if cursor.at_end() or (open_metrics and cursor.peek() == "#"):
+        return value, None
+    word = cursor.read_word()
+    return value, _read_seconds(word) if open_metrics else _read_timestamp(word)
+
+
+def read_comment(line: str, types: dict[str, str]) -> None:
+    """Add the type that a comment declares, if it does; raises ExpositionError as `iterate_samples` does."""
     cursor = Cursor(line)
     cursor.skip_blanks()
     if cursor.read_word() != "#" or cursor.read_word() != "TYPE":
@@ -171,4 +257,13 @@ def _read_timestamp(word: str) -> int:
     if _TIMESTAMP.fullmatch(word) and -_TIMESTAMP_LIMIT <= int(word) < _TIMESTAMP_LIMIT:
         return int(word)
     message = f"timestamp {_shorten(word)!r} is not a whole number of milliseconds"
+    raise ExpositionError(message)
+
+
+def _read_seconds(word: str) -> int:
+    if _NUMBER.fullmatch(word):
+        milliseconds = float(word) * _MILLISECONDS
+        if -_TIMESTAMP_LIMIT <= milliseconds < _TIMESTAMP_LIMIT:
+            return int(milliseconds)
+    message = f"timestamp {_shorten(word)!r} is not a number of seconds"
     raise ExpositionError(message)

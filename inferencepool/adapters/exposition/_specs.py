@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
+from typing import TypeVar
 
 import attrs
 
 from inferencepool.adapters.exposition._grammar import Cursor, ExpositionError
-from inferencepool.adapters.exposition._samples import Sample
+from inferencepool.adapters.exposition._samples import Series
 from inferencepool.errors import ConfigurationError
 
 __all__ = ["MetricSpec"]
+
+
+_S = TypeVar("_S", bound=Series)
 
 
 def _freeze(labels: Mapping[str, str]) -> Mapping[str, str]:
@@ -52,25 +56,25 @@ class MetricSpec:
             return self.name
         return f"{self.name}{{{','.join(f'{key}={_quote(value)}' for key, value in self.labels.items())}}}"
 
-    def matches(self, sample: Sample) -> bool:
+    def matches(self, sample: Series) -> bool:
         """Tell whether *sample* belongs to this metric."""
         labels = sample.labels
         return sample.name == self.name and all(labels.get(key) == value for key, value in self.labels.items())
 
-    def find_latest(self, samples: Iterable[Sample]) -> Sample | None:
+    def find_latest(self, samples: Iterable[_S]) -> _S | None:
         """
         Find the matching sample with the greatest timestamp; the first of equals; None if none matches.
 
         A sample without a timestamp is older than any with one.
         """
-        latest: Sample | None = None
+        latest: _S | None = None
         for sample in filter(self.matches, samples):
             if latest is None or _is_later(sample, latest):
                 latest = sample
         return latest
 
 
-def _is_later(sample: Sample, other: Sample) -> bool:
+def _is_later(sample: Series, other: Series) -> bool:
     if sample.timestamp is None:
         return False
     return other.timestamp is None or sample.timestamp > other.timestamp

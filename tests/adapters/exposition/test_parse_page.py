@@ -168,3 +168,53 @@ class TestRefusals:
         assert "a" == next(samples).name
         with pytest.raises(InvalidMetricsError):
             next(samples)
+
+
+class TestOpenMetrics:
+    def test_timestamps_and_exemplars(self) -> None:
+        """Timestamps are in seconds there, and exemplars are skipped, with timestamps of their own or none."""
+        page = (
+            "# TYPE a counter\n# UNIT a seconds\n"
+            'a_total{x="# y"} 1 1.5 # {trace_id="} # \\"z\\""} 0.5 1e9\n'
+            "b 2 -3e0\nc 4 # {} 1\nd 5\n# EOF\n"
+        )
+
+        assert [("a_total", 1, 1500), ("b", 2, -3000), ("c", 4, None), ("d", 5, None)] == [
+            (sample.name, sample.value, sample.timestamp) for sample in parse_page(page)
+        ]
+
+    @pytest.mark.parametrize("end", ["# EOF", "# EOF\n", "# EOF\r\n"])
+    def test_ends(self, end: str) -> None:
+        """The end mark tells the format, with a line end or without."""
+        assert [2000] == [sample.timestamp for sample in parse_page(f"a 1 2\n{end}")]
+        assert () == parse_page(end)
+
+    @pytest.mark.parametrize("end", ["", "x # EOF\n", "# EOF \n", "# EOF\n\n", "## EOF\n"])
+    def test_other_ends(self, end: str) -> None:
+        """Without the end mark as the last line, timestamps are in milliseconds, as in the older format."""
+        page = f"a 1 2\n{end}" if not end.startswith("x") else "a 1 2\n"
+
+        assert [2] == [sample.timestamp for sample in parse_page(page)]
+
+    @pytest.mark.parametrize(
+        ("line", "message"),
+        [
+            ("a 1 x", "timestamp 'x' is not a number of seconds"),
+            ("a 1 1e30", "timestamp '1e30' is not a number of seconds"),
+            ("a 1 1e999", "timestamp '1e999' is not a number of seconds"),
+            ("a 1 NaN", "timestamp 'NaN' is not a number of seconds"),
+            ("a 1 # x", "no labels"),
+            ('a 1 # {"b"} 1', "no labels"),
+            ("a 1 # {} ", "no value"),
+            ("a 1 # {} 1 2 3", "text after the timestamp"),
+        ],
+    )
+    def test_refused(self, line: str, message: str) -> None:
+        """Exemplars and timestamps must make sense, and name the line if they do not."""
+        with pytest.raises(InvalidMetricsError, match=f"line 2: {message}"):
+            parse_page(f"b 1\n{line}\n# EOF\n")
+
+    def test_exemplar_in_the_older_format(self) -> None:
+        """There is no such thing there."""
+        with pytest.raises(InvalidMetricsError, match="timestamp '#' is not a whole number"):
+            parse_page("a 1 # {} 1\n")

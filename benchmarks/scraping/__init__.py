@@ -1,0 +1,1 @@
+"""Scraping model servers: reading their pages, fetching them, and what it costs."""

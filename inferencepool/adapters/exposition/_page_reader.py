@@ -1,0 +1,209 @@
+"""`PageReader`: the metrics of one endpoint from the pages that it serves again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, final
+
+import attrs
+
+from inferencepool.adapters.exposition._engines import Engine
+from inferencepool.adapters.exposition._layout import Passage, RememberedSeries, Use, find_passages
+from inferencepool.adapters.exposition._rules import (
+    SINGLE_VALUED,
+    apply_rules,
+    count_of,
+    latest_adapters,
+    nothing_found,
+    share_of,
+)
+from inferencepool.adapters.exposition._samples import Series, check_size, is_open_metrics, iterate_samples
+from inferencepool.adapters.exposition._search import search
+from inferencepool.adapters.exposition._specs import MetricSpec
+from inferencepool.errors import InvalidMetricsError
+from inferencepool.model import EndpointMetrics
+
+__all__ = ["PageReader"]
+
+# Pages that are read by remembered offsets before one is searched as a whole again.
+_TRUSTED: Final = 256
+# How much of a page without metrics is parsed to find out whether it is a metrics page at all.
+_GLANCE: Final = 4096
+_MARK: Final = b"\xef\xbb\xbf"
+_END: Final = 16
+_COUNT, _SHARE, _RULES, _ADAPTERS = Use.COUNT, Use.SHARE, Use.RULES, Use.ADAPTERS
+_ESCAPED: Final = frozenset('"\\\n')
+
+
+@final
+class PageReader:
+    """
+    Reads the pages of one endpoint. It remembers where the metrics stood, so that most of a page is never looked at.
+
+    Three ways lead to the same answer, and each one falls back to the next:
+
+    1. *Remembered.* The bytes around each value are compared with those of the last page, at the offset where they
+       stood then and near it.
+    2. *Searched.* All lines that hold the name of a metric are found and read by the exact parser.
+    3. *Parsed.* `iterate_samples` reads every line.
+
+    The first relies on the rule of the format that all lines of a metric stand together; every 256th page is searched,
+    which finds what breaks it. The first two do not look at lines of other metrics, and accept pages in which those
+    make no sense.
+
+    Not thread-safe: one thread at a time may use it.
+
+    Attributes:
+        engine: The engine whose metrics are looked for.
+        metrics: What the last page told; fields that it does not give have their former value.
+        missing: What the last page lacks, as in `MetricsReading`.
+        wrong: Why a field has its former value, by field, where the last page has an impossible one for it.
+    """
+
+    def __init__(self, engine: Engine, metrics: EndpointMetrics | None = None) -> None:
+        """Read pages of *engine*; *metrics* is what is known so far."""
+        self.engine = engine
+        self.metrics = metrics if metrics is not None else EndpointMetrics()
+        self.missing: tuple[str, ...] = ()
+        self.wrong: Mapping[str, str] = {}
+        self._names = frozenset(spec.name for spec in engine.specs)
+        self._encoded = [name.encode() for name in self._names]
+        self._searchable = not any(_ESCAPED & set(name) for name in self._names)
+        self._passages: list[Passage] | None = None
+        self._adapters: list[RememberedSeries] = []
+        self._latest: RememberedSeries | None = None
+        self._absent: list[bytes] = []
+        self._trusted = 0
+
+    def read(self, page: bytes, observed_at: float | None = None) -> EndpointMetrics:
+        """
+        Read the next page.
+
+        Args:
+            page: The bytes of the page.
+            observed_at: When the page was asked for, in seconds of the registry's clock.
+
+        Returns:
+            The metrics, which `metrics` gives as well.
+
+        Raises:
+            InvalidMetricsError: The page is longer than `MAX_PAGE_SIZE`, cut, holds none of the metrics or only
+                impossible values, or a line of a metric is not in the text format. `metrics` stays as it is.
+        """
+        if not self._follow(page, observed_at):
+            self._learn(page, observed_at)
+        return self.metrics
+
+    def _follow(self, page: bytes, observed_at: float | None) -> bool:
+        """Read by what is remembered; False if the page is not as it was."""
+        passages = self._passages
+        if passages is None or self._trusted <= 0 or not page.endswith(b"\n"):
+            return False
+        self._trusted -= 1
+        for name in self._absent:
+            if name in page:
+                return False
+        changed: list[RememberedSeries] = []
+        shift = 0
+        for passage in passages:
+            before = passage.at
+            at = before + shift
+            if passage.whole and page.startswith(passage.whole, at):
+                passage.at = at
+            elif passage.follow(page, at, changed):
+                shift = passage.at - before
+            else:
+                return False
+        self._take_over(changed, observed_at)
+        return True
+
+    def _take_over(self, changed: Iterable[RememberedSeries], observed_at: float | None) -> None:
+        """Let the metrics be as the values of all series say, of which those in *changed* changed."""
+        metrics = self.metrics
+        load: list[Any] = [metrics.waiting_queue_size, metrics.running_requests, metrics.kv_cache_usage]
+        for series in changed:
+            use = series.use
+            if use is _COUNT or use is _SHARE:
+                value: float | None = series.count if use is _COUNT else share_of(series.value)
+                if value is None and use is _COUNT:
+                    value = count_of(series.value)
+                if value is None or self.wrong:
+                    break
+                load[series.field] = value
+            elif use is _RULES or (use is _ADAPTERS and latest_adapters(self._adapters) is not self._latest):
+                break
+        else:
+            waiting, running, usage = load
+            self.metrics = metrics.with_load(waiting, running, usage, observed_at)
+            return
+        self._conclude([series for passage in self._passages or () for series in passage.series], observed_at)
+        self._latest = latest_adapters(self._adapters) if self._adapters else None
+
+    def _learn(self, page: bytes, observed_at: float | None) -> None:
+        """Search the page, or parse it as a whole, and remember where things stand."""
+        self._passages = None
+        check_size(page)
+        page = page.removeprefix(_MARK)
+        if not self._searchable or not _is_whole(page):
+            self._conclude([sample for sample in iterate_samples(page) if sample.name in self._names], observed_at)
+            return
+        lines = search(page, self._encoded)
+        samples = [line.sample for line in lines if line.sample is not None and line.sample.name in self._names]
+        if not samples:
+            _glance(page)
+        self._conclude(samples, observed_at)
+        passages = find_passages(page, lines, self._names)
+        if passages is not None:
+            self._remember(passages)
+
+    def _conclude(self, series: Sequence[Series], observed_at: float | None) -> None:
+        """Apply all rules."""
+        findings = apply_rules(self.engine, series)
+        if not findings.values:
+            # The same page again is the same error again.
+            self._passages = None
+            for problem in findings.wrong.values():
+                raise InvalidMetricsError(problem)
+            raise nothing_found(self.engine)
+        values: dict[str, Any] = findings.values
+        self.metrics = attrs.evolve(self.metrics, **values, observed_at=observed_at)
+        self.missing, self.wrong = tuple(findings.missing), findings.wrong
+
+    def _remember(self, passages: list[Passage]) -> None:
+        """Keep *passages*, and find out what each series decides."""
+        engine, series = self.engine, [each for passage in passages for each in passage.series]
+        self._passages, self._trusted = passages, _TRUSTED
+        self._absent = [name.encode() for name in self._names.difference(*(each.names for each in passages))]
+        self._adapters = [each for each in series if engine.lora is not None and engine.lora.matches(each)]
+        self._latest = latest_adapters(self._adapters) if self._adapters else None
+        for each in series:
+            each.use = Use.NOTHING
+        for spec in engine.specs:
+            # None of them has a timestamp, so the first one counts.
+            for each in [each for each in series if spec.matches(each)][:1]:
+                use, each.field = self._use_of(spec) if each.type in SINGLE_VALUED else (Use.RULES, 0)
+                each.use = use if each.use is Use.NOTHING else Use.RULES
+        for each in self._adapters:
+            each.use = Use.ADAPTERS if each.use in {Use.NOTHING, Use.ADAPTERS} else Use.RULES
+
+    def _use_of(self, spec: MetricSpec) -> tuple[Use, int]:
+        """Tell what the series of *spec* decides, and the number of the field."""
+        engine = self.engine
+        if spec is engine.queued_requests:
+            return Use.COUNT, 0
+        if spec is engine.running_requests:
+            return Use.COUNT, 1
+        if spec is engine.kv_usage:
+            return Use.SHARE, 2
+        return (Use.ADAPTERS if spec is engine.lora else Use.RULES), 0
+
+
+def _is_whole(page: bytes) -> bool:
+    """Tell whether the page ends as one does that was not cut."""
+    return page.endswith(b"\n") or is_open_metrics(page[-_END:].decode("utf-8", "replace"))
+
+
+def _glance(page: bytes) -> None:
+    """Raise InvalidMetricsError if the beginning of *page* is none of a metrics page."""
+    for _ in iterate_samples(page[: page.rfind(b"\n", 0, _GLANCE) + 1]):
+        pass

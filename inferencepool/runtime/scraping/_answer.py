@@ -1,0 +1,90 @@
+"""From an HTTP response to a metrics page."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from http import HTTPStatus
+
+import attrs
+
+__all__ = ["Answer", "ScrapeError", "page_of"]
+
+_GZIP = 16 + zlib.MAX_WBITS
+_SHOWN = 80
+
+
+class ScrapeError(Exception):
+    """Raised inside this package when an endpoint gives no page; the message is the reason."""
+
+
+@attrs.frozen
+class Answer:
+    """
+    An HTTP response.
+
+    Attributes:
+        status: Its status.
+        headers: Its headers, with names in lower case; of several with one name the last.
+        body: Its body as it came.
+    """
+
+    status: int
+    headers: Mapping[bytes, bytes]
+    body: bytes
+
+
+def page_of(answer: Answer, limit: int) -> bytes:
+    """
+    Give the page that *answer* holds, decompressed.
+
+    Raises:
+        ScrapeError: It holds none, or one that has more than *limit* bytes.
+    """
+    if answer.status != HTTPStatus.OK:
+        raise ScrapeError(_status_reason(answer))
+    kind = answer.headers.get(b"content-type", b"").lower()
+    if kind.startswith((b"text/html", b"application/xhtml")):
+        message = "it answers with HTML, not with a metrics page"
+        raise ScrapeError(message)
+    if kind.startswith(b"application/vnd.google.protobuf"):
+        message = "it answers in protobuf, not in text"
+        raise ScrapeError(message)
+    encoding = answer.headers.get(b"content-encoding", b"").strip().lower()
+    if encoding in {b"", b"identity"}:
+        return answer.body
+    if encoding not in {b"gzip", b"x-gzip"}:
+        message = f"content-encoding {_shown(encoding)} was not asked for"
+        raise ScrapeError(message)
+    return _decompress(answer.body, limit)
+
+
+def _status_reason(answer: Answer) -> str:
+    try:
+        phrase = f" {HTTPStatus(answer.status).phrase}"
+    except ValueError:
+        phrase = ""
+    reason = f"it answers {answer.status}{phrase}"
+    location = answer.headers.get(b"location")
+    # Whoever answers could send the picker anywhere in the cluster.
+    return f"{reason} to {_shown(location)}: redirects are not followed" if location is not None else reason
+
+
+def _decompress(body: bytes, limit: int) -> bytes:
+    decompressor = zlib.decompressobj(_GZIP)
+    try:
+        page = decompressor.decompress(body, limit + 1)
+    except zlib.error as error:
+        message = f"bad gzip: {error}"
+        raise ScrapeError(message) from None
+    if len(page) > limit:
+        message = f"the page is longer than {limit} bytes when decompressed"
+        raise ScrapeError(message)
+    if not decompressor.eof or decompressor.unused_data:
+        message = "bad gzip: the stream does not end where the body does"
+        raise ScrapeError(message)
+    return page
+
+
+def _shown(text: bytes) -> str:
+    return repr(text[:_SHOWN].decode("ascii", "backslashreplace"))

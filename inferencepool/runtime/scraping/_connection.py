@@ -1,0 +1,122 @@
+"""One connection to a model server."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Protocol, final
+
+from inferencepool.runtime.scraping._answer import Answer
+from inferencepool.runtime.scraping._response import Response
+
+__all__ = ["Asker", "Connection"]
+
+
+class Asker(Protocol):
+    """**Protocol:** hears what becomes of the requests of a connection."""
+
+    def answered(self, answer: Answer, /) -> None:
+        """Hear of a response."""
+        ...
+
+    def failed(self, reason: str, /, *, unused: bool) -> None:
+        """Hear that there will be none, and whether the connection was closed before a byte of it came."""
+        ...
+
+
+@final
+class Connection(asyncio.BufferedProtocol):
+    """
+    A connection that is kept alive, with one request at a time.
+
+    It belongs to an event loop, whose thread guards it. No more is read of a response than it may have; whatever is
+    wrong with one closes the connection.
+
+    Attributes:
+        usable: Whether another request may be sent.
+    """
+
+    def __init__(self, asker: Asker, buffer: memoryview, limit: int) -> None:
+        """
+        Tell *asker* about responses.
+
+        Args:
+            asker: Hears of them.
+            buffer: What arrives is read into it; all connections of one event loop may share it.
+            limit: Most bytes of a body.
+        """
+        self.usable = False
+        self._asker = asker
+        self._buffer = buffer
+        self._limit = limit
+        self._transport: asyncio.Transport | None = None
+        self._response: Response | None = None
+
+    @property
+    def received(self) -> int:
+        """Bytes of the response that is awaited."""
+        return self._response.received if self._response is not None else 0
+
+    def ask(self, request: bytes) -> None:
+        """Send a request, given as its bytes."""
+        assert self._transport is not None  # noqa: S101 - nobody asks before there is a connection
+        self._response = Response(self._limit)
+        self._transport.write(request)
+
+    def close(self) -> None:
+        """Close at once; the asker hears nothing any more."""
+        self.usable, self._response = False, None
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Be connected."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - asyncio's types are wider than what it passes
+        self._transport = transport
+        self.usable = True
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - one buffer for all
+        """Give the buffer to read into."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take over what was read."""
+        response = self._response
+        if response is None:
+            # Nothing was asked for, so what follows cannot be trusted.
+            self.close()
+            return
+        response.feed(self._buffer[:nbytes])
+        if response.is_whole:
+            self._finish(response)
+        elif response.problem:
+            self._fail(response.problem)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Hear that the connection is closed."""
+        self.usable = False
+        response = self._response
+        if response is None:
+            return
+        if exc is None:
+            response.end()
+        if response.is_whole:
+            self._finish(response)
+            return
+        if isinstance(exc, ssl.SSLError):
+            self._fail(f"TLS: {exc.reason or exc}")
+            return
+        how = "reset" if isinstance(exc, ConnectionResetError) else "closed"
+        when = f"after {response.received} bytes of the response" if response.received else "without a response"
+        self._fail(f"the connection was {how} {when}", unused=not response.received)
+
+    def _finish(self, response: Response) -> None:
+        if response.keeps_alive:
+            self._response = None
+        else:
+            self.close()
+        self._asker.answered(response.answer())
+
+    def _fail(self, reason: str, *, unused: bool = False) -> None:
+        self.close()
+        self._asker.failed(reason, unused=unused)

@@ -1,0 +1,156 @@
+"""How model servers are scraped."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from math import isfinite
+from typing import Any
+
+import attrs
+
+from inferencepool.adapters.exposition import MAX_PAGE_SIZE, Engines
+from inferencepool.errors import ConfigurationError
+
+__all__ = ["ScrapingOptions", "ScrapingTls"]
+
+_MAX_PORT = 65535
+_LEAST_PAGE_SIZE = 1024
+# What a request line may hold: visible ASCII, save for what would begin a fragment.
+_PATH = re.compile(r"/[!-\"$-~]*")
+
+
+def _refuse(name: str, value: object, allowed: str) -> None:
+    message = f"scraping: {name}: {value!r} is not {allowed}"
+    raise ConfigurationError(message)
+
+
+def _seconds(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (isfinite(value) and value > 0):
+        _refuse(attribute.name, value, "a finite number of seconds above 0")
+
+
+@attrs.frozen(kw_only=True)
+class ScrapingTls:
+    """
+    How connections to model servers are secured where the scheme is ``https``.
+
+    Attributes:
+        verify: Whether the server's certificate is verified. Off by default, as in the reference: pods rarely have
+            certificates for their addresses.
+        ca_path: File with the certificates of authorities to trust, as PEM; None for those of the system.
+        cert_path: File with the client's certificate chain, as PEM; None to show none.
+        key_path: File with the key of that certificate, as PEM.
+        server_name: The name that the certificate must be for; None for the address of the endpoint.
+
+    Raises:
+        ConfigurationError: Options that are of no use without others.
+    """
+
+    verify: bool = False
+    ca_path: str | None = None
+    cert_path: str | None = None
+    key_path: str | None = None
+    server_name: str | None = None
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("ca_path", "server_name"):
+            if getattr(self, name) is not None and not self.verify:
+                message = f"scraping: tls.{name}: it is of no use without verify"
+                raise ConfigurationError(message)
+        if (self.cert_path is None) != (self.key_path is None):
+            message = "scraping: tls.cert_path: a certificate and its key_path are needed together"
+            raise ConfigurationError(message)
+
+    def context(self) -> ssl.SSLContext:
+        """
+        Make a context for connections.
+
+        Raises:
+            ConfigurationError: A file cannot be read, or holds no certificate or key.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["http/1.1"])
+        context.check_hostname = self.verify
+        context.verify_mode = ssl.CERT_REQUIRED if self.verify else ssl.CERT_NONE
+        try:
+            if self.ca_path is not None:
+                context.load_verify_locations(self.ca_path)
+            elif self.verify:
+                context.load_default_certs()
+        except OSError as error:
+            what = f"ca_path: {self.ca_path}"
+            raise _unusable(what, error) from None
+        try:
+            if self.cert_path is not None:
+                context.load_cert_chain(self.cert_path, self.key_path, password=_no_password)
+        except OSError as error:
+            what = f"cert_path: {self.cert_path} with {self.key_path}"
+            raise _unusable(what, error) from None
+        return context
+
+
+def _no_password() -> str:
+    # Without this OpenSSL would ask at the terminal.
+    return ""
+
+
+def _unusable(what: str, error: OSError) -> ConfigurationError:
+    reason = error.reason if isinstance(error, ssl.SSLError) and error.reason else error.strerror or error
+    return ConfigurationError(f"scraping: tls.{what} cannot be used: {reason}")
+
+
+@attrs.frozen(kw_only=True)
+class ScrapingOptions:
+    """
+    How model servers are scraped. The defaults are the reference picker's where it has the option.
+
+    Attributes:
+        interval: Seconds from the start of a scrape to the next of the same endpoint.
+        idle_interval: Adaptive intervals: seconds up to which the interval of an endpoint grows while nothing is sent
+            to it; None to keep it as it is. See `Rhythm`.
+        timeout: Seconds that a scrape may take, the connection included.
+        scheme: ``http`` or ``https``.
+        path: Path of the page.
+        port: Port of the page; None for the port of the endpoint.
+        max_page_size: Most bytes of a page, before and after it is decompressed.
+        most_per_second: Most scrapes that begin in a second. Where there are so many endpoints that *interval* would
+            need more, it grows for all of them.
+        gzip: Whether servers are asked to compress pages. It saves four fifths of the bytes, and costs both sides time.
+        tls: How connections are secured with ``https``.
+        engines: Which engine a pod runs, and where it keeps its metrics.
+
+    Raises:
+        ConfigurationError: A value is out of range; the message names the option.
+    """
+
+    interval: float = attrs.field(default=0.05, validator=_seconds)
+    idle_interval: float | None = attrs.field(default=None, validator=attrs.validators.optional(_seconds))
+    timeout: float = attrs.field(default=1.0, validator=_seconds)
+    scheme: str = "http"
+    path: str = "/metrics"
+    port: int | None = None
+    max_page_size: int = 1024 * 1024
+    most_per_second: float = attrs.field(default=4000.0)
+    gzip: bool = False
+    tls: ScrapingTls = attrs.field(factory=ScrapingTls)
+    engines: Engines = attrs.field(factory=Engines)
+
+    def __attrs_post_init__(self) -> None:
+        if self.scheme not in {"http", "https"}:
+            _refuse("scheme", self.scheme, "http or https")
+        if not _PATH.fullmatch(self.path):
+            _refuse("path", self.path, "a path that begins with / and has no blanks")
+        if self.port is not None and (type(self.port) is not int or not 1 <= self.port <= _MAX_PORT):
+            _refuse("port", self.port, f"a port from 1 to {_MAX_PORT}")
+        if type(self.max_page_size) is not int or not _LEAST_PAGE_SIZE <= self.max_page_size <= MAX_PAGE_SIZE:
+            allowed = f"a number of bytes from {_LEAST_PAGE_SIZE} to {MAX_PAGE_SIZE}"
+            _refuse("max_page_size", self.max_page_size, allowed)
+        if not self.most_per_second > 0:
+            _refuse("most_per_second", self.most_per_second, "a number above 0")
+        if self.idle_interval is not None and self.idle_interval < self.interval:
+            _refuse("idle_interval", self.idle_interval, f"interval, {self.interval}, or more")
+        if self.scheme != "https" and self.tls != ScrapingTls():
+            message = "scraping: tls: it is of no use with the scheme http"
+            raise ConfigurationError(message)

@@ -1,0 +1,104 @@
+"""One HTTP/1 response, from its bytes."""
+
+from __future__ import annotations
+
+from typing import final
+
+from inferencepool.errors import MissingExtraError
+from inferencepool.runtime.scraping._answer import Answer
+
+try:
+    import httptools
+except ImportError:
+    _MESSAGE = 'scraping model servers needs httptools: pip install "inferencepool[epp]"'
+    raise MissingExtraError(_MESSAGE) from None
+
+__all__ = ["Response"]
+
+# What a response may have beside its body: headers, and the framing of chunks.
+_OVERHEAD = 64 * 1024
+_INFORMATIONAL = range(100, 200)
+_LENGTHS = frozenset({b"content-length", b"transfer-encoding"})
+
+
+@final
+class Response:
+    """
+    A response that arrives in pieces. Informational responses before it are skipped.
+
+    Attributes:
+        received: Bytes so far.
+        is_whole: Whether all of it is there.
+        keeps_alive: Whether the connection may be used for another request after it.
+        problem: Why it is of no use; empty while it may be.
+    """
+
+    def __init__(self, limit: int) -> None:
+        """Await a response whose body has *limit* bytes at most."""
+        self.received = 0
+        self.is_whole = self.keeps_alive = False
+        self.problem = ""
+        self._limit = limit
+        self._parser = httptools.HttpResponseParser(self)
+        self._headers: dict[bytes, bytes] = {}
+        self._pieces: list[bytes] = []
+        self._status = 0
+        self._in_body = False
+
+    def feed(self, data: memoryview) -> None:
+        """Take over the next bytes."""
+        self.received += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self.problem = f"it answers with something that is no HTTP/1 response: {error}"
+            self.keeps_alive = False
+        except httptools.HttpParserUpgrade:
+            self.problem = "it answers 101 Switching Protocols"
+        if not self.is_whole and not self.problem and self._is_too_long():
+            self.problem = f"the page is longer than {self._limit} bytes"
+
+    def end(self) -> None:
+        """Take notice that nothing follows: a body without a length ends there."""
+        if self._in_body and not self._headers.keys() & _LENGTHS:
+            self.is_whole = True
+
+    def answer(self) -> Answer:
+        """Give the response, which is whole."""
+        return Answer(self._status, self._headers, b"".join(self._pieces))
+
+    def _is_too_long(self) -> bool:
+        # The parser has checked that the length is a number.
+        announced = int(self._headers.get(b"content-length", b"0")) if self._in_body else 0
+        return announced > self._limit or self.received > self._limit + _OVERHEAD
+
+    # What the parser calls. It goes on behind the end of the response, where nothing was asked for.
+
+    def on_message_begin(self) -> None:
+        """Be at the start of a response."""
+        if self.is_whole:
+            self.keeps_alive = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take over a header; what follows a body is none."""
+        if not self._in_body:
+            self._headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        """Be at the end of the headers."""
+        if not self.is_whole:
+            self._in_body = True
+            self._status = self._parser.get_status_code()
+            self.keeps_alive = self._parser.should_keep_alive()
+
+    def on_body(self, body: bytes) -> None:
+        """Take over a piece of the body."""
+        if not self.is_whole:
+            self._pieces.append(body)
+
+    def on_message_complete(self) -> None:
+        """Be at the end of a response."""
+        if self._status in _INFORMATIONAL:
+            self._headers, self._in_body = {}, False
+        else:
+            self.is_whole = True

@@ -1,0 +1,225 @@
+"""One endpoint that is scraped."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from collections.abc import Callable
+from typing import final
+
+import attrs
+
+from inferencepool.adapters.exposition import Engine, PageReader
+from inferencepool.errors import InvalidMetricsError
+from inferencepool.model import Endpoint, join_host_port
+from inferencepool.registry import EndpointRegistry
+from inferencepool.runtime.scraping._answer import Answer, ScrapeError, page_of
+from inferencepool.runtime.scraping._connection import Connection
+from inferencepool.runtime.scraping._options import ScrapingOptions
+
+__all__ = ["Site", "Target"]
+
+
+@attrs.frozen(eq=False)
+class Site:
+    """
+    What all targets of a scraper share.
+
+    Attributes:
+        registry: Where metrics go.
+        options: How servers are scraped.
+        context: TLS; None for plain connections.
+        buffer: What arrives is read into it.
+        finished: Is told when a scrape is over.
+    """
+
+    registry: EndpointRegistry
+    options: ScrapingOptions
+    context: ssl.SSLContext | None
+    buffer: memoryview
+    finished: Callable[[Target], object]
+
+
+@final
+class Target:
+    """
+    One endpoint: its connection, its page reader, and what became of its scrapes.
+
+    It belongs to an event loop, whose thread guards it. One scrape at a time; `begin` starts one, and the site's
+    `finished` hears of its end, whatever it is, unless `close` came first.
+
+    Attributes:
+        endpoint: The endpoint.
+        due: When the next scrape begins, or the one under way was to begin, in seconds of the event loop.
+        began: When the last scrape began, in seconds of the event loop.
+        fresh_since: When the last scrape that gave metrics began, or the endpoint was first known, in seconds of the
+            event loop.
+        succeeded: When the last scrape that gave metrics began, by the registry's clock; None while none did.
+        scraping: Whether a scrape is under way.
+        scrapes: How many began.
+        fetch_errors: How many got no page.
+        read_errors: How many got a page without metrics.
+        failures: How many failed in a row.
+        calm: How many in a row found nothing waiting and nothing running.
+        reason: Why the last one failed; empty when it did not.
+        told: Whether the log was told that its metrics are stale.
+    """
+
+    def __init__(self, endpoint: Endpoint, site: Site, now: float) -> None:
+        """Be ready to scrape *endpoint*, which is known since *now*, in seconds of the event loop."""
+        self.endpoint = endpoint
+        self.due = self.began = self.fresh_since = now
+        self.succeeded: float | None = None
+        self.scraping = self.told = False
+        self.scrapes = self.fetch_errors = self.read_errors = self.failures = self.calm = 0
+        self.reason = ""
+        self._site = site
+        options = site.options
+        address = join_host_port(endpoint.address, options.port or endpoint.port)
+        self._request = _request_of(address, options)
+        self._reader = PageReader(self._engine)
+        self._observed_at = 0.0
+        self._connection: Connection | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._reused = False
+        self._closed = False
+
+    @property
+    def reader(self) -> PageReader:
+        """What its pages told."""
+        return self._reader
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is scraped no longer."""
+        return self._closed
+
+    def replace(self, endpoint: Endpoint) -> None:
+        """Take over other labels of the same endpoint."""
+        self.endpoint = endpoint
+        if self._engine is not self._reader.engine:
+            self._reader = PageReader(self._engine, self._reader.metrics)
+
+    def begin(self, now: float) -> None:
+        """Begin a scrape at *now*, in seconds of the event loop."""
+        self.scraping, self.began = True, now
+        self.scrapes += 1
+        # What is in flight by now is what the page may show: see `EndpointMetrics.observed_at`.
+        self._observed_at = self._site.registry.clock()
+        connection = self._connection
+        self._reused = connection is not None and connection.usable
+        if connection is not None and self._reused:
+            connection.ask(self._request)
+        else:
+            self._connect()
+
+    def expire(self) -> None:
+        """End a scrape that takes too long."""
+        connection, timeout = self._connection, self._site.options.timeout
+        if self._connecting is not None:
+            what = "no connection"
+        elif connection is not None and connection.received:
+            what = f"the response was not whole, with {connection.received} bytes,"
+        else:
+            what = "no response"
+        self._disconnect()
+        self._fail(f"{what} within {timeout:g} s")
+
+    def close(self) -> None:
+        """End everything; nobody hears of it."""
+        self._closed = True
+        self.scraping = False
+        self._disconnect()
+
+    def answered(self, answer: Answer, /) -> None:
+        """Hear of a response."""
+        try:
+            page = page_of(answer, self._site.options.max_page_size)
+        except ScrapeError as error:
+            self.failed(str(error), unused=False)
+            return
+        try:
+            metrics = self._reader.read(page, self._observed_at)
+        except InvalidMetricsError as error:
+            self.read_errors += 1
+            self._finish(str(error))
+            return
+        is_idle = not metrics.waiting_queue_size and not metrics.running_requests
+        self.calm = self.calm + 1 if is_idle else 0
+        self.succeeded, self.fresh_since = self._observed_at, self.began
+        self._site.registry.observe_metrics(self.endpoint, metrics)
+        self._finish("")
+
+    def failed(self, reason: str, /, *, unused: bool) -> None:
+        """Hear that there is no response."""
+        if unused and self._reused:
+            # Servers close connections that were idle for long, maybe in the moment in which one is used again.
+            self._reused = False
+            self._connect()
+        else:
+            self._fail(reason)
+
+    @property
+    def _engine(self) -> Engine:
+        return self._site.options.engines.engine_of(self.endpoint.labels)
+
+    def _connect(self) -> None:
+        self._connecting = asyncio.get_running_loop().create_task(self._open())
+
+    async def _open(self) -> None:
+        site, options = self._site, self._site.options
+        try:
+            _, connection = await asyncio.get_running_loop().create_connection(
+                lambda: Connection(self, site.buffer, options.max_page_size),
+                self.endpoint.address,
+                options.port or self.endpoint.port,
+                ssl=site.context,
+                server_hostname=(options.tls.server_name or self.endpoint.address) if site.context else None,
+            )
+        except OSError as error:
+            self._connecting = None
+            self._fail(_reason_of(error))
+            return
+        self._connecting = None
+        self._connection = connection
+        connection.ask(self._request)
+
+    def _disconnect(self) -> None:
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _fail(self, reason: str) -> None:
+        self.fetch_errors += 1
+        self._finish(reason)
+
+    def _finish(self, reason: str) -> None:
+        self.scraping = False
+        self.reason = reason
+        self.failures = self.failures + 1 if reason else 0
+        if not self._closed:
+            self._site.finished(self)
+
+
+def _request_of(address: str, options: ScrapingOptions) -> bytes:
+    lines = (
+        f"GET {options.path} HTTP/1.1",
+        f"host: {address}",
+        "accept: text/plain;version=0.0.4,*/*;q=0.1",
+        f"accept-encoding: {'gzip' if options.gzip else 'identity'}",
+        "user-agent: inferencepool",
+    )
+    return "".join(f"{line}\r\n" for line in (*lines, "")).encode("ascii")
+
+
+def _reason_of(error: OSError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"TLS: the certificate is not accepted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS: {error.reason or error}"
+    # asyncio says that connecting failed, and not why.
+    return f"no connection: {os.strerror(error.errno) if error.errno else error}"

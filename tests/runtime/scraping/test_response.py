@@ -1,0 +1,103 @@
+"""Responses, byte by byte."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inferencepool.runtime.scraping._response import Response
+
+LIMIT = 1000
+OK = b"HTTP/1.1 200 OK\r\n"
+WHOLE = {
+    "with a length": OK + b"Content-Length: 4\r\nContent-Type: text/plain\r\n\r\na 1\n",
+    "in chunks": OK + b"transfer-encoding: chunked\r\n\r\n3\r\na 1\r\n1\r\n\n\r\n0\r\nx-after: 1\r\n\r\n",
+    "after others": b"HTTP/1.1 100 Continue\r\nx: y\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n"
+    + OK
+    + b"Content-Length: 4\r\n\r\na 1\n",
+}
+
+
+def fed(*pieces: bytes, limit: int = LIMIT) -> Response:
+    """A response that arrived in *pieces*."""
+    response = Response(limit)
+    for piece in pieces:
+        response.feed(memoryview(piece))
+    return response
+
+
+@given(st.sampled_from(sorted(WHOLE)), st.data())
+def test_any_pieces_give_the_same_answer(name: str, data: st.DataObject) -> None:
+    """However a response is cut on its way, it is whole at its last byte and not before."""
+    text = WHOLE[name]
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(text) - 1), max_size=6)))
+    pieces = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    response = fed(*pieces[:-1])
+    assert not response.is_whole
+    response.feed(memoryview(pieces[-1]))
+
+    assert (True, True, "") == (response.is_whole, response.keeps_alive, response.problem)
+    assert (200, b"a 1\n") == (response.answer().status, response.answer().body)
+    assert b"x-after" not in response.answer().headers
+    assert len(text) == response.received
+
+
+@pytest.mark.parametrize("version", [b"HTTP/1.0", b"HTTP/1.1"])
+def test_body_without_a_length(version: bytes) -> None:
+    """It ends with the connection, which is of no use afterwards."""
+    response = fed(version + b" 200 OK\r\n\r\na 1\n", b"b 2\n")
+    assert not response.is_whole
+    response.end()
+
+    assert (True, False) == (response.is_whole, response.keeps_alive)
+    assert b"a 1\nb 2\n" == response.answer().body
+
+
+@pytest.mark.parametrize(
+    "text", [b"", OK, OK + b"content-length: 9\r\n\r\na 1\n", OK + b"transfer-encoding: chunked\r\n\r\n4\r\na 1\n\r\n"]
+)
+def test_cut(text: bytes) -> None:
+    """A response that ends early is not whole."""
+    response = fed(text)
+    response.end()
+
+    assert not response.is_whole
+
+
+def test_another_response_behind_it() -> None:
+    """What was not asked for is no part of the answer, and ends the connection."""
+    response = fed(WHOLE["with a length"] + OK + b"content-length: 3\r\nx: y\r\n\r\nbad")
+
+    assert (True, False) == (response.is_whole, response.keeps_alive)
+    assert b"a 1\n" == response.answer().body
+    assert b"x" not in response.answer().headers
+
+
+def test_connection_that_the_server_closes() -> None:
+    """The server says whether the connection lives on."""
+    assert not fed(OK + b"content-length: 1\r\nconnection: close\r\n\r\nx").keeps_alive
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (b"\x15\x03\x01\x00\x02\x02\x16", "no HTTP/1 response"),
+        (b"<html>", "no HTTP/1 response"),
+        (b"HTTP/2 200 OK\r\n\r\n", "no HTTP/1 response"),
+        (OK + b"content-length: -1\r\n\r\n", "no HTTP/1 response"),
+        (OK + b"content-length: 99999999999999999999999\r\n\r\n", "no HTTP/1 response"),
+        (OK + b"content-length: 2\r\ntransfer-encoding: chunked\r\n\r\n", "no HTTP/1 response"),
+        (b"HTTP/1.1 101 Switching\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n", "101 Switching Protocols"),
+        (OK + b"content-length: 1001\r\n\r\n", "the page is longer than 1000 bytes"),
+        (OK + b"transfer-encoding: chunked\r\n\r\n" + b"400\r\n%s\r\n" % (b"x" * 1024) * 70, "longer than 1000"),
+        (OK + b"x: y\r\n" * 12_000, "longer than 1000"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 3000, "longer than 1000"),
+    ],
+)
+def test_problems(text: bytes, problem: str) -> None:
+    """What is no response, or one that is too long, is refused with the reason."""
+    response = fed(text)
+
+    assert not response.is_whole
+    assert problem in response.problem
