@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -72,8 +72,11 @@ def assemble(arguments: argparse.Namespace, options: ServerOptions, scraping: Sc
     elects = arguments.ha_enable_leader_election
     health = Health(("synced", LEADER) if elects else ("synced",), any_name=not elects)
     parts: list[ServerPart] = []
+    states: dict[str, Callable[[], object]] = {}
     if follows_cluster(arguments):
-        parts.append(make_cluster_part(arguments, processor, health))
+        cluster = make_cluster_part(arguments, processor, health)
+        parts.append(cluster)
+        states["cluster"] = cluster.state
     if elects:
         parts.append(make_election_part(arguments, health))
     scraper = make_scraper(scraping.options, picker) if scraping.options is not None else None
@@ -81,7 +84,7 @@ def assemble(arguments: argparse.Namespace, options: ServerOptions, scraping: Sc
         parts.append(scraper)
     on_closed: dict[str, Any] = {}
     if pages is not None:
-        part, streams = pages.server_for(processor, health, scraper)
+        part, streams = pages.server_for(processor, health, scraper, states)
         parts.append(part)
         on_closed = {"on_closed": streams.closed}
     server = EndpointPickerServer(

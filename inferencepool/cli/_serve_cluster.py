@@ -109,6 +109,12 @@ class ClusterPart:
         self._watch = watch
         self._transport = transport
 
+    def state(self) -> object:
+        """Tell how far the pool is known, as values of JSON."""
+        watch = self._watch
+        problems = {resource: failure.reason for resource, failure in watch.problems.items()}
+        return {"synced": watch.synced, "pods_heard_seconds_ago": round(watch.age, 3), "problems": problems}
+
     async def run(self) -> None:
         """Follow the pool until cancelled."""
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, final
 
@@ -52,7 +52,11 @@ class ServedPages:
         return ExchangeObservers(self._metrics, log)
 
     def server_for(
-        self, processor: ExternalProcessor, health: Health, scraper: MetricsScraper | None
+        self,
+        processor: ExternalProcessor,
+        health: Health,
+        scraper: MetricsScraper | None,
+        states: Mapping[str, Callable[[], object]],
     ) -> tuple[PageServer, StreamMetrics]:
         """
         Give the server of the pages, and what is to be told of the ends of streams.
@@ -61,6 +65,7 @@ class ServedPages:
             processor: What the pages are about.
             health: Whether it is ready.
             scraper: What scrapes its endpoints, if anything does.
+            states: What tells about other parts, by their names on the debug page.
         """
         arguments, picker = self._arguments, processor.picker
         self._metrics.exempt_models(lambda: processor.rewrites.models)
@@ -70,6 +75,7 @@ class ServedPages:
         statistics: dict[str, Callable[[], object]] = {
             "processor": processor.statistics,
             "health": lambda: {"unmet": health.unmet},
+            **states,
         }
         if scraper is not None:
             metrics.add(ScrapeMetrics(scraper.statistics))

@@ -6,6 +6,7 @@ import json
 import logging
 import signal
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,6 +70,21 @@ class TestRunning:
             assert 0 == picker.terminate()
 
         assert not [line for line in picker.rest() if line["event"].startswith("HTTP Request")]
+
+    def test_debug_page(self, cluster: tuple[ApiServer, str]) -> None:
+        """The debug page tells how far the pool is known, and what is wrong."""
+        server, kubeconfig = cluster
+        server.inject(Fault.forbidden(), times=None, resource="inferenceobjectives")
+        flags = ("--pool-name", "llama", "--pool-namespace", "team-a", "--kubeconfig", kubeconfig)
+        with Server(*flags, PLAIN, "--metrics-port", "0", "--debug") as picker:
+            port = picker.wait_for("serving pages")["port"]
+            picker.wait_for("synced")
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/debug/state.json", timeout=PATIENCE) as response:
+                state = json.load(response)["statistics"]["cluster"]
+
+        assert state["synced"] is True
+        assert state["pods_heard_seconds_ago"] >= 0
+        assert {"inferenceobjectives.llm-d.ai"} == state["problems"].keys()
 
     def test_not_ready_before_it_is_synced(self, cluster: tuple[ApiServer, str]) -> None:
         """A pool that does not exist is awaited; nothing is ready until then."""

@@ -120,8 +120,8 @@ class PoolWatch:
 
     @property
     def problems(self) -> dict[str, Failure]:
-        """Which resources may be out of date at present, and why."""
-        return {feed.subject: feed.problem for feed in self._view.feeds if feed.problem is not None}
+        """Which resources may be out of date at present, and why; may be asked for in any thread."""
+        return {feed.subject: problem for feed in self._view.feeds if (problem := feed.problem) is not None}
 
     async def wait_until_synced(self) -> None:
         """Wait until there is a pool, and its pods and rules are known."""
