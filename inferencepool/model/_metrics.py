@@ -109,6 +109,45 @@ class EndpointMetrics:
                 raise InvalidMetricsError(message)
         return cls(**document)
 
+    def with_load(
+        self, waiting_queue_size: int, running_requests: int, kv_cache_usage: float, observed_at: float | None
+    ) -> EndpointMetrics:
+        """
+        Give the same metrics with another load, at a third of the cost of building them anew.
+
+        Raises:
+            InvalidMetricsError: As when they are built.
+        """
+        is_plain = (
+            type(waiting_queue_size) is type(running_requests) is int
+            and type(kv_cache_usage) is type(observed_at) is float
+            and 0 <= waiting_queue_size <= _MOST
+            and 0 <= running_requests <= _MOST
+            and 0 <= kv_cache_usage <= 1
+            and -inf < observed_at < inf
+        )
+        if not is_plain:
+            return attrs.evolve(
+                self,
+                waiting_queue_size=waiting_queue_size,
+                running_requests=running_requests,
+                kv_cache_usage=kv_cache_usage,
+                observed_at=observed_at,
+            )
+        # What was checked when these metrics were built need not be checked again.
+        metrics, put = object.__new__(EndpointMetrics), object.__setattr__
+        put(metrics, "waiting_queue_size", waiting_queue_size)
+        put(metrics, "running_requests", running_requests)
+        put(metrics, "kv_cache_usage", kv_cache_usage)
+        put(metrics, "observed_at", observed_at)
+        put(metrics, "active_models", self.active_models)
+        put(metrics, "waiting_models", self.waiting_models)
+        put(metrics, "max_active_models", self.max_active_models)
+        put(metrics, "cache_block_size", self.cache_block_size)
+        put(metrics, "cache_num_blocks", self.cache_num_blocks)
+        put(metrics, "knows_loras", self.knows_loras)
+        return metrics
+
     def has_room(self) -> bool:
         """Tell whether one more LoRA adapter fits: active and waiting ones together are below the maximum."""
         return len(self.active_models) + len(self.waiting_models) < self.max_active_models
