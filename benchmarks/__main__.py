@@ -12,6 +12,7 @@ from benchmarks.measure import Row, rows_to_text
 from benchmarks.metrics import measure_metrics
 from benchmarks.picks import measure_picks, measure_scan
 from benchmarks.prefix import measure_prefix, measure_prefix_memory
+from benchmarks.simulation import measure_simulation
 from benchmarks.threads import measure_threads
 from benchmarks.updates import measure_import, measure_publishing, measure_updates
 
@@ -28,6 +29,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
     "import": measure_import,
     "extproc": measure_extproc,
     "metrics": measure_metrics,
+    "simulation": measure_simulation,
 }
 
 
