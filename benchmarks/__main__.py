@@ -14,6 +14,7 @@ from benchmarks.metrics import measure_metrics
 from benchmarks.picks import measure_picks, measure_scan
 from benchmarks.prefix import measure_prefix, measure_prefix_memory
 from benchmarks.scraping.measuring import measure_pages, measure_scraping
+from benchmarks.simulation import measure_simulation
 from benchmarks.threads import measure_threads
 from benchmarks.updates import measure_import, measure_publishing, measure_updates
 
@@ -33,6 +34,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
     "pages": measure_pages,
     "scraping": measure_scraping,
     "cluster": measure_cluster,
+    "simulation": measure_simulation,
 }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from inferencepool.cli._output import columns
 from inferencepool.scheduling import Explanation
 
 __all__ = ["DemoReport", "Way", "percentile"]
@@ -99,13 +100,13 @@ class DemoReport:
         """Give it as text, 80 columns wide."""
         yield "Where the requests went, with the endpoint picker and in turn:"
         yield ""
-        yield from _table(_server_rows(self))
+        yield from columns(_server_rows(self))
         yield ""
         yield f"How long they took, {self.concurrency} at a time, in milliseconds:"
         yield ""
         ways = (("picked", self.picked), ("in turn", self.direct))
         rows = [(name, *_cells(_milliseconds(way.seconds))) for name, way in ways]
-        yield from _table([("", "p50", "p99"), *rows])
+        yield from columns([("", "p50", "p99"), *rows])
         for name, way in ways:
             for reason, count in sorted(way.failed.items()):
                 yield f"  {name}: {count} failed: {reason}"
@@ -114,7 +115,7 @@ class DemoReport:
         yield ""
         rows = [(name, *_cells(_milliseconds(way.overheads))) for name, way in ways]
         # The p99 of so few requests is their slowest: the difference of two such says nothing.
-        yield from _table([("", "p50", "p99"), *rows, ("added by the picker", next(_cells(self.added)), "")])
+        yield from columns([("", "p50", "p99"), *rows, ("added by the picker", next(_cells(self.added)), "")])
         yield ""
         yield "  Client, picker and servers share one process here: on machines of their own"
         yield "  they wait less for each other."
@@ -162,7 +163,7 @@ def _explain(explanation: Explanation) -> Iterator[str]:
         )
         for candidate in explanation.candidates
     ]
-    yield from _table([("server", "", "pending", *names, "total"), *rows])
+    yield from columns([("server", "", "pending", *names, "total"), *rows])
 
 
 def _short(name: str) -> str:
@@ -170,12 +171,3 @@ def _short(name: str) -> str:
     for suffix in ("-scorer", "-utilization", "-cache"):
         name = name.removesuffix(suffix)
     return name
-
-
-def _table(rows: Iterator[tuple[str, ...]] | Sequence[tuple[str, ...]]) -> Iterator[str]:
-    """Lay out columns, the first to the left."""
-    laid = list(rows)
-    widths = [max(map(len, column)) for column in zip(*laid, strict=True)]
-    for row in laid:
-        first, *others = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        yield "  ".join(["", row[0].ljust(len(first)), *others]).rstrip()

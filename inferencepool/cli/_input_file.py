@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from inferencepool.errors import InvalidDocumentError, Issue
 
-__all__ = ["MAX_FILE_SIZE", "STANDARD_INPUT", "decode_text", "display_name", "read_text", "refuse"]
+__all__ = ["MAX_FILE_SIZE", "STANDARD_INPUT", "decode_text", "display_name", "read_lines", "read_text", "refuse"]
 
 #: The longest file that is read, in bytes.
 MAX_FILE_SIZE = 64 * 1024 * 1024
@@ -61,13 +64,39 @@ def decode_text(content: bytes, source: str) -> str:
     return text
 
 
+def read_lines(file: str) -> Iterator[str]:
+    """
+    Read a file, or standard input for ``-``, line by line, as UTF-8 text; it may be of any length.
+
+    Raises:
+        InvalidDocumentError: The file cannot be opened, or a line is no text; raised when that line is reached.
+    """
+    source = display_name(file)
+    with _opened(file, source) as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                yield line.decode("utf-8-sig")
+            except UnicodeDecodeError as error:
+                reason = f"not UTF-8 text: byte 0x{line[error.start]:02x} at offset {error.start}"
+                raise refuse(source, reason, f"line {number}") from None
+
+
 def _read_bytes(file: str, source: str) -> bytes:
     # One byte more than allowed tells a file that is too long, whatever its size claims to be.
+    with _opened(file, source) as stream:
+        return stream.read(MAX_FILE_SIZE + 1)
+
+
+@contextmanager
+def _opened(file: str, source: str) -> Iterator[BinaryIO]:
     try:
         if file == STANDARD_INPUT:
-            return sys.stdin.buffer.read(MAX_FILE_SIZE + 1)
-        with Path(file).open("rb") as stream:
-            return stream.read(MAX_FILE_SIZE + 1)
+            yield sys.stdin.buffer
+        else:
+            with Path(file).open("rb") as stream:
+                yield stream
+    except InvalidDocumentError:
+        raise
     except FileNotFoundError:
         raise refuse(source, "no such file") from None
     except IsADirectoryError:

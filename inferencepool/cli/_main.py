@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from io import TextIOWrapper
 
-from inferencepool.cli import _demo, _envoy_config, _pick, _serve, _validate
+from inferencepool.cli import _demo, _envoy_config, _pick, _serve, _simulate, _validate
 from inferencepool.cli._output import report
 from inferencepool.errors import InferencePoolError
 
@@ -57,7 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="inferencepool",
         description="Check manifests of InferencePools, try picks on files, serve as the endpoint picker of a gateway, "
-        "and configure an Envoy for it. To see all of it work on this machine, run: inferencepool demo",
+        "configure an Envoy for it, and compare profiles on simulated model servers. To see all of it work on this "
+        "machine, run: inferencepool demo",
         epilog="Exit status: 0 success, 1 invalid input or no endpoint, 2 wrong usage. Where a file is read once, - is "
         "standard input. COMMAND --help lists the options of a command.",
     )
@@ -67,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     _pick.add_command(commands)
     _serve.add_command(commands)
     _envoy_config.add_command(commands)
+    _simulate.add_command(commands)
     _demo.add_command(commands)
     return parser
 

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator
 
-__all__ = ["one_line", "report"]
+__all__ = ["columns", "one_line", "report"]
+
+
+def columns(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    """Lay out *rows* in columns, the first to the left and the others to the right, with an indent."""
+    laid = list(rows)
+    widths = [max(map(len, column)) for column in zip(*laid, strict=True)]
+    for row in laid:
+        first, *others = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        yield "  ".join(["", row[0].ljust(len(first)), *others]).rstrip()
 
 
 def one_line(text: str) -> str:

@@ -33,7 +33,7 @@ class LoadBound:
         ConfigurationError: A number is out of its range.
     """
 
-    factor: float = attrs.field(default=1.25, validator=checked_number(_NAME, 1))
+    factor: float = attrs.field(default=1.5, validator=checked_number(_NAME, 1))
     slack: int = attrs.field(default=8, validator=checked_whole_number(_NAME, 1))
 
     def limit(self, candidates: CandidateSet) -> int:

@@ -36,8 +36,8 @@ class WarmUpFilter:
 
     *Looks at:* when endpoints joined: the time of the first pick from a snapshot that has them.
 
-    *Configuration:* type ``warm-up-filter``, beyond the reference; ``durationSeconds`` (above 0, default 60) and
-    ``share`` (above 0 and at most 10, default 1).
+    *Configuration:* type ``warm-up-filter``, beyond the reference; ``durationSeconds`` (above 0, default 30) and
+    ``share`` (above 0 and at most 10, default 0.25).
 
     When endpoints joined is its only state, guarded by a lock of its own. Not to be shared between registries.
 
@@ -52,8 +52,8 @@ class WarmUpFilter:
 
     is_preference: ClassVar[bool] = True
 
-    duration: float = attrs.field(default=60.0, validator=checked_number(_NAME, 1e-3))
-    share: float = attrs.field(default=1.0, validator=checked_number(_NAME, 1e-3, 10))
+    duration: float = attrs.field(default=30.0, validator=checked_number(_NAME, 1e-3))
+    share: float = attrs.field(default=0.25, validator=checked_number(_NAME, 1e-3, 10))
     clock: Callable[[], float] = attrs.field(default=time.monotonic, kw_only=True)
     _lock: Lock = attrs.field(factory=Lock, init=False, repr=False)
     _births: Sequence[int] | None = attrs.field(default=None, init=False, repr=False)

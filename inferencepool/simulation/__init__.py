@@ -1,0 +1,56 @@
+"""Requests, engines and their caches by a simulated clock, and a real picker in front of them."""
+
+from inferencepool.simulation._arrival import DEFAULT_MODEL, Arrival
+from inferencepool.simulation._bursts import Bursts
+from inferencepool.simulation._chats import Chats
+from inferencepool.simulation._engine import EngineOptions, SimulatedEngine
+from inferencepool.simulation._grouped import LongDocuments, LoraMix, SharedPrompts, ZipfPrompts
+from inferencepool.simulation._options import (
+    EndpointLeaves,
+    EndpointsJoin,
+    FleetChange,
+    SimulationOptions,
+    SpeedChanges,
+)
+from inferencepool.simulation._profiles import PROFILES, parse_profile
+from inferencepool.simulation._prompt import BYTES_PER_TOKEN, Prompt
+from inferencepool.simulation._queue import EngineRequest
+from inferencepool.simulation._results import Distribution, EndpointResult, SimulationResult
+from inferencepool.simulation._simulation import ProfileFactory, Progress, compare, simulate
+from inferencepool.simulation._trace import read_trace, write_trace
+from inferencepool.simulation._workloads import WORKLOADS, Workload, parse_workload
+
+__all__ = [
+    "BYTES_PER_TOKEN",
+    "DEFAULT_MODEL",
+    "PROFILES",
+    "WORKLOADS",
+    "Arrival",
+    "Bursts",
+    "Chats",
+    "Distribution",
+    "EndpointLeaves",
+    "EndpointResult",
+    "EndpointsJoin",
+    "EngineOptions",
+    "EngineRequest",
+    "FleetChange",
+    "LongDocuments",
+    "LoraMix",
+    "ProfileFactory",
+    "Progress",
+    "Prompt",
+    "SharedPrompts",
+    "SimulatedEngine",
+    "SimulationOptions",
+    "SimulationResult",
+    "SpeedChanges",
+    "Workload",
+    "ZipfPrompts",
+    "compare",
+    "parse_profile",
+    "parse_workload",
+    "read_trace",
+    "simulate",
+    "write_trace",
+]

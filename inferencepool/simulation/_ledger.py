@@ -1,0 +1,104 @@
+"""The requests of a simulation: those that are under way, and what came of those that have ended."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Mapping
+from typing import final
+
+from inferencepool.scheduling import PickResult
+from inferencepool.simulation._arrival import Arrival
+from inferencepool.simulation._fleet import ModelServer
+from inferencepool.simulation._queue import EngineRequest
+from inferencepool.simulation._results import Distribution, EndpointResult, SimulationResult
+
+__all__ = ["Ledger"]
+
+
+@final
+class Ledger:
+    """
+    Keeps a request from its pick to its end, and releases it then.
+
+    It knows servers, but not the fleet, which tells it what happens: so there is no cycle that keeps a simulation in
+    memory after its end. Not thread-safe.
+    """
+
+    def __init__(self, block_size: int) -> None:
+        """
+        Begin with nothing.
+
+        Args:
+            block_size: Tokens in a block of the engines' caches.
+        """
+        self._block_size = block_size
+        self._flight: dict[EngineRequest, tuple[float, PickResult, ModelServer]] = {}
+        # What the response of a request will tell its session, and what each session was told so far.
+        self._response_headers: dict[EngineRequest, tuple[str, Mapping[str, str]]] = {}
+        self._session_headers: dict[str, Mapping[str, str]] = {}
+        self._rejected: Counter[str] = Counter()
+        self._to_first_token, self._to_end = array("d"), array("d")
+        self._last_end = 0.0
+
+    def headers_of(self, session: str) -> Mapping[str, str]:
+        """Give the headers that a request of *session* has."""
+        return {"x-session-id": session, **self._session_headers.get(session, {})}
+
+    def sent(self, arrival: Arrival, result: PickResult, server: ModelServer, request: EngineRequest) -> None:
+        """Take note of a request that was sent to *server*, and let go of all but its load."""
+        if arrival.session and (headers := result.response_headers):
+            self._response_headers[request] = (arrival.session, headers)
+        result.detach()
+        self._flight[request] = (arrival.at, result, server)
+
+    def rejected(self, reason: str) -> None:
+        """Take note of a request that was not sent anywhere."""
+        self._rejected[reason] += 1
+
+    def begun(self, request: EngineRequest) -> None:
+        """Take note of the first token of an answer."""
+        self._flight[request][1].started()
+        if self._response_headers and request in self._response_headers:
+            session, headers = self._response_headers.pop(request)
+            self._session_headers[session] = headers
+
+    def finished(self, request: EngineRequest) -> None:
+        """Take note of the end of an answer."""
+        at, result, server = self._flight.pop(request)
+        result.release()
+        took = request.finished_at - at
+        self._to_first_token.append(request.first_token_at - at)
+        self._to_end.append(took)
+        server.prompt_blocks += request.prompt.tokens // self._block_size
+        server.hit_blocks += request.hit_blocks
+        server.request_seconds += took
+        server.last_end = self._last_end = request.finished_at
+
+    def result(self, profile: str, servers: list[ModelServer]) -> SimulationResult:
+        """Tell what came of all requests, after they have ended."""
+        return SimulationResult(
+            profile=profile,
+            requests=len(self._to_end) + self._rejected.total(),
+            completed=len(self._to_end),
+            rejected=dict(sorted(self._rejected.items())),
+            seconds=self._last_end,
+            prompt_blocks=sum(server.prompt_blocks for server in servers),
+            hit_blocks=sum(server.hit_blocks for server in servers),
+            time_to_first_token=Distribution.of(self._to_first_token),
+            end_to_end=Distribution.of(self._to_end),
+            endpoints=tuple(self._endpoint(server) for server in servers),
+        )
+
+    def _endpoint(self, server: ModelServer) -> EndpointResult:
+        # One that left may still have been busy for a while.
+        until = self._last_end if server.left_at is None else max(server.left_at, server.last_end)
+        there = until - server.joined_at
+        return EndpointResult(
+            name=server.pod_name,
+            picks=server.picks,
+            mean_load=server.request_seconds / there if there > 0 else 0.0,
+            busy_share=server.engine.busy_seconds / there if there > 0 else 0.0,
+            longest_queue=server.longest_queue,
+            hit_rate=server.hit_blocks / server.prompt_blocks if server.prompt_blocks else 0.0,
+        )

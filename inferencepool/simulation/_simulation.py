@@ -1,0 +1,144 @@
+"""The simulation: arrivals, the picker and the fleet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from random import Random
+from typing import TypeAlias, final
+
+from inferencepool.errors import ConfigurationError, InvalidRequestError, NoEndpointsError
+from inferencepool.model import InferenceRequest
+from inferencepool.picker import EndpointPicker
+from inferencepool.scheduling import SchedulingProfile
+from inferencepool.simulation._arrival import Arrival
+from inferencepool.simulation._fleet import Fleet
+from inferencepool.simulation._ledger import Ledger
+from inferencepool.simulation._options import SimulationOptions
+from inferencepool.simulation._queue import EngineRequest
+from inferencepool.simulation._results import SimulationResult
+
+__all__ = ["ProfileFactory", "Progress", "compare", "simulate"]
+
+ProfileFactory: TypeAlias = Callable[[], SchedulingProfile]
+"""Makes a profile: a new one for each simulation, since strategies hold state."""
+
+Progress: TypeAlias = Callable[[int], object]
+"""Is told now and then how many requests have come so far."""
+
+_PROGRESS_EVERY = 1000
+
+
+def simulate(
+    arrivals: Iterable[Arrival],
+    profile: ProfileFactory,
+    options: SimulationOptions | None = None,
+    *,
+    name: str = "",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> SimulationResult:
+    """
+    Let *arrivals* come to a simulated fleet, and pick an endpoint for each with a real `EndpointPicker`.
+
+    The same arguments give the same result, as long as the strategies draw from the picker's source of randomness
+    only. A strategy that tells the time by an attribute ``clock`` is given the simulated clock. What a strategy wants
+    the response of a request to have as headers, the later requests of its session send. It ends when all requests
+    have ended.
+
+    Args:
+        arrivals: The requests, in order of time.
+        profile: Makes the profile to pick by.
+        options: The fleet; None for the defaults.
+        name: Name of the profile in the result; by default the one that it has.
+        seed: Of what is drawn at random, but for the arrivals: ties, and when each endpoint is scraped.
+        progress: Is told how many requests have come.
+
+    Raises:
+        ConfigurationError: The profile cannot be made, or the arrivals are not in order.
+        StrategyError: A strategy broke its contract.
+    """
+    made = profile()
+    run = _Run(made, options if options is not None else SimulationOptions(), seed)
+    for count, arrival in enumerate(arrivals):
+        if progress is not None and not count % _PROGRESS_EVERY:
+            progress(count)
+        run.arrive(arrival)
+    return run.finish(name or made.name)
+
+
+def compare(
+    arrivals: Iterable[Arrival],
+    profiles: Mapping[str, ProfileFactory],
+    options: SimulationOptions | None = None,
+    *,
+    seed: int = 0,
+    progress: Callable[[str, int], object] | None = None,
+) -> tuple[SimulationResult, ...]:
+    """
+    Simulate the same *arrivals* with each of *profiles*, by name.
+
+    Args:
+        arrivals: The requests, in order of time; kept in memory.
+        profiles: What makes each profile, by the name that it has in the results.
+        options: The fleet; None for the defaults.
+        seed: As for `simulate`.
+        progress: Is told the profile's name and how many requests have come.
+
+    Raises:
+        ConfigurationError: As for `simulate`.
+        StrategyError: As for `simulate`.
+    """
+    kept = tuple(arrivals)
+    results = []
+    for name, profile in profiles.items():
+        tell = (lambda count, name=name: progress(name, count)) if progress is not None else None
+        results.append(simulate(kept, profile, options, name=name, seed=seed, progress=tell))
+    return tuple(results)
+
+
+@final
+class _Run:
+    """One simulation under way."""
+
+    def __init__(self, profile: SchedulingProfile, options: SimulationOptions, seed: int) -> None:
+        self._ledger = ledger = Ledger(options.engine.kv_block_size)
+        self._fleet = Fleet(options, Random(f"scrapes {seed}"), begun=ledger.begun, finished=ledger.finished)
+        self._picker = EndpointPicker(
+            self._fleet.registry, profile=profile, rng=Random(f"picks {seed}"), reserve=options.reserve
+        )
+        for strategy in profile.parts_with("clock"):
+            strategy.clock = self._fleet.registry.clock
+        self._arrived = 0
+
+    def arrive(self, arrival: Arrival) -> None:
+        """Let everything happen before *arrival*, then pick an endpoint for it and send it there."""
+        fleet, ledger, at = self._fleet, self._ledger, arrival.at
+        if at < fleet.now:
+            message = f"simulation: arrivals: one at {at!r} s comes after one at {fleet.now!r} s, allowed is no earlier"
+            raise ConfigurationError(message)
+        fleet.advance(at)
+        self._arrived += 1
+        request = InferenceRequest(
+            model=arrival.adapter or arrival.model,
+            prompt=arrival.prompt.to_bytes(),
+            headers=ledger.headers_of(arrival.session) if arrival.session else {},
+            id=str(self._arrived),
+        )
+        try:
+            result = self._picker.pick(request)
+        except NoEndpointsError as error:
+            ledger.rejected(error.dropped_reason or "rejected")
+            return
+        sent = EngineRequest(arrival.prompt, arrival.output_tokens, arrival.adapter, arrival.answer)
+        try:
+            server = fleet.submit(result.destination, sent)
+        except InvalidRequestError:
+            result.release()
+            ledger.rejected("refused-by-engine")
+        else:
+            ledger.sent(arrival, result, server, sent)
+
+    def finish(self, name: str) -> SimulationResult:
+        """Let all requests end, and tell what came of them."""
+        self._fleet.finish()
+        return self._ledger.result(name, self._fleet.servers)
