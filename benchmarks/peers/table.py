@@ -1,0 +1,118 @@
+"""Lays out what was measured as Markdown tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import median
+from typing import TypeAlias
+
+from benchmarks.peers.catalog import OURS, Peer
+from benchmarks.peers.coordinator import Filled, Timed
+
+__all__ = ["memory_to_text", "speed_to_text", "ways_to_text"]
+
+Versions: TypeAlias = Mapping[str, str]
+"""Name of a peer to its version."""
+
+_WORKLOADS = {
+    "load": "by load alone",
+    "new": "prompt of 8 KiB, new after the first 2",
+    "known": "prompt of 8 KiB, seen before",
+}
+
+
+def speed_to_text(timed: Sequence[Timed], versions: Versions, absent: Mapping[Peer, str]) -> str:
+    """Make the table of speed; *absent* tells why peers are not in *timed*."""
+    sizes = sorted({one.size for one in timed})
+    head = [
+        "what",
+        "peer",
+        "way",
+        *[f"{unit}, n={size:,}" for unit in ("µs", "x rc", "x ours") for size in sizes],
+    ]
+    lines = [head]
+    for workload in _WORKLOADS:
+        lines += _lines([one for one in timed if one.workload == workload], sizes, versions)
+    lines += [["", peer.name, f"not measured: {reason}", *[""] * (len(head) - 3)] for peer, reason in absent.items()]
+    return _table(lines) + "".join(f"\n\n{note}" for note in _failures(timed))
+
+
+def _lines(timed: Sequence[Timed], sizes: Sequence[int], versions: Versions) -> Iterable[list[str]]:
+    """Make the lines of one workload."""
+    ours = {size: _ours(one for one in timed if one.size == size) for size in sizes}
+    for peer, way in dict.fromkeys((one.peer, one.way) for one in timed):
+        row = {one.size: one for one in timed if (one.peer, one.way) == (peer, way)}
+        yield [
+            _WORKLOADS[timed[0].workload],
+            _named(peer, versions),
+            way.name,
+            *_cells(sizes, row, lambda one: _rounded(median(one.picks.values()))),
+            *_cells(sizes, row, lambda one: _rounded(median(one.ratios.values()))),
+            *_cells(sizes, row, lambda one: _relation(one, ours[one.size])),
+        ]
+
+
+def _cells(sizes: Iterable[int], row: Mapping[int, Timed], tell: Callable[[Timed], str]) -> list[str]:
+    return [tell(row[size]) if size in row and row[size].picks else "-" for size in sizes]
+
+
+def _ours(timed: Iterable[Timed]) -> Timed | None:
+    """Find the first of our ways that has figures."""
+    return next((one for one in timed if one.peer == OURS and one.picks), None)
+
+
+def _relation(one: Timed, ours: Timed | None) -> str:
+    """Tell how many times as long as ours a pick takes, each in units of the baseline of its own interpreter."""
+    if ours is None:
+        return "-"
+    return _rounded(median(ratio / ours.ratios[number] for number, ratio in one.ratios.items()))
+
+
+def _failures(timed: Iterable[Timed]) -> Iterable[str]:
+    seen: dict[tuple[str, str, str], list[int]] = {}
+    for one in timed:
+        if one.error:
+            seen.setdefault((one.peer.name, one.way.name, one.error), []).append(one.size)
+    for (peer, way, error), sizes in seen.items():
+        yield f"{peer}, {way}, n={', '.join(f'{size:,}' for size in dict.fromkeys(sizes))}: not measured: {error}"
+
+
+def memory_to_text(filled: Sequence[Filled], versions: Versions, size: int) -> str:
+    """Make the table of memory."""
+    lines = [["peer", "way", f"prompts, n={size:,}", "MiB more", "KiB a prompt", "bounded by"]]
+    for one in filled:
+        cells = [f"not measured: {one.error}", "", ""]
+        if one.prompts:
+            mib, kib = one.grown / 2**20, one.grown / 2**10 / one.prompts
+            cells = [f"{one.prompts:,}", f"{mib:,.0f}", f"{kib:.2f}"]
+        lines.append([_named(one.peer, versions), one.way.name, *cells, one.way.memory])
+    return _table(lines)
+
+
+def ways_to_text(peers: Iterable[Peer], versions: Versions) -> str:
+    """Make the table of what a pick does and does not do."""
+    lines = [["peer", "way", "looks at load", "looks at the prompt", "reserves", "memory bounded by", "measured"]]
+    lines += [
+        [_named(peer, versions), way.name, way.load, way.prefix, way.reserves, way.memory, way.unit]
+        for peer in peers
+        for way in peer.ways
+    ]
+    return _table(lines)
+
+
+def _named(peer: Peer, versions: Versions) -> str:
+    return f"{peer.name} {versions[peer.name]}" if peer.name in versions else peer.name
+
+
+def _rounded(value: float) -> str:
+    """Round to two digits after the point below 10, to none above 100."""
+    return f"{value:,.{2 if value < 10 else 1 if value < 100 else 0}f}"
+
+
+def _table(lines: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    texts = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
+    ]
+    texts.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(texts)

@@ -1,0 +1,185 @@
+"""
+Routers that are programs of their own: sglang-router, vllm-router and smg, in front of model servers that only answer.
+
+They cannot be asked for a pick alone. So what counts is the CPU time of the router's process for a whole proxied
+request, one at a time, and ``round_robin`` beside the policies tells how much of that is proxying. Between its turns
+the process is stopped, so that it does not disturb the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
+from http.client import HTTPConnection
+from pathlib import Path
+from tempfile import TemporaryFile
+from time import monotonic, sleep
+
+from benchmarks.peers.protocol import Way, resident_memory, serve
+
+__all__ = ["WAYS"]
+
+_START_SECONDS = 120
+_MODEL = {"id": "llama", "object": "model", "created": 0, "owned_by": "stub", "max_model_len": 32_768}
+# Everything that any of the three asks a model server for.
+_ANSWERS = {
+    "/v1/models": {"object": "list", "data": [_MODEL]},
+    "/v1/completions": {
+        "id": "1",
+        "object": "text_completion",
+        "created": 0,
+        "model": "llama",
+        "choices": [{"index": 0, "text": "yes", "finish_reason": "stop", "logprobs": None}],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+    },
+}
+_DEFAULT_ANSWER = {"model_path": "llama", "served_model_name": "llama", "is_generation": True}
+
+
+class _ModelServers:
+    """Answers at *size* loopback addresses, in a thread."""
+
+    def __init__(self, size: int) -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+        self._sockets = [socket.socket() for _ in range(size)]
+        port = 0
+        for index, listening in enumerate(self._sockets):
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((f"127.1.{index >> 8}.{index & 255}", port))
+            port = port or listening.getsockname()[1]
+        self.urls = [f"http://127.1.{index >> 8}.{index & 255}:{port}" for index in range(size)]
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        threading.Thread(target=self._loop.run_until_complete, args=[self._run()], daemon=True).start()
+        self._ready.wait()
+
+    async def _run(self) -> None:
+        self._done = asyncio.Event()
+        servers = [await asyncio.start_server(self._answer, sock=listening) for listening in self._sockets]
+        self._ready.set()
+        await self._done.wait()
+        for server in servers:
+            server.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                fields = dict(line.lower().split(": ", 1) for line in head.splitlines()[1:] if line)
+                await reader.readexactly(int(fields.get("content-length", 0)))
+                path = head.split()[1] if len(head.split()) > 1 else ""
+                body = json.dumps(_ANSWERS.get(path, _DEFAULT_ANSWER)).encode()
+                writer.write(
+                    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+                    + body
+                )
+                await writer.drain()
+        writer.close()
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._done.set)
+
+
+class Proxied(Way):
+    """A router's process, asked over one connection that stays open."""
+
+    def __init__(self, policy: str, size: int) -> None:
+        """Start the router in front of *size* model servers, and wait until it serves."""
+        self._stack = ExitStack()
+        try:
+            servers = _ModelServers(size)
+            self._stack.callback(servers.close)
+            self._port, metrics_port = _free_port(), _free_port()
+            self._log = TemporaryFile()  # noqa: SIM115  closed with the stack
+            self._stack.callback(self._log.close)
+            command = [*_command(), "--host", "127.0.0.1", "--port", str(self._port), "--policy", policy]
+            command += ["--prometheus-port", str(metrics_port), "--log-level", "error", "--worker-urls", *servers.urls]
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
+            self._stack.callback(self._process.wait)
+            self._stack.callback(self._process.kill)
+            self._wait_until_serving()
+            self._process.send_signal(signal.SIGSTOP)
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def _wait_until_serving(self) -> None:
+        deadline = monotonic() + _START_SECONDS
+        while True:
+            with suppress(OSError, RuntimeError):
+                self._connection = HTTPConnection("127.0.0.1", self._port, timeout=_START_SECONDS)
+                self._ask(self.request("Hello"))
+                return
+            if self._process.poll() is not None or monotonic() > deadline:
+                self._log.seek(0)
+                message = f"the router does not serve: {self._log.read()[-300:].decode(errors='replace')}"
+                raise RuntimeError(message)
+            sleep(0.2)
+
+    def request(self, text: str) -> bytes:
+        """Give the body of a completion."""
+        return json.dumps({"model": "llama", "prompt": text, "max_tokens": 1}).encode()
+
+    def pick_all(self, requests: Sequence[bytes]) -> None:
+        """Send one request after the other through the router."""
+        self._process.send_signal(signal.SIGCONT)
+        for body in requests:
+            self._ask(body)
+        self._process.send_signal(signal.SIGSTOP)
+
+    def _ask(self, body: bytes) -> None:
+        self._connection.request("POST", "/v1/completions", body, {"content-type": "application/json"})
+        response = self._connection.getresponse()
+        answer = response.read()
+        if response.status != 200:
+            message = f"status {response.status}: {answer[:200]!r}"
+            raise RuntimeError(message)
+
+    def clock(self) -> int:
+        """Give the nanoseconds that all threads of the router's process ran."""
+        tasks = Path(f"/proc/{self._process.pid}/task").glob("*/schedstat")
+        return sum(int(task.read_text().split()[0]) for task in tasks)
+
+    def memory(self) -> int:
+        """Give the memory of the router's process."""
+        return resident_memory(self._process.pid)
+
+    def close(self) -> None:
+        """End the router and the model servers."""
+        self._stack.close()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+        return port
+
+
+def _command() -> list[str]:
+    """Find which of the three is installed here."""
+    bin_folder = Path(sys.executable).parent
+    if importlib.util.find_spec("smg"):
+        return [str(bin_folder / "smg"), "launch"]
+    if importlib.util.find_spec("vllm_router"):
+        return [str(bin_folder / "vllm-router")]
+    return [sys.executable, "-m", "sglang_router.launch_router"]
+
+
+WAYS: Mapping[str, Callable[[int], Way]] = {
+    policy: partial(Proxied, policy) for policy in ("power_of_two", "cache_aware", "round_robin")
+}
+
+if __name__ == "__main__":
+    os.environ["NO_PROXY"] = "*"
+    serve(WAYS)
