@@ -71,6 +71,7 @@ class Timed:
         size: Number of endpoints.
         picks: Microseconds of a pick, by round.
         ratios: The same in units of the baseline that the worker measured just before, by round.
+        back: Share of the prompts that went where they had gone before, by round.
         error: Why there is nothing; empty where there is.
     """
 
@@ -80,6 +81,7 @@ class Timed:
     size: int
     picks: dict[int, float] = attrs.field(factory=dict)
     ratios: dict[int, float] = attrs.field(factory=dict)
+    back: dict[int, float] = attrs.field(factory=dict)
     error: str = ""
 
 
@@ -243,6 +245,7 @@ class _Turns:
         if number >= 0:
             timed.picks[number] = answer["pick"]
             timed.ratios[number] = answer["pick"] / answer["rc"]
+            timed.back[number] = answer["back"]
 
     def close(self) -> None:
         if not all(timed.error for timed in self.timed):

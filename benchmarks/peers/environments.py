@@ -37,5 +37,7 @@ def _run(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        told = [line for line in lines if line.lower().startswith(("error:", "fatal:"))]
-        raise NotInstalledError((told or lines or ["no reason given"])[0])
+        # Git's word, where pip asked git; otherwise pip's.
+        fatal = [line for line in lines if line.startswith("fatal:")]
+        errors = [line for line in lines if line.startswith("ERROR:")]
+        raise NotInstalledError((fatal or errors[-1:] or lines[-1:] or ["no reason given"])[0])

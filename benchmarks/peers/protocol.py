@@ -9,7 +9,8 @@ order      with                                        answer
 ``about``  ``distribution``                            ``version`` of the distribution, and of ``python``
 ``open``   ``way``, ``size``                           nothing; a fleet of so many endpoints is ready
 ``warm``   ``way``, ``prompts``, ``seconds``           ``prompts``: how many were picked for until the time was up
-``time``   ``way``, ``workload``, ``seconds``          ``pick`` and ``rc`` in microseconds, ``picks``: how many
+``time``   ``way``, ``workload``, ``seconds``          ``pick`` and ``rc`` in microseconds, ``picks``: how many, and
+                                                       ``back``: share of prompts that went where they went before
 ``fill``   ``way``, ``prompts``, ``seconds``           ``prompts``, and bytes of memory ``before`` and ``after``
 ``close``  ``way``                                     nothing
 =========  ==========================================  ===============================================================
@@ -24,7 +25,7 @@ import json
 import os
 import random
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from itertools import cycle, islice
 from pathlib import Path
@@ -48,8 +49,8 @@ class Way(Protocol):
         """Put a prompt into the form that the peer's API takes; not timed."""
         ...
 
-    def pick_all(self, requests: Sequence[Any], /) -> None:
-        """Pick an endpoint for one request after the other, and release it."""
+    def pick_all(self, requests: Sequence[Any], /) -> Sequence[object]:
+        """Pick an endpoint for one request after the other, release it, and tell which it was."""
         ...
 
     def clock(self) -> int:
@@ -152,6 +153,7 @@ class _Measured:
         self._seen = 0
         self._known = cycle(range(1))
         self._last_ns: dict[str, float] = {}
+        self._sent: dict[int, object] = {}
 
     def pick_new(self, count: int, seconds: float) -> int:
         """Pick for up to *count* prompts not seen before, and tell how many it were when *seconds* were over."""
@@ -159,7 +161,8 @@ class _Measured:
         while self._seen < first + count and monotonic() < deadline:
             # One by one at first: a pick may take seconds.
             chunk = min(100, max(1, self._seen - first), first + count - self._seen)
-            self.way.pick_all(self._requests("new", chunk))
+            numbers = self._numbers("new", chunk)
+            self._remember(numbers, self.way.pick_all([self.way.request(prompt(number)) for number in numbers]))
         self._known = cycle(range(self._seen))
         return self._seen - first
 
@@ -168,13 +171,19 @@ class _Measured:
         count = 1
         if workload in self._last_ns:
             count = min(_MOST_AT_ONCE, max(1, int(seconds * 1e9 / self._last_ns[workload])))
-        requests = self._requests(workload, count)
+        numbers = self._numbers(workload, count)
+        requests = [self.way.request(QUESTION if workload == "load" else prompt(number)) for number in numbers]
         baseline = _time_choice()
         start = self.way.clock()
-        self.way.pick_all(requests)
+        picked = self.way.pick_all(requests)
         each = (self.way.clock() - start) / count
         self._last_ns[workload] = max(each, 1)
-        return {"pick": each / 1000, "rc": baseline / 1000, "picks": count}
+        return {
+            "pick": each / 1000,
+            "rc": baseline / 1000,
+            "picks": count,
+            "back": self._remember(numbers, picked) / count,
+        }
 
     def fill(self, count: int, seconds: float) -> dict[str, int]:
         """Pick for up to *count* prompts not seen before, and tell the memory that the way takes."""
@@ -183,18 +192,17 @@ class _Measured:
         done = self.pick_new(count, seconds)
         return {"prompts": done, "before": before, "after": self.way.memory()}
 
-    def _requests(self, workload: str, count: int) -> list[Any]:
-        return [self.way.request(text) for text in islice(self._texts(workload), count)]
+    def _numbers(self, workload: str, count: int) -> list[int]:
+        if workload == "known":
+            return list(islice(self._known, count))
+        self._seen += count
+        return list(range(self._seen - count, self._seen))
 
-    def _texts(self, workload: str) -> Iterable[str]:
-        while True:
-            if workload == "load":
-                yield QUESTION
-            elif workload == "known":
-                yield prompt(next(self._known))
-            else:
-                self._seen += 1
-                yield prompt(self._seen - 1)
+    def _remember(self, numbers: Sequence[int], picked: Sequence[object]) -> int:
+        """Note which prompt went where, and count those that went there before."""
+        back = sum(self._sent.get(number) == where for number, where in zip(numbers, picked, strict=True))
+        self._sent.update(zip(numbers, picked, strict=True))
+        return back
 
 
 def _time_choice() -> float:

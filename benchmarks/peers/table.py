@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from statistics import median
+from statistics import mean, median
 from typing import TypeAlias
 
 from benchmarks.peers.catalog import OURS, Peer
@@ -17,7 +17,7 @@ Versions: TypeAlias = Mapping[str, str]
 _WORKLOADS = {
     "load": "by load alone",
     "new": "prompt of 8 KiB, new after the first 2",
-    "known": "prompt of 8 KiB, seen before",
+    "known": "prompt of 8 KiB, picked for before",
 }
 
 
@@ -28,7 +28,7 @@ def speed_to_text(timed: Sequence[Timed], versions: Versions, absent: Mapping[Pe
         "what",
         "peer",
         "way",
-        *[f"{unit}, n={size:,}" for unit in ("µs", "x rc", "x ours") for size in sizes],
+        *[f"{unit}, n={size:,}" for unit in ("µs", "x rc", "x ours", "sent back") for size in sizes],
     ]
     lines = [head]
     for workload in _WORKLOADS:
@@ -49,6 +49,7 @@ def _lines(timed: Sequence[Timed], sizes: Sequence[int], versions: Versions) -> 
             *_cells(sizes, row, lambda one: _rounded(median(one.picks.values()))),
             *_cells(sizes, row, lambda one: _rounded(median(one.ratios.values()))),
             *_cells(sizes, row, lambda one: _relation(one, ours[one.size])),
+            *_cells(sizes, row, lambda one: f"{mean(one.back.values()):.0%}" if one.workload == "known" else ""),
         ]
 
 

@@ -63,14 +63,13 @@ class _Selection(InProcess):
 class Select(_Selection):
     """``select`` alone: a query, which remembers and reserves nothing."""
 
-    def pick_all(self, requests: Sequence[dict[str, Any]]) -> None:
+    def pick_all(self, requests: Sequence[dict[str, Any]]) -> list[Any]:
         """Select."""
-        self._loop.run_until_complete(self._pick_all(requests))
+        return self._loop.run_until_complete(self._pick_all(requests))
 
-    async def _pick_all(self, requests: Sequence[dict[str, Any]]) -> None:
+    async def _pick_all(self, requests: Sequence[dict[str, Any]]) -> list[Any]:
         select = self._service.select
-        for request in requests:
-            await select(request)
+        return [(await select(request))["worker_id"] for request in requests]
 
 
 class Reserve(_Selection):
@@ -86,15 +85,17 @@ class Reserve(_Selection):
         for selection in held:
             await self._service.free_reservation(selection["selection_id"])
 
-    def pick_all(self, requests: Sequence[dict[str, Any]]) -> None:
+    def pick_all(self, requests: Sequence[dict[str, Any]]) -> list[Any]:
         """Reserve and free."""
-        self._loop.run_until_complete(self._pick_all(requests))
+        return self._loop.run_until_complete(self._pick_all(requests))
 
-    async def _pick_all(self, requests: Sequence[dict[str, Any]]) -> None:
-        reserve, free = self._service.select_and_reserve, self._service.free_reservation
+    async def _pick_all(self, requests: Sequence[dict[str, Any]]) -> list[Any]:
+        reserve, free, picked = self._service.select_and_reserve, self._service.free_reservation, []
         for request in requests:
             selection = await reserve(request)
             await free(selection["selection_id"])
+            picked.append(selection["worker_id"])
+        return picked
 
 
 WAYS: Mapping[str, Callable[[int], Way]] = {"select": Select, "select_and_reserve": Reserve}

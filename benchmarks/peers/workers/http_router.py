@@ -25,6 +25,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from tempfile import TemporaryFile
 from time import monotonic, sleep
+from typing import Any
 
 from benchmarks.peers.protocol import Way, resident_memory, serve
 
@@ -32,23 +33,29 @@ __all__ = ["WAYS"]
 
 _START_SECONDS = 120
 _MODEL = {"id": "llama", "object": "model", "created": 0, "owned_by": "stub", "max_model_len": 32_768}
-# Everything that any of the three asks a model server for.
-_ANSWERS = {
-    "/v1/models": {"object": "list", "data": [_MODEL]},
-    "/v1/completions": {
+# What the routers ask a model server about itself; each asks for some of it.
+_ABOUT = {
+    "model_path": "llama",
+    "served_model_name": "llama",
+    "is_generation": True,
+    "object": "list",
+    "data": [_MODEL],
+}
+
+
+def _completion(text: str) -> dict[str, Any]:
+    return {
         "id": "1",
         "object": "text_completion",
         "created": 0,
         "model": "llama",
-        "choices": [{"index": 0, "text": "yes", "finish_reason": "stop", "logprobs": None}],
+        "choices": [{"index": 0, "text": text, "finish_reason": "stop", "logprobs": None}],
         "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
-    },
-}
-_DEFAULT_ANSWER = {"model_path": "llama", "served_model_name": "llama", "is_generation": True}
+    }
 
 
 class _ModelServers:
-    """Answers at *size* loopback addresses, in a thread."""
+    """Answers every prompt with the address that it went to, at *size* loopback addresses, in a thread."""
 
     def __init__(self, size: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
@@ -78,8 +85,9 @@ class _ModelServers:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
                 fields = dict(line.lower().split(": ", 1) for line in head.splitlines()[1:] if line)
                 await reader.readexactly(int(fields.get("content-length", 0)))
-                path = head.split()[1] if len(head.split()) > 1 else ""
-                body = json.dumps(_ANSWERS.get(path, _DEFAULT_ANSWER)).encode()
+                about = "/v1/completions" not in head.partition("\r\n")[0]
+                address = writer.get_extra_info("sockname")[0]
+                body = json.dumps(_ABOUT if about else _completion(address)).encode()
                 writer.write(
                     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
                     + body
@@ -131,20 +139,21 @@ class Proxied(Way):
         """Give the body of a completion."""
         return json.dumps({"model": "llama", "prompt": text, "max_tokens": 1}).encode()
 
-    def pick_all(self, requests: Sequence[bytes]) -> None:
+    def pick_all(self, requests: Sequence[bytes]) -> list[str]:
         """Send one request after the other through the router."""
         self._process.send_signal(signal.SIGCONT)
-        for body in requests:
-            self._ask(body)
+        answers = [self._ask(body) for body in requests]
         self._process.send_signal(signal.SIGSTOP)
+        return [json.loads(answer)["choices"][0]["text"] for answer in answers]
 
-    def _ask(self, body: bytes) -> None:
+    def _ask(self, body: bytes) -> bytes:
         self._connection.request("POST", "/v1/completions", body, {"content-type": "application/json"})
         response = self._connection.getresponse()
         answer = response.read()
         if response.status != 200:
             message = f"status {response.status}: {answer[:200]!r}"
             raise RuntimeError(message)
+        return answer
 
     def clock(self) -> int:
         """Give the nanoseconds that all threads of the router's process ran."""

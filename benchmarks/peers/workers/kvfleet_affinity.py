@@ -41,11 +41,10 @@ class HybridScore(InProcess):
         """Give the text; this strategy does not look at it."""
         return text
 
-    def pick_all(self, requests: Sequence[str]) -> None:
+    def pick_all(self, requests: Sequence[str]) -> list[str]:
         """Rank all."""
         select = self._strategy.select
-        for _ in requests:
-            select(self._models, self._context)
+        return [select(self._models, self._context)[0].endpoint for _ in requests]
 
 
 class Affinity(InProcess):
@@ -64,12 +63,15 @@ class Affinity(InProcess):
             ChatMessage(role="user", content=text[len(SYSTEM) :]),
         ]
 
-    def pick_all(self, requests: Sequence[list[ChatMessage]]) -> None:
+    def pick_all(self, requests: Sequence[list[ChatMessage]]) -> list[str]:
         """Pick and record."""
+        picked = []
         for messages in requests:
             fingerprint = self._fingerprinter.fingerprint(messages)
             endpoint, _ = self._scorer.best_endpoint(fingerprint, "llama", self._urls)
             self._scorer.record_routing(fingerprint, endpoint)
+            picked.append(endpoint)
+        return picked
 
 
 WAYS: Mapping[str, Callable[[int], Way]] = {"hybrid_score": HybridScore, "KVAffinityScorer": Affinity}

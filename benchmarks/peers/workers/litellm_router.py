@@ -49,11 +49,10 @@ class ByLoad(InProcess):
         """Give the messages of a chat."""
         return [{"role": "user", "content": text}]
 
-    def pick_all(self, requests: Sequence[list[dict[str, str]]]) -> None:
+    def pick_all(self, requests: Sequence[list[dict[str, str]]]) -> list[Any]:
         """Pick; nothing is reserved, so nothing is released."""
         pick = self._router.get_available_deployment
-        for messages in requests:
-            pick(_MODEL, messages)
+        return [pick(_MODEL, messages)["model_info"]["id"] for messages in requests]
 
 
 class PromptCaching(InProcess):
@@ -77,11 +76,12 @@ class PromptCaching(InProcess):
             for role, part in parts
         ]
 
-    def pick_all(self, requests: Sequence[list[dict[str, Any]]]) -> None:
+    def pick_all(self, requests: Sequence[list[dict[str, Any]]]) -> list[Any]:
         """Pick, and report a response."""
-        self._loop.run_until_complete(self._pick_all(requests))
+        return self._loop.run_until_complete(self._pick_all(requests))
 
-    async def _pick_all(self, requests: Sequence[list[dict[str, Any]]]) -> None:
+    async def _pick_all(self, requests: Sequence[list[dict[str, Any]]]) -> list[Any]:
+        picked = []
         pick, respond = self._router.async_get_available_deployment, self._check.async_log_success_event
         for messages in requests:
             deployment = await pick(_MODEL, {}, messages)
@@ -92,6 +92,8 @@ class PromptCaching(InProcess):
                 "model_id": deployment["model_info"]["id"],
             }
             await respond({"standard_logging_object": response}, None, None, None)
+            picked.append(response["model_id"])
+        return picked
 
 
 WAYS: Mapping[str, Callable[[int], Way]] = {

@@ -30,11 +30,14 @@ class DefaultProfile(InProcess):
         """Give a request for the prompt as bytes."""
         return InferenceRequest(model="llama", prompt=text.encode())
 
-    def pick_all(self, requests: Sequence[InferenceRequest]) -> None:
+    def pick_all(self, requests: Sequence[InferenceRequest]) -> list[int]:
         """Pick and release."""
-        pick = self._picker.pick
+        pick, picked = self._picker.pick, []
         for request in requests:
-            pick(request).release()
+            result = pick(request)
+            result.release()
+            picked.append(result.slot)
+        return picked
 
 
 class PrefixAwareProfile(DefaultProfile):
@@ -64,12 +67,15 @@ class TreeAlone(InProcess):
         """Give the prompt as bytes."""
         return text.encode()
 
-    def pick_all(self, requests: Sequence[bytes]) -> None:
+    def pick_all(self, requests: Sequence[bytes]) -> list[int]:
         """Look up, choose, insert."""
-        tree = self._tree
+        tree, picked = self._tree, []
         for text in requests:
             match = tree.match(text)
-            tree.insert(match, self._choose(match))
+            slot = self._choose(match)
+            tree.insert(match, slot)
+            picked.append(slot)
+        return picked
 
     def _choose(self, match: Any) -> int:
         if not match.levels:

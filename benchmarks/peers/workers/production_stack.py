@@ -31,11 +31,10 @@ class RoundRobin(InProcess):
         """Give the text; this router does not look at it."""
         return text
 
-    def pick_all(self, requests: Sequence[str]) -> None:
+    def pick_all(self, requests: Sequence[str]) -> list[Any]:
         """Pick."""
         route = self._router.route_request
-        for _ in requests:
-            route(self._endpoints, {}, {}, None)
+        return [route(self._endpoints, {}, {}, None) for _ in requests]
 
 
 class PrefixAware(InProcess):
@@ -55,14 +54,13 @@ class PrefixAware(InProcess):
         """Give the body of a completion."""
         return {"model": "llama", "prompt": text}
 
-    def pick_all(self, requests: Sequence[dict[str, str]]) -> None:
+    def pick_all(self, requests: Sequence[dict[str, str]]) -> list[Any]:
         """Pick."""
-        self._loop.run_until_complete(self._pick_all(requests))
+        return self._loop.run_until_complete(self._pick_all(requests))
 
-    async def _pick_all(self, requests: Sequence[dict[str, str]]) -> None:
+    async def _pick_all(self, requests: Sequence[dict[str, str]]) -> list[Any]:
         route = self._router.route_request
-        for request in requests:
-            await route(self._endpoints, {}, {}, None, request)
+        return [await route(self._endpoints, {}, {}, None, request) for request in requests]
 
 
 WAYS: Mapping[str, Callable[[int], Way]] = {"RoundRobinRouter": RoundRobin, "PrefixAwareRouter": PrefixAware}

@@ -94,17 +94,19 @@ class PowerOfTwo(InProcess):
         number = str(next(_NUMBERS))
         return PendingRequest([SimpleNamespace(prompt=text)], {}, RequestMetadata(number, number))
 
-    def pick_all(self, requests: Sequence[Any]) -> None:
+    def pick_all(self, requests: Sequence[Any]) -> list[Any]:
         """Pick, count, report and release, as Serve does."""
-        self._loop.run_until_complete(self._pick_all(requests))
+        return self._loop.run_until_complete(self._pick_all(requests))
 
-    async def _pick_all(self, requests: Sequence[Any]) -> None:
-        router = self._router
+    async def _pick_all(self, requests: Sequence[Any]) -> list[Any]:
+        router, picked = self._router, []
         for request in requests:
             replica = await router._choose_replica_for_request(request)
             router.on_send_request(replica.replica_id)
             router.on_request_routed(request, replica.replica_id, None)
             router.decrement_queue_len_cache(replica.replica_id)
+            picked.append(replica.replica_id)
+        return picked
 
 
 class PrefixAffinity(PowerOfTwo):
@@ -148,12 +150,15 @@ class TreeAlone(InProcess):
         """Give the text."""
         return text
 
-    def pick_all(self, requests: Sequence[str]) -> None:
+    def pick_all(self, requests: Sequence[str]) -> list[str]:
         """Look up, choose, insert."""
-        tree, choose = self._tree, self._rng.choice
+        tree, choose, picked = self._tree, self._rng.choice, []
         for text in requests:
             _, tenants = tree.prefix_match(text, self._tenants)
-            tree.insert(text, choose(tenants), time())
+            tenant = choose(tenants)
+            tree.insert(text, tenant, time())
+            picked.append(tenant)
+        return picked
 
 
 WAYS: Mapping[str, Callable[[int], Way]] = {
