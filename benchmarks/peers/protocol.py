@@ -53,6 +53,14 @@ class Way(Protocol):
         """Pick an endpoint for one request after the other, release it, and tell which it was."""
         ...
 
+    def wake(self) -> None:
+        """Get ready for picks; not timed."""
+        ...
+
+    def rest(self) -> None:
+        """Take no processor time until the next turn."""
+        ...
+
     def clock(self) -> int:
         """Give nanoseconds that pass while picks are made."""
         ...
@@ -68,6 +76,12 @@ class Way(Protocol):
 
 class InProcess:
     """What is common to all ways that pick in the worker's own process."""
+
+    def wake(self) -> None:
+        """Do nothing: the process is awake."""
+
+    def rest(self) -> None:
+        """Do nothing: the process waits for orders."""
 
     def clock(self) -> int:
         """Give wall time."""
@@ -157,12 +171,14 @@ class _Measured:
 
     def pick_new(self, count: int, seconds: float) -> int:
         """Pick for up to *count* prompts not seen before, and tell how many it were when *seconds* were over."""
+        self.way.wake()
         first, deadline = self._seen, monotonic() + seconds
         while self._seen < first + count and monotonic() < deadline:
             # One by one at first: a pick may take seconds.
             chunk = min(100, max(1, self._seen - first), first + count - self._seen)
             numbers = self._numbers("new", chunk)
             self._remember(numbers, self.way.pick_all([self.way.request(prompt(number)) for number in numbers]))
+        self.way.rest()
         self._known = cycle(range(self._seen))
         return self._seen - first
 
@@ -173,10 +189,12 @@ class _Measured:
             count = min(_MOST_AT_ONCE, max(1, int(seconds * 1e9 / self._last_ns[workload])))
         numbers = self._numbers(workload, count)
         requests = [self.way.request(QUESTION if workload == "load" else prompt(number)) for number in numbers]
+        self.way.wake()
         baseline = _time_choice()
         start = self.way.clock()
         picked = self.way.pick_all(requests)
         each = (self.way.clock() - start) / count
+        self.way.rest()
         self._last_ns[workload] = max(each, 1)
         return {
             "pick": each / 1000,

@@ -9,7 +9,6 @@ the process is stopped, so that it does not disturb the others.
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import os
 import resource
@@ -21,17 +20,21 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
+from http import HTTPStatus
 from http.client import HTTPConnection
+from importlib.metadata import distributions
 from pathlib import Path
 from tempfile import TemporaryFile
-from time import monotonic, sleep
+from time import clock_gettime_ns, monotonic, sleep
 from typing import Any
 
 from benchmarks.peers.protocol import Way, resident_memory, serve
 
 __all__ = ["WAYS"]
 
-_START_SECONDS = 120
+_START_SECONDS = 240
+# A router that takes less than this share of a core for a moment has caught up with what it does besides.
+_CATCH_UP_SECONDS, _MOMENT, _IDLE_SHARE = 1.0, 0.2, 0.05
 _MODEL = {"id": "llama", "object": "model", "created": 0, "owned_by": "stub", "max_model_len": 32_768}
 # What the routers ask a model server about itself; each asks for some of it.
 _ABOUT = {
@@ -112,28 +115,38 @@ class Proxied(Way):
             self._log = TemporaryFile()  # noqa: SIM115  closed with the stack
             self._stack.callback(self._log.close)
             command = [*_command(), "--host", "127.0.0.1", "--port", str(self._port), "--policy", policy]
-            command += ["--prometheus-port", str(metrics_port), "--log-level", "error", "--worker-urls", *servers.urls]
+            # Health checks once a day: a check of 1,000 model servers costs more than the requests in between.
+            command += ["--prometheus-port", str(metrics_port), "--log-level", "error"]
+            command += ["--health-check-interval-secs", "86400", "--worker-urls", *servers.urls]
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
             self._stack.callback(self._process.wait)
             self._stack.callback(self._process.kill)
-            self._wait_until_serving()
-            self._process.send_signal(signal.SIGSTOP)
+            self._wait_until_serving(size)
+            self.rest()
         except BaseException:
             self._stack.close()
             raise
 
-    def _wait_until_serving(self) -> None:
+    def _wait_until_serving(self, size: int) -> None:
         deadline = monotonic() + _START_SECONDS
-        while True:
-            with suppress(OSError, RuntimeError):
-                self._connection = HTTPConnection("127.0.0.1", self._port, timeout=_START_SECONDS)
-                self._ask(self.request("Hello"))
-                return
+        while not self._serves(size):
             if self._process.poll() is not None or monotonic() > deadline:
                 self._log.seek(0)
                 message = f"the router does not serve: {self._log.read()[-300:].decode(errors='replace')}"
                 raise RuntimeError(message)
             sleep(0.2)
+        self._wait_until_idle(_START_SECONDS)
+
+    def _serves(self, size: int) -> bool:
+        """Tell whether it knows all model servers and answers; it may begin with one of them."""
+        try:
+            self._connection = HTTPConnection("127.0.0.1", self._port, timeout=_START_SECONDS)
+            if json.loads(self._get("GET", "/workers"))["total"] < size:
+                return False
+            self._ask(self.request("Hello"))
+        except (OSError, RuntimeError):
+            return False
+        return True
 
     def request(self, text: str) -> bytes:
         """Give the body of a completion."""
@@ -141,24 +154,42 @@ class Proxied(Way):
 
     def pick_all(self, requests: Sequence[bytes]) -> list[str]:
         """Send one request after the other through the router."""
-        self._process.send_signal(signal.SIGCONT)
         answers = [self._ask(body) for body in requests]
-        self._process.send_signal(signal.SIGSTOP)
         return [json.loads(answer)["choices"][0]["text"] for answer in answers]
 
     def _ask(self, body: bytes) -> bytes:
-        self._connection.request("POST", "/v1/completions", body, {"content-type": "application/json"})
+        return self._get("POST", "/v1/completions", body)
+
+    def _get(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        self._connection.request(method, path, body, {"content-type": "application/json"})
         response = self._connection.getresponse()
         answer = response.read()
-        if response.status != 200:
+        if response.status != HTTPStatus.OK:
             message = f"status {response.status}: {answer[:200]!r}"
             raise RuntimeError(message)
         return answer
 
+    def wake(self) -> None:
+        """Let the process run, and give it time to catch up with what it does besides requests."""
+        self._process.send_signal(signal.SIGCONT)
+        self._wait_until_idle(_CATCH_UP_SECONDS)
+
+    def _wait_until_idle(self, most_seconds: float) -> None:
+        deadline = monotonic() + most_seconds
+        while monotonic() < deadline:
+            before = self.clock()
+            sleep(_MOMENT)
+            if self.clock() - before < _IDLE_SHARE * _MOMENT * 1e9:
+                return
+
+    def rest(self) -> None:
+        """Stop the process."""
+        self._process.send_signal(signal.SIGSTOP)
+
     def clock(self) -> int:
         """Give the nanoseconds that all threads of the router's process ran."""
-        tasks = Path(f"/proc/{self._process.pid}/task").glob("*/schedstat")
-        return sum(int(task.read_text().split()[0]) for task in tasks)
+        # The number of a process's own clock, as clock_getcpuclockid(3) makes it on Linux.
+        return clock_gettime_ns((~self._process.pid << 3) | 2)
 
     def memory(self) -> int:
         """Give the memory of the router's process."""
@@ -178,9 +209,10 @@ def _free_port() -> int:
 def _command() -> list[str]:
     """Find which of the three is installed here."""
     bin_folder = Path(sys.executable).parent
-    if importlib.util.find_spec("smg"):
+    installed = {one.name for one in distributions()}
+    if "smg" in installed:
         return [str(bin_folder / "smg"), "launch"]
-    if importlib.util.find_spec("vllm_router"):
+    if "vllm-router" in installed:
         return [str(bin_folder / "vllm-router")]
     return [sys.executable, "-m", "sglang_router.launch_router"]
 
