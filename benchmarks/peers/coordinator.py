@@ -21,6 +21,7 @@ from benchmarks.peers.environments import NotInstalledError, make_environment
 __all__ = ["Filled", "Plan", "Timed", "WorkerError", "compare_memory", "compare_speed", "connect"]
 
 WORKLOADS = {"load": ("load",), "prefix": ("new", "known")}
+_ROOT = Path(__file__).parents[2]
 # A worker that does not answer for so long is ended.
 _PATIENCE = 300.0
 # Rounds that are not told: the first finds out how long a pick takes when cold, the second when warm.
@@ -151,6 +152,7 @@ class Connection:
                     stdout=subprocess.PIPE,
                     stderr=log,
                     text=True,
+                    cwd=_ROOT,
                     # A group of its own, so that what it has started can be ended with it.
                     start_new_session=True,
                 )
