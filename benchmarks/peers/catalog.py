@@ -23,7 +23,7 @@ class Way:
         prefix: What it looks at of the prompt.
         reserves: Whether a pick counts as load at once.
         memory: What bounds the memory of what it remembers of prompts.
-        unit: What is measured.
+        proxied: Whether it is the processor time of a whole proxied request that is measured, and not a pick.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Way:
     prefix: str
     reserves: str
     memory: str
-    unit: str = "wall time"
+    proxied: bool = False
 
 
 @attrs.frozen
@@ -73,16 +73,15 @@ OURS = Peer(
 
 def _proxy(name: str) -> Peer:
     prefix = ("radix tree of text", "in flight", "characters in all, checked at intervals")
-    cpu = "CPU of a proxied request"
     return Peer(
         name=name,
         worker="http_router",
         distribution=name,
         requirements=_REQUIREMENTS / f"{name}.txt",
         ways=(
-            Way("power_of_two", "load", "in flight, of two", "no", "yes", "nothing kept", cpu),
-            Way("cache_aware", "prefix", "in flight, where uneven", prefix[0], "yes", prefix[2], cpu),
-            Way("round_robin", "prefix", "no", "no", "no", "nothing kept", cpu),
+            Way("power_of_two", "load", "in flight, of two", "no", "yes", "nothing kept", proxied=True),
+            Way("cache_aware", "prefix", "in flight, where uneven", prefix[0], "yes", prefix[2], proxied=True),
+            Way("round_robin", "prefix", "no", "no", "no", "nothing kept", proxied=True),
         ),
     )
 

@@ -34,7 +34,10 @@ def speed_to_text(timed: Sequence[Timed], versions: Versions, absent: Mapping[Pe
     for workload in _WORKLOADS:
         lines += _lines([one for one in timed if one.workload == workload], sizes, versions)
     lines += [["", peer.name, f"not measured: {reason}", *[""] * (len(head) - 3)] for peer, reason in absent.items()]
-    return _table(lines) + "".join(f"\n\n{note}" for note in _failures(timed))
+    notes = list(_failures(timed))
+    if any(one.way.proxied for one in timed):
+        notes.insert(0, "\\* processor time of the router's process for a whole proxied request")
+    return _table(lines) + "".join(f"\n\n{note}" for note in notes)
 
 
 def _lines(timed: Sequence[Timed], sizes: Sequence[int], versions: Versions) -> Iterable[list[str]]:
@@ -45,7 +48,7 @@ def _lines(timed: Sequence[Timed], sizes: Sequence[int], versions: Versions) -> 
         yield [
             _WORKLOADS[timed[0].workload],
             _named(peer, versions),
-            way.name,
+            f"{way.name} *" if way.proxied else way.name,
             *_cells(sizes, row, lambda one: _rounded(median(one.picks.values()))),
             *_cells(sizes, row, lambda one: _rounded(median(one.ratios.values()))),
             *_cells(sizes, row, lambda one: _relation(one, ours[one.size])),
@@ -92,9 +95,9 @@ def memory_to_text(filled: Sequence[Filled], versions: Versions, size: int) -> s
 
 def ways_to_text(peers: Iterable[Peer], versions: Versions) -> str:
     """Make the table of what a pick does and does not do."""
-    lines = [["peer", "way", "looks at load", "looks at the prompt", "reserves", "memory bounded by", "measured"]]
+    lines = [["peer", "way", "looks at load", "looks at the prompt", "reserves", "memory bounded by"]]
     lines += [
-        [_named(peer, versions), way.name, way.load, way.prefix, way.reserves, way.memory, way.unit]
+        [_named(peer, versions), way.name, way.load, way.prefix, way.reserves, way.memory]
         for peer in peers
         for way in peer.ways
     ]

@@ -80,10 +80,9 @@ class Reserve(_Selection):
         self._loop.run_until_complete(self._send_to_all(self.request(SYSTEM), size))
 
     async def _send_to_all(self, request: dict[str, Any], size: int) -> None:
-        # While all are reserved, load sends the next to one that has not had it.
-        held = [await self._service.select_and_reserve({**request}) for _ in range(size)]
-        for selection in held:
-            await self._service.free_reservation(selection["selection_id"])
+        for i in range(size):
+            await self._service.create_reservation({**request, "selection_id": str(i), "worker_id": i})
+            await self._service.free_reservation(str(i))
 
     def pick_all(self, requests: Sequence[dict[str, Any]]) -> list[Any]:
         """Reserve and free."""

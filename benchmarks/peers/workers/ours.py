@@ -1,4 +1,4 @@
-"""`inferencepool` itself, as it is installed in the environment that runs the benchmark."""
+"""`inferencepool` itself, of the checkout that the benchmark belongs to."""
 
 from __future__ import annotations
 
@@ -13,22 +13,38 @@ from benchmarks.peers.protocol import InProcess, Way, serve
 from inferencepool import EndpointPicker, EndpointRegistry, InferencePool, InferenceRequest, Pod
 from inferencepool.model import nth_slot
 
-__all__ = ["WAYS", "looks_at_prompts"]
+__all__ = ["WAYS"]
 
 
-class DefaultProfile(InProcess):
+def _request(text: str) -> InferenceRequest:
+    return InferenceRequest(model="llama", prompt=text.encode())
+
+
+def _idle_fleet(size: int) -> EndpointRegistry:
+    registry = EndpointRegistry(InferencePool(name="pool", selector={}, target_ports=[8000]))
+    registry.resync(Pod(name=f"pod-{i}", ip=f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}", ready=True) for i in range(size))
+    return registry
+
+
+def _looks_at_prompts() -> bool:
+    """Tell whether the default profile sends a prompt back to where it went; it would by chance once in 6 million."""
+    picker = EndpointPicker(_idle_fleet(50))
+    slots = set()
+    for _ in range(5):
+        with picker.pick(_request(SYSTEM)) as result:
+            slots.add(result.slot)
+    return len(slots) == 1
+
+
+class ByLoad(InProcess):
     """``picker.pick(request)`` and ``release()`` with the default profile; each pick reserves."""
 
     def __init__(self, size: int) -> None:
-        registry = make_registry(size)
-        self._picker = EndpointPicker(registry)
-        # A subset of one endpoint sends the system prompt to each of them in turn.
-        for endpoint in registry.endpoints():
-            self._picker.pick(self.request(SYSTEM), subset=[endpoint.destination]).release()
+        self._picker = EndpointPicker(make_registry(size))
 
     def request(self, text: str) -> InferenceRequest:
         """Give a request for the prompt as bytes."""
-        return InferenceRequest(model="llama", prompt=text.encode())
+        return _request(text)
 
     def pick_all(self, requests: Sequence[InferenceRequest]) -> list[int]:
         """Pick and release."""
@@ -40,14 +56,18 @@ class DefaultProfile(InProcess):
         return picked
 
 
-class PrefixAwareProfile(DefaultProfile):
-    """The same, asked for prompts."""
+class ByPrefix(ByLoad):
+    """The same with prompts, over a fleet that is idle, as it is for the peers: new prompts spread."""
 
     def __init__(self, size: int) -> None:
-        if not looks_at_prompts():
+        if not _looks_at_prompts():
             message = "the default profile of this version looks at no prompt"
             raise NotImplementedError(message)
-        super().__init__(size)
+        registry = _idle_fleet(size)
+        self._picker = EndpointPicker(registry)
+        # A subset of one endpoint sends the system prompt to each of them in turn.
+        for endpoint in registry.endpoints():
+            self._picker.pick(_request(SYSTEM), subset=[endpoint.destination]).release()
 
 
 class TreeAlone(InProcess):
@@ -59,7 +79,6 @@ class TreeAlone(InProcess):
         except ImportError:
             message = "this version has no prefix tree"
             raise NotImplementedError(message) from None
-        self._size = size
         for slot in range(size):
             self._tree.insert(self._tree.match(SYSTEM.encode()), slot)
 
@@ -72,33 +91,17 @@ class TreeAlone(InProcess):
         tree, picked = self._tree, []
         for text in requests:
             match = tree.match(text)
-            slot = self._choose(match)
+            # Somebody always holds the system prompt.
+            holders = match.levels[0][1]
+            slot = nth_slot(holders, random.randrange(holders.bit_count()))
             tree.insert(match, slot)
             picked.append(slot)
         return picked
 
-    def _choose(self, match: Any) -> int:
-        if not match.levels:
-            return random.randrange(self._size)
-        holders = match.levels[0][1]
-        return nth_slot(holders, random.randrange(holders.bit_count()))
-
-
-def looks_at_prompts() -> bool:
-    """Tell whether the default profile sends a prompt back to where it went; it would by chance once in 6 million."""
-    registry = EndpointRegistry(InferencePool(name="pool", selector={}, target_ports=[8000]))
-    registry.resync(Pod(name=f"idle-{i}", ip=f"10.0.0.{i}", ready=True) for i in range(50))
-    picker = EndpointPicker(registry)
-    slots = set()
-    for _ in range(5):
-        with picker.pick(InferenceRequest(model="llama", prompt=SYSTEM.encode())) as result:
-            slots.add(result.slot)
-    return len(slots) == 1
-
 
 WAYS: Mapping[str, Callable[[int], Way]] = {
-    "default profile, load": DefaultProfile,
-    "default profile, prefix": PrefixAwareProfile,
+    "default profile, load": ByLoad,
+    "default profile, prefix": ByPrefix,
     "prefix tree alone": TreeAlone,
 }
 

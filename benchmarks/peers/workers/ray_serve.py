@@ -72,6 +72,8 @@ class _Replica:
 class PowerOfTwo(InProcess):
     """The shortest queue of two replicas, counted while the request is there."""
 
+    _longest = 39
+
     def __init__(self, size: int) -> None:
         self._loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self._loop)
@@ -80,7 +82,7 @@ class PowerOfTwo(InProcess):
     async def _start(self, size: int) -> None:
         self._router = self._make_router()
         rng = Random(size)
-        self._router.update_replicas([_Replica(number, rng.randrange(40)) for number in range(size)])
+        self._router.update_replicas([_Replica(number, rng.randrange(self._longest + 1)) for number in range(size)])
         # The router asks the new replicas for their queue lengths in tasks of its own.
         await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
 
@@ -110,7 +112,9 @@ class PowerOfTwo(InProcess):
 
 
 class PrefixAffinity(PowerOfTwo):
-    """``PrefixCacheAffinityRouter``, whose tree lives in an actor, a process of its own."""
+    """``PrefixCacheAffinityRouter``, whose tree lives in an actor, a process of its own; all queues are empty."""
+
+    _longest = 0
 
     def _make_router(self) -> Any:
         ray.init(num_cpus=1, include_dashboard=False, object_store_memory=100 * 2**20, log_to_driver=False)
