@@ -24,16 +24,11 @@ _WORKLOADS = {
 def speed_to_text(timed: Sequence[Timed], versions: Versions, absent: Mapping[Peer, str]) -> str:
     """Make the table of speed; *absent* tells why peers are not in *timed*."""
     sizes = sorted({one.size for one in timed})
-    head = [
-        "what",
-        "peer",
-        "way",
-        *[f"{unit}, n={size:,}" for unit in ("µs", "x rc", "x ours", "sent back") for size in sizes],
-    ]
-    lines = [head]
+    at = " / ".join(f"{size:,}" for size in sizes)
+    lines = [["what", "peer", "way", f"µs at n = {at}", "x rc", "x ours", "sent back"]]
     for workload in _WORKLOADS:
         lines += _lines([one for one in timed if one.workload == workload], sizes, versions)
-    lines += [["", peer.name, f"not measured: {reason}", *[""] * (len(head) - 3)] for peer, reason in absent.items()]
+    lines += [["", peer.name, f"not measured: {reason}", "", "", "", ""] for peer, reason in absent.items()]
     notes = list(_failures(timed))
     if any(one.way.proxied for one in timed):
         notes.insert(0, "\\* processor time of the router's process for a whole proxied request")
@@ -49,15 +44,15 @@ def _lines(timed: Sequence[Timed], sizes: Sequence[int], versions: Versions) -> 
             _WORKLOADS[timed[0].workload],
             _named(peer, versions),
             f"{way.name} *" if way.proxied else way.name,
-            *_cells(sizes, row, lambda one: _rounded(median(one.picks.values()))),
-            *_cells(sizes, row, lambda one: _rounded(median(one.ratios.values()))),
-            *_cells(sizes, row, lambda one: _relation(one, ours[one.size])),
-            *_cells(sizes, row, lambda one: f"{mean(one.back.values()):.0%}" if one.workload == "known" else ""),
+            _cell(sizes, row, lambda one: _rounded(median(one.picks.values()))),
+            _cell(sizes, row, lambda one: _rounded(median(one.ratios.values()))),
+            _cell(sizes, row, lambda one: _relation(one, ours[one.size])),
+            _cell(sizes, row, lambda one: f"{mean(one.back.values()):.0%}") if timed[0].workload == "known" else "",
         ]
 
 
-def _cells(sizes: Iterable[int], row: Mapping[int, Timed], tell: Callable[[Timed], str]) -> list[str]:
-    return [tell(row[size]) if size in row and row[size].picks else "-" for size in sizes]
+def _cell(sizes: Iterable[int], row: Mapping[int, Timed], tell: Callable[[Timed], str]) -> str:
+    return " / ".join(tell(row[size]) if size in row and row[size].picks else "-" for size in sizes)
 
 
 def _ours(timed: Iterable[Timed]) -> Timed | None:

@@ -60,7 +60,7 @@ class TestSpeed:
         (line,) = [line for line in text.splitlines() if "by load alone" in line]
         cells = [cell.strip() for cell in line.split("|")]
         assert ["by load alone", "inferencepool 1.2", "default profile, load"] == cells[1:4]
-        assert ["1.00", "1.00"] == cells[8:10]
+        assert "1.00 / 1.00" == cells[6]
 
     def test_what_a_worker_cannot_do_is_told(self, connection: Connection) -> None:
         """A way that the worker does not know is in the notes with the worker's own words; the others are measured."""
