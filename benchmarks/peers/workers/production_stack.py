@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from vllm_router.routers.routing_logic import PrefixAwareRouter, RoundRobinRouter
+from vllm_router.routers.routing_logic import RoutingLogic, reconfigure_routing_logic
 
 from benchmarks.peers.prompts import SYSTEM
 from benchmarks.peers.protocol import InProcess, Way, serve
@@ -25,7 +25,8 @@ class RoundRobin(InProcess):
 
     def __init__(self, size: int) -> None:
         self._endpoints = _endpoints(size)
-        self._router = RoundRobinRouter()
+        # A router is one of its kind in a process; this makes it anew.
+        self._router = reconfigure_routing_logic(RoutingLogic.ROUND_ROBIN)
 
     def request(self, text: str) -> str:
         """Give the text; this router does not look at it."""
@@ -43,7 +44,7 @@ class PrefixAware(InProcess):
     def __init__(self, size: int) -> None:
         self._endpoints = _endpoints(size)
         self._loop = asyncio.new_event_loop()
-        self._router = PrefixAwareRouter()
+        self._router = reconfigure_routing_logic(RoutingLogic.PREFIXAWARE)
         self._loop.run_until_complete(self._send_to_all())
 
     async def _send_to_all(self) -> None:
