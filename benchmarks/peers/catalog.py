@@ -22,7 +22,7 @@ class Way:
         load: What it looks at of the endpoints' load.
         prefix: What it looks at of the prompt.
         reserves: Whether a pick counts as load at once.
-        memory: What bounds the memory of what it remembers of prompts.
+        memory: What bounds the memory of what it remembers of prompts; empty where it remembers nothing.
         proxied: Whether it is the processor time of a whole proxied request that is measured, and not a pick.
     """
 
@@ -33,6 +33,11 @@ class Way:
     reserves: str
     memory: str
     proxied: bool = False
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it remembers prompts."""
+        return bool(self.memory)
 
 
 @attrs.frozen
@@ -62,7 +67,7 @@ OURS = Peer(
     worker="ours",
     distribution="inferencepool",
     ways=(
-        Way("default profile, load", "load", "queue, KV cache", "no", "yes", "nothing kept"),
+        Way("default profile, load", "load", "queue, KV cache", "no", "yes", ""),
         Way(
             "default profile, prefix", "prefix", "queue, KV cache", "bytes", "yes", "blocks per endpoint, bytes in all"
         ),
@@ -79,9 +84,9 @@ def _proxy(name: str) -> Peer:
         distribution=name,
         requirements=_REQUIREMENTS / f"{name}.txt",
         ways=(
-            Way("power_of_two", "load", "in flight, of two", "no", "yes", "nothing kept", proxied=True),
+            Way("power_of_two", "load", "in flight, of two", "no", "yes", "", proxied=True),
             Way("cache_aware", "prefix", "in flight, where uneven", prefix[0], "yes", prefix[2], proxied=True),
-            Way("round_robin", "prefix", "no", "no", "no", "nothing kept", proxied=True),
+            Way("round_robin", "prefix", "no", "no", "no", "", proxied=True),
         ),
     )
 
@@ -94,15 +99,15 @@ PEERS: tuple[Peer, ...] = (
         distribution="litellm",
         requirements=_REQUIREMENTS / "litellm.txt",
         ways=(
-            Way("simple-shuffle", "load", "no; weights", "no", "no", "nothing kept"),
-            Way("least-busy", "load", "in flight", "no", "in a callback before the call", "nothing kept"),
+            Way("simple-shuffle", "load", "no; weights", "no", "no", ""),
+            Way("least-busy", "load", "in flight", "no", "in a callback before the call", ""),
             Way(
                 "simple-shuffle, prompt_caching",
                 "prefix",
                 "no; weights",
                 "hash of marked messages, and counts tokens",
                 "no",
-                "entries in a cache, 5 minutes",
+                "200 entries, 5 minutes",
             ),
         ),
     ),
@@ -112,7 +117,7 @@ PEERS: tuple[Peer, ...] = (
         distribution="ray",
         requirements=_REQUIREMENTS / "ray.txt",
         ways=(
-            Way("power of two choices", "load", "queue, of two", "no", "yes", "nothing kept"),
+            Way("power of two choices", "load", "queue, of two", "no", "yes", ""),
             Way(
                 "PrefixCacheAffinityRouter",
                 "prefix",
@@ -130,14 +135,14 @@ PEERS: tuple[Peer, ...] = (
         distribution="ai-dynamo-runtime",
         requirements=_REQUIREMENTS / "ai-dynamo-runtime.txt",
         ways=(
-            Way("select", "load", "booked prefill tokens and blocks", "hashes of token blocks", "no", "120 seconds"),
+            Way("select", "load", "booked prefill tokens and blocks", "hashes of token blocks", "no", ""),
             Way(
                 "select_and_reserve",
                 "prefix",
                 "booked prefill tokens and blocks",
                 "hashes of token blocks",
                 "yes",
-                "120 seconds",
+                "time, 2 minutes",
             ),
         ),
     ),
@@ -147,7 +152,7 @@ PEERS: tuple[Peer, ...] = (
         distribution="kvfleet",
         requirements=_REQUIREMENTS / "kvfleet.txt",
         ways=(
-            Way("hybrid_score", "load", "health and configured figures", "no", "no", "nothing kept"),
+            Way("hybrid_score", "load", "health and configured figures", "no", "no", ""),
             Way("KVAffinityScorer", "prefix", "no", "hash of the first 128 words", "no", "nothing"),
         ),
     ),
@@ -157,7 +162,7 @@ PEERS: tuple[Peer, ...] = (
         distribution="vllm-router",
         requirements=_REQUIREMENTS / "production-stack.txt",
         ways=(
-            Way("RoundRobinRouter", "load", "no", "no", "no", "nothing kept"),
+            Way("RoundRobinRouter", "load", "no", "no", "no", ""),
             Way("PrefixAwareRouter", "prefix", "no", "trie of hashes of 128 characters", "no", "nothing"),
         ),
     ),

@@ -57,7 +57,7 @@ class Plan:
     warm_seconds: float = 15
     memory_size: int = 100
     memory_prompts: int = 100_000
-    memory_seconds: float = 300
+    memory_seconds: float = 120
 
 
 @attrs.define
@@ -272,10 +272,10 @@ class _Recording:
 
 
 def compare_memory(connections: Sequence[Connection], plan: Plan) -> Iterator[Filled]:
-    """Tell by how much each way that looks at prompts grows, each in a process of its own."""
+    """Tell by how much each way that remembers prompts grows, each in a process of its own."""
     for connection in connections:
         for way in connection.peer.ways:
-            if way.workload == "prefix":
+            if way.remembers:
                 connection.close()
                 yield _fill(connection, way, plan)
         connection.close()

@@ -92,7 +92,7 @@ def ways_to_text(peers: Iterable[Peer], versions: Versions) -> str:
     """Make the table of what a pick does and does not do."""
     lines = [["peer", "way", "looks at load", "looks at the prompt", "reserves", "memory bounded by"]]
     lines += [
-        [_named(peer, versions), way.name, way.load, way.prefix, way.reserves, way.memory]
+        [_named(peer, versions), way.name, way.load, way.prefix, way.reserves, way.memory or "remembers nothing"]
         for peer in peers
         for way in peer.ways
     ]
@@ -109,7 +109,8 @@ def _rounded(value: float) -> str:
 
 
 def _table(lines: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    # What is as wide as a sentence may stick out.
+    widths = [max(len(line[column]) for line in lines if len(line[column]) < 60) for column in range(len(lines[0]))]
     texts = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
     ]

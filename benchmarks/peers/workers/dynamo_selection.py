@@ -14,6 +14,8 @@ from benchmarks.peers.protocol import InProcess, Way, serve
 # It reads these as it starts. Without events from engines it remembers what it picked itself, and that is what the
 # others do too.
 os.environ["DYN_ROUTER_USE_KV_EVENTS"] = "false"
+# It forgets after two minutes, and at 1,000 endpoints a round of all peers takes longer.
+os.environ["DYN_ROUTER_TTL_SECS"] = "3600"
 os.environ["DYN_LOG"] = "error"
 
 from dynamo._core import SelectionService
