@@ -8,8 +8,6 @@ import attrs
 
 __all__ = ["OURS", "PEERS", "Peer", "Way"]
 
-_REQUIREMENTS = Path(__file__).parent / "requirements"
-
 
 @attrs.frozen
 class Way:
@@ -28,10 +26,10 @@ class Way:
 
     name: str
     workload: str
-    load: str
-    prefix: str
-    reserves: str
-    memory: str
+    load: str = "no"
+    prefix: str = "no"
+    reserves: str = "no"
+    memory: str = ""
     proxied: bool = False
 
     @property
@@ -62,31 +60,51 @@ class Peer:
     missing: str = ""
 
 
+def _requirements(name: str) -> Path:
+    return Path(__file__).parent / "requirements" / f"{name}.txt"
+
+
+_OUR_LOAD = "queue, KV cache"
+_OUR_TREE = "radix tree of bytes"
+_OUR_BOUNDS = "blocks per endpoint, bytes in all"
+
 OURS = Peer(
     name="inferencepool",
     worker="ours",
     distribution="inferencepool",
     ways=(
-        Way("default profile, load", "load", "queue, KV cache", "no", "yes", ""),
+        Way("default profile, load", "load", load=_OUR_LOAD, reserves="yes"),
         Way(
-            "default profile, prefix", "prefix", "queue, KV cache", "bytes", "yes", "blocks per endpoint, bytes in all"
+            "default profile, prefix",
+            "prefix",
+            load=_OUR_LOAD,
+            prefix=_OUR_TREE,
+            reserves="yes",
+            memory=_OUR_BOUNDS,
         ),
-        Way("prefix tree alone", "prefix", "no", "bytes", "no", "blocks per endpoint, bytes in all"),
+        Way("prefix tree alone", "prefix", prefix=_OUR_TREE, memory=_OUR_BOUNDS),
     ),
 )
 
 
 def _proxy(name: str) -> Peer:
-    prefix = ("radix tree of text", "in flight", "characters in all, checked at intervals")
     return Peer(
         name=name,
         worker="http_router",
         distribution=name,
-        requirements=_REQUIREMENTS / f"{name}.txt",
+        requirements=_requirements(name),
         ways=(
-            Way("power_of_two", "load", "in flight, of two", "no", "yes", "", proxied=True),
-            Way("cache_aware", "prefix", "in flight, where uneven", prefix[0], "yes", prefix[2], proxied=True),
-            Way("round_robin", "prefix", "no", "no", "no", "", proxied=True),
+            Way("power_of_two", "load", load="in flight, of two", reserves="yes", proxied=True),
+            Way(
+                "cache_aware",
+                "prefix",
+                load="in flight, where uneven",
+                prefix="radix tree of text",
+                reserves="yes",
+                memory="characters in all, checked at intervals",
+                proxied=True,
+            ),
+            Way("round_robin", "prefix", proxied=True),
         ),
     )
 
@@ -97,17 +115,16 @@ PEERS: tuple[Peer, ...] = (
         name="litellm",
         worker="litellm_router",
         distribution="litellm",
-        requirements=_REQUIREMENTS / "litellm.txt",
+        requirements=_requirements("litellm"),
         ways=(
-            Way("simple-shuffle", "load", "no; weights", "no", "no", ""),
-            Way("least-busy", "load", "in flight", "no", "in a callback before the call", ""),
+            Way("simple-shuffle", "load", load="no; weights"),
+            Way("least-busy", "load", load="in flight", reserves="in a callback before the call"),
             Way(
                 "simple-shuffle, prompt_caching",
                 "prefix",
-                "no; weights",
-                "hash of marked messages, and counts tokens",
-                "no",
-                "200 entries, 5 minutes",
+                load="no; weights",
+                prefix="hash of marked messages",
+                memory="200 entries, 5 minutes",
             ),
         ),
     ),
@@ -115,34 +132,34 @@ PEERS: tuple[Peer, ...] = (
         name="ray",
         worker="ray_serve",
         distribution="ray",
-        requirements=_REQUIREMENTS / "ray.txt",
+        requirements=_requirements("ray"),
         ways=(
-            Way("power of two choices", "load", "queue, of two", "no", "yes", ""),
+            Way("power of two choices", "load", load="queue, of two", reserves="yes"),
             Way(
                 "PrefixCacheAffinityRouter",
                 "prefix",
-                "queue, of those that match",
-                "radix tree of text, in an actor",
-                "yes",
-                "nothing by default; characters per endpoint by option",
+                load="queue, of those that match",
+                prefix="radix tree of text, in an actor",
+                reserves="yes",
+                memory="nothing by default; characters by option",
             ),
-            Way("PrefixTree alone", "prefix", "no", "radix tree of text", "no", "nothing"),
+            Way("PrefixTree alone", "prefix", prefix="radix tree of text", memory="nothing"),
         ),
     ),
     Peer(
         name="ai-dynamo-runtime",
         worker="dynamo_selection",
         distribution="ai-dynamo-runtime",
-        requirements=_REQUIREMENTS / "ai-dynamo-runtime.txt",
+        requirements=_requirements("ai-dynamo-runtime"),
         ways=(
-            Way("select", "load", "booked prefill tokens and blocks", "hashes of token blocks", "no", ""),
+            Way("select", "load", load="booked tokens and blocks", prefix="hashes of token blocks"),
             Way(
                 "select_and_reserve",
                 "prefix",
-                "booked prefill tokens and blocks",
-                "hashes of token blocks",
-                "yes",
-                "time, 2 minutes",
+                load="booked tokens and blocks",
+                prefix="hashes of token blocks",
+                reserves="yes",
+                memory="time, 2 minutes",
             ),
         ),
     ),
@@ -150,27 +167,25 @@ PEERS: tuple[Peer, ...] = (
         name="kvfleet",
         worker="kvfleet_affinity",
         distribution="kvfleet",
-        requirements=_REQUIREMENTS / "kvfleet.txt",
+        requirements=_requirements("kvfleet"),
         ways=(
-            Way("hybrid_score", "load", "health and configured figures", "no", "no", ""),
-            Way("KVAffinityScorer", "prefix", "no", "hash of the first 128 words", "no", "nothing"),
+            Way("hybrid_score", "load", load="health, configured figures"),
+            Way("KVAffinityScorer", "prefix", prefix="hash of the first 128 words", memory="nothing"),
         ),
     ),
     Peer(
         name="vLLM production-stack",
         worker="production_stack",
         distribution="vllm-router",
-        requirements=_REQUIREMENTS / "production-stack.txt",
+        requirements=_requirements("production-stack"),
         ways=(
-            Way("RoundRobinRouter", "load", "no", "no", "no", ""),
-            Way("PrefixAwareRouter", "prefix", "no", "trie of hashes of 128 characters", "no", "nothing"),
+            Way("RoundRobinRouter", "load"),
+            Way("PrefixAwareRouter", "prefix", prefix="trie of hashes of text", memory="nothing"),
         ),
     ),
     _proxy("sglang-router"),
     _proxy("vllm-router"),
     _proxy("smg"),
     Peer(name="AIBrix", missing="a plug-in of Envoy Gateway in Go; there is nothing of it to install in Python"),
-    Peer(
-        name="llm-d-router (the reference EPP)", missing="a server in Go; there is nothing of it to install in Python"
-    ),
+    Peer(name="llm-d-router, the reference", missing="a server in Go; there is nothing of it to install in Python"),
 )
