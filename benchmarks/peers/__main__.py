@@ -5,13 +5,26 @@ from __future__ import annotations
 import argparse
 import platform
 import sys
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TypeVar
 
 from benchmarks.peers.catalog import OURS, PEERS, Peer
-from benchmarks.peers.coordinator import Connection, Plan, WorkerError, compare_memory, compare_speed, connect
+from benchmarks.peers.coordinator import (
+    Connection,
+    Filled,
+    Plan,
+    Timed,
+    WorkerError,
+    compare_memory,
+    compare_speed,
+    connect,
+)
 from benchmarks.peers.environments import NotInstalledError
 from benchmarks.peers.table import memory_to_text, speed_to_text, ways_to_text
+
+_Measured = TypeVar("_Measured", Timed, Filled)
 
 _FOLDER = Path(__file__).parents[2] / ".peers"
 
@@ -25,13 +38,10 @@ def main(arguments: list[str]) -> int:
         connections, versions, absent = _connect_all(peers, options.folder, stack)
         print(f"Python {platform.python_version()}, {platform.machine()}; rc = random.choice on a list of 1,000\n")
         if "speed" in options.parts:
-            timed = []
-            for one in compare_speed(connections, plan):
-                print(f"{one.peer.name}, {one.way.name}, {one.workload}, n={one.size}: measured", file=sys.stderr)
-                timed.append(one)
-            print(speed_to_text(timed, versions, absent), end="\n\n")
+            print(speed_to_text(list(_tell(compare_speed(connections, plan))), versions, absent), end="\n\n")
         if "memory" in options.parts:
-            print(memory_to_text(list(compare_memory(connections, plan)), versions, plan.memory_size), end="\n\n")
+            filled = list(_tell(compare_memory(connections, plan)))
+            print(memory_to_text(filled, versions, plan.memory_size), end="\n\n")
         print(ways_to_text(peers, versions))
     return 0
 
@@ -64,6 +74,13 @@ def _connect_all(
         except (NotInstalledError, WorkerError) as error:
             absent[peer] = str(error)
     return connections, versions, absent
+
+
+def _tell(measured: Iterable[_Measured]) -> Iterator[_Measured]:
+    """Tell on the way what has been measured; the tables come at the end."""
+    for one in measured:
+        print(f"{one.peer.name}, {one.way.name}: {one.error or 'measured'}", file=sys.stderr)
+        yield one
 
 
 if __name__ == "__main__":
