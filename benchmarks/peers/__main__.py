@@ -1,4 +1,4 @@
-"""Compare the picks of other routers with ours: ``python -m benchmarks.peers --help``."""
+"""Compare the picks of other routers with ours."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def main(arguments: list[str]) -> int:
     with ExitStack() as stack:
         connections, versions, absent = _connect_all(peers, options.folder, stack)
         print(f"Python {platform.python_version()}, {platform.machine()}; rc = random.choice on a list of 1,000\n")
-        if "speed" in options.parts:
+        if options.only != "memory":
             print(speed_to_text(list(_tell(compare_speed(connections, plan))), versions, absent), end="\n\n")
-        if "memory" in options.parts:
+        if options.only != "speed":
             filled = list(_tell(compare_memory(connections, plan)))
             print(memory_to_text(filled, versions, plan.memory_size), end="\n\n")
         print(ways_to_text(peers, versions))
@@ -49,8 +49,10 @@ def main(arguments: list[str]) -> int:
 def _parse(arguments: list[str]) -> argparse.Namespace:
     names = [peer.name for peer in PEERS if peer != OURS]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
-    parser.add_argument("peers", nargs="*", metavar="PEER", help=f"whom to compare with; default: all of {names}")
-    parser.add_argument("--parts", nargs="+", choices=["speed", "memory"], default=["speed", "memory"])
+    parser.add_argument(
+        "peers", nargs="*", metavar="PEER", help=f"whom to compare with; default: all of {', '.join(names)}"
+    )
+    parser.add_argument("--only", choices=["speed", "memory"], help="what to measure; default: both")
     parser.add_argument("--sizes", nargs="+", type=int, default=[10, 100, 1_000], help="numbers of endpoints")
     parser.add_argument("--rounds", type=int, default=11, help="turns that each way of picking has")
     parser.add_argument("--folder", type=Path, default=_FOLDER, help="where environments and logs are kept")

@@ -174,7 +174,7 @@ PEERS: tuple[Peer, ...] = (
         ),
     ),
     Peer(
-        name="vLLM production-stack",
+        name="production-stack",
         worker="production_stack",
         distribution="vllm-router",
         requirements=_requirements("production-stack"),
@@ -187,5 +187,5 @@ PEERS: tuple[Peer, ...] = (
     _proxy("vllm-router"),
     _proxy("smg"),
     Peer(name="AIBrix", missing="a plug-in of Envoy Gateway in Go; there is nothing of it to install in Python"),
-    Peer(name="llm-d-router, the reference", missing="a server in Go; there is nothing of it to install in Python"),
+    Peer(name="llm-d-router", missing="a server in Go; there is nothing of it to install in Python"),
 )
