@@ -87,7 +87,7 @@ OURS = Peer(
 )
 
 
-def _proxy(name: str) -> Peer:
+def _proxy(name: str, tree: str = "radix tree of text") -> Peer:
     return Peer(
         name=name,
         worker="http_router",
@@ -99,7 +99,7 @@ def _proxy(name: str) -> Peer:
                 "cache_aware",
                 "prefix",
                 load="in flight, where uneven",
-                prefix="radix tree of text",
+                prefix=tree,
                 reserves="yes",
                 memory="characters in all, checked at intervals",
                 proxied=True,
@@ -184,7 +184,7 @@ PEERS: tuple[Peer, ...] = (
         ),
     ),
     _proxy("sglang-router"),
-    _proxy("vllm-router"),
+    _proxy("vllm-router", "radix tree, after a model server made tokens"),
     _proxy("smg"),
     Peer(name="AIBrix", missing="a plug-in of Envoy Gateway in Go; there is nothing of it to install in Python"),
     Peer(name="llm-d-router", missing="a server in Go; there is nothing of it to install in Python"),

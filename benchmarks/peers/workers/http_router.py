@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import threading
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -46,15 +47,22 @@ _ABOUT = {
 }
 
 
-def _completion(text: str) -> dict[str, Any]:
-    return {
-        "id": "1",
-        "object": "text_completion",
-        "created": 0,
-        "model": "llama",
-        "choices": [{"index": 0, "text": text, "finish_reason": "stop", "logprobs": None}],
-        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
-    }
+def _answer(path: str, body: bytes, address: str) -> Any:
+    """Answer as a model server at *address* does, with its address as the text of the completion."""
+    if path == "/v1/completions":
+        return {
+            "id": "1",
+            "object": "text_completion",
+            "created": 0,
+            "model": "llama",
+            "choices": [{"index": 0, "text": address, "finish_reason": "stop", "logprobs": None}],
+            "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+        }
+    if path == "/v1/completions/render":
+        # vllm-router has a model server turn each prompt into tokens before it chooses; 4 characters each will do.
+        text = json.loads(body)["prompt"].encode().ljust(64)
+        return [{"token_ids": [token >> 8 for token in array("I", text[: len(text) // 4 * 4])]}]
+    return _ABOUT
 
 
 class _ModelServers:
@@ -83,17 +91,17 @@ class _ModelServers:
             server.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
+        # A ValueError is HTTP/2, which sglang-router tries first.
+        with suppress(asyncio.IncompleteReadError, ConnectionError, ValueError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
                 fields = dict(line.lower().split(": ", 1) for line in head.splitlines()[1:] if line)
-                await reader.readexactly(int(fields.get("content-length", 0)))
-                about = "/v1/completions" not in head.partition("\r\n")[0]
-                address = writer.get_extra_info("sockname")[0]
-                body = json.dumps(_ABOUT if about else _completion(address)).encode()
+                body = await reader.readexactly(int(fields.get("content-length", 0)))
+                _, path, _ = head.split(" ", 2)
+                answer = json.dumps(_answer(path, body, writer.get_extra_info("sockname")[0])).encode()
                 writer.write(
-                    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
-                    + body
+                    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(answer)
+                    + answer
                 )
                 await writer.drain()
         writer.close()
