@@ -73,6 +73,7 @@ class Timed:
         picks: Microseconds of a pick, by round.
         ratios: The same in units of the baseline that the worker measured just before, by round.
         back: Share of the prompts that went where they had gone before, by round.
+        endpoints: To how many different endpoints prompts went up to the last round.
         error: Why there is nothing; empty where there is.
     """
 
@@ -83,6 +84,7 @@ class Timed:
     picks: dict[int, float] = attrs.field(factory=dict)
     ratios: dict[int, float] = attrs.field(factory=dict)
     back: dict[int, float] = attrs.field(factory=dict)
+    endpoints: int = 0
     error: str = ""
 
 
@@ -248,6 +250,7 @@ class _Turns:
             timed.picks[number] = answer["pick"]
             timed.ratios[number] = answer["pick"] / answer["rc"]
             timed.back[number] = answer["back"]
+            timed.endpoints = answer["endpoints"]
 
     def close(self) -> None:
         if not all(timed.error for timed in self.timed):

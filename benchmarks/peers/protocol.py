@@ -10,7 +10,8 @@ order      with                                        answer
 ``open``   ``way``, ``size``                           nothing; a fleet of so many endpoints is ready
 ``warm``   ``way``, ``prompts``, ``seconds``           ``prompts``: how many were picked for until the time was up
 ``time``   ``way``, ``workload``, ``seconds``          ``pick`` and ``rc`` in microseconds, ``picks``: how many, and
-                                                       ``back``: share of prompts that went where they went before
+                                                       ``back``: share of prompts that went where they went before,
+                                                       ``endpoints``: to how many different ones they went so far
 ``fill``   ``way``, ``prompts``, ``seconds``           ``prompts``, and bytes of memory ``before`` and ``after``
 ``close``  ``way``                                     nothing
 =========  ==========================================  ===============================================================
@@ -201,6 +202,7 @@ class _Measured:
             "rc": baseline / 1000,
             "picks": count,
             "back": self._remember(numbers, picked) / count,
+            "endpoints": len(set(self._sent.values())),
         }
 
     def fill(self, count: int, seconds: float) -> dict[str, int]:

@@ -25,10 +25,10 @@ def speed_to_text(timed: Sequence[Timed], versions: Versions, absent: Mapping[Pe
     """Make the table of speed; *absent* tells why peers are not in *timed*."""
     sizes = sorted({one.size for one in timed})
     at = " / ".join(f"{size:,}" for size in sizes)
-    lines = [["what", "peer", "way", f"µs at n = {at}", "x rc", "x ours", "sent back"]]
+    lines = [["what", "peer", "way", f"µs at n = {at}", "x rc", "x ours", "sent back", "used"]]
     for workload in _WORKLOADS:
         lines += _lines([one for one in timed if one.workload == workload], sizes, versions)
-    lines += [["", peer.name, f"not measured: {reason}", "", "", "", ""] for peer, reason in absent.items()]
+    lines += [["", peer.name, f"not measured: {reason}", "", "", "", "", ""] for peer, reason in absent.items()]
     notes = list(_failures(timed))
     if any(one.way.proxied for one in timed):
         notes.insert(0, "\\* processor time of the router's process for a whole proxied request")
@@ -37,6 +37,7 @@ def speed_to_text(timed: Sequence[Timed], versions: Versions, absent: Mapping[Pe
 
 def _lines(timed: Sequence[Timed], sizes: Sequence[int], versions: Versions) -> Iterable[list[str]]:
     """Make the lines of one workload."""
+    known = any(one.workload == "known" for one in timed)
     ours = {size: _ours(one for one in timed if one.size == size) for size in sizes}
     for peer, way in dict.fromkeys((one.peer, one.way) for one in timed):
         row = {one.size: one for one in timed if (one.peer, one.way) == (peer, way)}
@@ -47,7 +48,8 @@ def _lines(timed: Sequence[Timed], sizes: Sequence[int], versions: Versions) -> 
             _cell(sizes, row, lambda one: _rounded(median(one.picks.values()))),
             _cell(sizes, row, lambda one: _rounded(median(one.ratios.values()))),
             _cell(sizes, row, lambda one: _relation(one, ours[one.size])),
-            _cell(sizes, row, lambda one: f"{mean(one.back.values()):.0%}") if timed[0].workload == "known" else "",
+            _cell(sizes, row, lambda one: f"{mean(one.back.values()):.0%}") if known else "",
+            _cell(sizes, row, lambda one: f"{one.endpoints:,}") if known else "",
         ]
 
 
