@@ -184,7 +184,7 @@ PEERS: tuple[Peer, ...] = (
         ),
     ),
     _proxy("sglang-router"),
-    _proxy("vllm-router", "radix tree, after a model server made tokens"),
+    _proxy("vllm-router", "radix tree, after all model servers made tokens"),
     _proxy("smg"),
     Peer(name="AIBrix", missing="a plug-in of Envoy Gateway in Go; there is nothing of it to install in Python"),
     Peer(name="llm-d-router", missing="a server in Go; there is nothing of it to install in Python"),

@@ -59,7 +59,7 @@ def _answer(path: str, body: bytes, address: str) -> Any:
             "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
         }
     if path == "/v1/completions/render":
-        # vllm-router has a model server turn each prompt into tokens before it chooses; 4 characters each will do.
+        # vllm-router has every model server turn the prompt into tokens before it chooses; 4 characters make one here.
         text = json.loads(body)["prompt"].encode().ljust(64)
         return [{"token_ids": [token >> 8 for token in array("I", text[: len(text) // 4 * 4])]}]
     return _ABOUT
