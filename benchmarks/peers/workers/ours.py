@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
-from typing import Any
 
 from benchmarks.fleets import make_registry
 from benchmarks.peers.prompts import SYSTEM
 from benchmarks.peers.protocol import InProcess, Way, serve
 from inferencepool import EndpointPicker, EndpointRegistry, InferencePool, InferenceRequest, Pod
 from inferencepool.model import nth_slot
+from inferencepool.prefix import PrefixTree
 
 __all__ = ["WAYS"]
 
@@ -74,11 +73,7 @@ class TreeAlone(InProcess):
     """The prefix tree without any load: a lookup, one of those that hold most at random, an insert."""
 
     def __init__(self, size: int) -> None:
-        try:
-            self._tree: Any = import_module("inferencepool.prefix").PrefixTree()
-        except ImportError:
-            message = "this version has no prefix tree"
-            raise NotImplementedError(message) from None
+        self._tree = PrefixTree()
         for slot in range(size):
             self._tree.insert(self._tree.match(SYSTEM.encode()), slot)
 
