@@ -41,7 +41,7 @@ docs: $(READY) ## Build the documentation in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file .ci/mkdocs.yml
 
 clean: ## Remove everything that was made
-	rm -rf .venv build dist site .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .peers build dist site .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find inferencepool tests benchmarks docs -type d -name __pycache__ -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml
