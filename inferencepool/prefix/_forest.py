@@ -46,6 +46,7 @@ class Forest:
         shared: Nodes with two or more holders; each has a set of its own.
         slots: How many slots there may be: one more than the highest that was seen.
         version: Changes whenever the shape does, so that a walk that was made before is known to be stale.
+        loose: Nodes that may have lost their reason to be nodes, see `tidy`.
     """
 
     width: int
@@ -56,8 +57,8 @@ class Forest:
     shared: int = 0
     slots: int = 0
     version: int = 0
+    loose: list[Node] = attrs.field(factory=list)
     _spaces_size: int = 0
-    _loose: list[Node] = attrs.field(factory=list)
 
     @property
     def size(self) -> int:
@@ -73,7 +74,7 @@ class Forest:
     @property
     def slack(self) -> int:
         """Bytes of *size* that `tidy` may free, at most."""
-        return len(self._loose) * (_NODE_BYTES + self.width + _SET_BYTES + (self.slots >> 3))
+        return len(self.loose) * (_NODE_BYTES + self.width + _SET_BYTES + (self.slots >> 3))
 
     def walk(self, text: bytes, space: Hashable) -> tuple[Path, Node | None, int, int]:
         """
@@ -159,7 +160,8 @@ class Forest:
         else:
             if holders.bit_count() == 1:
                 self.shared -= 1
-            self._loose.append(node)
+            if node.children is not None:
+                self.loose.append(node)
         return None if isinstance(parent, Root) else parent
 
     def shorten(self, node: Node, blocks: int, bit: EndpointSet) -> Node:
@@ -184,7 +186,8 @@ class Forest:
         """Count a prompt end less at *node*."""
         node.ends -= 1
         self.ends -= 1
-        self._loose.append(node)
+        if node.children is not None:
+            self.loose.append(node)
 
     def tidy(self) -> None:
         """
@@ -192,13 +195,13 @@ class Forest:
 
         At the end of an operation and not step by step: the texts of a long chain are then joined once, in all.
         """
-        for node in self._loose:
+        for node in self.loose:
             if _is_needless(node):
                 lowest = node
                 while _is_needless(lowest):
                     (lowest,) = (lowest.children or {}).values()
                 self._absorb(lowest)
-        self._loose.clear()
+        self.loose.clear()
 
     def _split(self, node: Node, length: int) -> Node:
         """
@@ -233,13 +236,15 @@ class Forest:
     def _detach(self, node: Node) -> None:
         """Take out a node that nobody holds, and its space with the last one."""
         parent, siblings = _place_of(node)
+        key = node.key
         node.parent = None
-        del siblings[node.key[: self.width]]
+        del siblings[key[: self.width]]
         self.nodes -= 1
-        self.text -= len(node.key)
+        self.text -= len(key)
         self.version += 1
         if siblings:
-            self._loose.append(parent)
+            if len(siblings) == 1:
+                self.loose.append(parent)
             return
         parent.children = None
         if isinstance(parent, Root):

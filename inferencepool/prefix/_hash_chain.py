@@ -18,8 +18,8 @@ from inferencepool.prefix._index import (
     PrefixMatch,
     PrefixStatistics,
     checked_count,
-    checked_match,
     checked_slot,
+    foreign_match,
     not_bytes,
 )
 
@@ -145,12 +145,13 @@ class HashChainIndex:
         Raises:
             StrategyError: *match* was made by another index, or *slot* is no slot.
         """
-        known = checked_match(_NAME, match, _ChainMatch, self)
+        if type(match) is not _ChainMatch or match.source is not self:
+            raise foreign_match(_NAME, match)
         checked_slot(_NAME, slot)
         take(self._lock)
         try:
-            if self._removed.get(slot, 0) <= known.removals and known.hashes:
-                self._insert(known.hashes, slot)
+            if self._removed.get(slot, 0) <= match.removals and match.hashes:
+                self._insert(match.hashes, slot)
         finally:
             self._lock.release()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import attrs
 
@@ -15,8 +15,8 @@ __all__ = [
     "PrefixMatch",
     "PrefixStatistics",
     "checked_count",
-    "checked_match",
     "checked_slot",
+    "foreign_match",
     "not_bytes",
 ]
 
@@ -133,9 +133,6 @@ class PrefixIndex(Protocol):
         ...
 
 
-_Match = TypeVar("_Match", bound=PrefixMatch)
-
-
 def checked_count(index: str, parameter: str, value: int, least: int) -> int:
     """Pass on a whole number of *least* or more."""
     if type(value) is not int or value < least:
@@ -157,9 +154,6 @@ def not_bytes(prompt: object) -> InvalidRequestError:
     return InvalidRequestError(f"prompt: {type(prompt).__name__} is not bytes")
 
 
-def checked_match(index: str, match: PrefixMatch, kind: type[_Match], source: object) -> _Match:
-    """Pass on a match of *kind* whose `source` is the index *source*."""
-    if type(match) is not kind or getattr(match, "source", None) is not source:
-        message = f"{index}: match: {match!r} was made by another index"
-        raise StrategyError(message)
-    return match
+def foreign_match(index: str, match: object) -> StrategyError:
+    """Word the error for a match that another index made, or that is none."""
+    return StrategyError(f"{index}: match: {match!r} was made by another index")

@@ -87,16 +87,28 @@ class Recency:
         else:
             self._add_end(holding, node)
         ends[node] = self.tick
-        self._drop_covered(holding, node)
+        above = node.parent
+        while above is not None:
+            # All blocks of an end above the youngest one are as young, so its turn would never come.
+            if above.ends and above in ends:
+                del ends[above]
+                self.forest.drop_end(above)
+                above.unclaim(holding.slot)
+            above = above.parent
         self.fit(holding)
 
     def fit(self, holding: Holding) -> None:
         """Forget what an endpoint has no room for, and what there is no memory for."""
-        while holding.used > holding.capacity:
-            self.evicted += self._forget(holding, holding.used - holding.capacity)
-        self.forest.tidy()
+        excess = holding.used - holding.capacity
+        while excess > 0:
+            forgotten = self._forget(holding, excess)
+            self.evicted += forgotten
+            excess -= forgotten
+        forest = self.forest
+        if forest.loose:
+            forest.tidy()
         # Forgetting as well as remembering may take memory: of a part that others hold too, it makes two.
-        if self.forest.size > self.max_bytes:
+        if forest.size > self.max_bytes:
             self._fit_memory()
 
     def remove(self, slot: int) -> None:
@@ -123,16 +135,6 @@ class Recency:
             forest.hold(node, bit)
             holding.used += len(node.key) // forest.width
             node, above = above, above.parent
-
-    def _drop_covered(self, holding: Holding, node: Node) -> None:
-        """Drop the ends above the youngest one: all their blocks are as young, so their turn would never come."""
-        ends, above = holding.ends, node.parent
-        while above is not None:
-            if above.ends and above in ends:
-                del ends[above]
-                self.forest.drop_end(above)
-                above.unclaim(holding.slot)
-            above = above.parent
 
     def _fit_memory(self) -> None:
         """
@@ -166,8 +168,14 @@ class Recency:
         Returns:
             How many blocks were forgotten, at least one.
         """
-        forest, bit = self.forest, holding.bit
-        node, tick = holding.ends.popitem(last=False)
+        forest, bit, ends = self.forest, holding.bit, holding.ends
+        node = next(iter(ends))
+        if node.holders == bit and len(node.key) > excess * forest.width:
+            # A part of what nobody else holds, the most frequent case: the node remains this end.
+            forest.shorten(node, len(node.key) // forest.width - excess, bit)
+            holding.used -= excess
+            return excess
+        tick = ends.pop(node)
         forest.drop_end(node)
         forgotten = 0
         while forgotten < excess:
@@ -181,7 +189,7 @@ class Recency:
                 return forgotten
             node = above
         holding.used -= excess
-        holding.ends[node] = tick
-        holding.ends.move_to_end(node, last=False)
+        ends[node] = tick
+        ends.move_to_end(node, last=False)
         forest.add_end(node)
         return excess

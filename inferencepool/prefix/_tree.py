@@ -12,13 +12,13 @@ import attrs
 from inferencepool._lock import take
 from inferencepool.model import EndpointSet
 from inferencepool.prefix._fingerprints import FINGERPRINT_SIZE, Fingerprinter
-from inferencepool.prefix._forest import Forest, Path
+from inferencepool.prefix._forest import Forest
 from inferencepool.prefix._index import (
     PrefixMatch,
     PrefixStatistics,
     checked_count,
-    checked_match,
     checked_slot,
+    foreign_match,
     not_bytes,
 )
 from inferencepool.prefix._node import Node
@@ -148,17 +148,23 @@ class PrefixTree:
             text = text[: self._longest]
         if self._fingerprint is not None:
             text = self._fingerprint(text)
-        total = len(text) // self._width
+        width = self._width
+        total = len(text) // width
         lock, forest = self._lock, self._forest
-        take(lock)
+        if not lock.acquire(False):  # by position: a keyword would cost half as much again
+            take(lock)
         try:
             path, node, position, inside = forest.walk(text, space)
+            levels: list[tuple[int, EndpointSet]] = []
             if path:
                 self._hits += 1
-                levels = self._levels(path)
+                known = 0
+                for depth, above in reversed(path):
+                    if above.holders != known:
+                        known = above.holders
+                        levels.append((depth // width, known))
             else:
                 self._misses += total > 0
-                levels = ()
             return _TreeMatch(
                 total, levels, self, text, space, self._recency.tick, forest.version, node, position, inside
             )
@@ -174,13 +180,16 @@ class PrefixTree:
         Raises:
             StrategyError: *match* was made by another index, or *slot* is no slot.
         """
-        known = checked_match(_NAME, match, _TreeMatch, self)
-        take(self._lock)
+        if type(match) is not _TreeMatch or match.source is not self:
+            raise foreign_match(_NAME, match)
+        lock = self._lock
+        if not lock.acquire(False):
+            take(lock)
         try:
-            if known.total and self._removed.get(slot, 0) <= known.tick:
-                self._insert(known, self._holding(slot))
+            if match.total and self._removed.get(slot, 0) <= match.tick:
+                self._insert(match, self._recency.holdings.get(slot) or self._holding(slot))
         finally:
-            self._lock.release()
+            lock.release()
 
     def remove(self, slot: int) -> None:
         """Forget everything about *slot*, its capacity included, in O(nodes it holds)."""
@@ -228,17 +237,6 @@ class PrefixTree:
             )
         finally:
             self._lock.release()
-
-    def _levels(self, path: Path) -> tuple[tuple[int, EndpointSet], ...]:
-        """List the different sets of holders along a path, deepest first."""
-        width = self._width
-        levels = []
-        known = 0
-        for position, node in reversed(path):
-            if node.holders != known:
-                known = node.holders
-                levels.append((position // width, known))
-        return tuple(levels)
 
     def _holding(self, slot: int) -> Holding:
         holding = self._recency.holdings.get(slot)

@@ -193,9 +193,12 @@ def search(ranking: Ranking, losses: Losses, bonuses: Bonuses, among: EndpointSe
     found: Found = []
     visits = 0
     everyone = ranking.members if among is None else among & ranking.members
-    for bonus, cell in _cells(bonuses, everyone) if bonuses else ((0.0, everyone),):
+    for bonus, members in _cells(bonuses, everyone) if bonuses else ((0.0, everyone),):
         if floor + lift - bonus > best:
             break
+        cell = everyone & members
+        if not cell:
+            continue
         visits -= 1
         for value in values:
             loss = value * step - bonus
@@ -203,14 +206,13 @@ def search(ranking: Ranking, losses: Losses, bonuses: Bonuses, among: EndpointSe
                 break
             visits += 1
             part = cell & sets[value]
-            if part:
-                rank = first(part, best - loss)
-                if rank >= 0:
-                    cost = sorted_costs[rank] + loss
-                    if cost < best:
-                        best = cost
-                        found.clear()
-                    found.append((rank, part))
+            rank = first(part, best - loss) if part else -1
+            if rank >= 0:
+                cost = sorted_costs[rank] + loss
+                if cost < best:
+                    best = cost
+                    found.clear()
+                found.append((rank, part))
     winners = 0
     for rank, part in found:
         tied = ranking.tied(part, rank)
@@ -219,11 +221,10 @@ def search(ranking: Ranking, losses: Losses, bonuses: Bonuses, among: EndpointSe
 
 
 def _cells(bonuses: Bonuses, everyone: EndpointSet) -> Sequence[tuple[float, EndpointSet]]:
-    """Cross the sets of all scorers: the sets that share a total bonus, the largest bonus first."""
+    """Cross the sets of all scorers: the sets that share a total bonus, the largest bonus first; some may be empty."""
     if len(bonuses) == 1:
-        cells = [(bonus, both) for bonus, members in bonuses[0] if (both := everyone & members)]
-        cells.append((0.0, everyone))
-        return cells
+        # Most searches end in the first set, so the others are not even made smaller here.
+        return [*bonuses[0], (0.0, everyone)]
     cells = [(0.0, everyone)]
     for sets in bonuses:
         crossed = [

@@ -95,7 +95,6 @@ class Reservations:
     debt: int = 0
     _charges: Charges = ()
     _tracks_pending: bool = False
-    _follows: bool = False
     _assumed_burden: Sequence[float] = ()
     _births: Sequence[int] = ()
     _uncovered: dict[int, dict[Lease, None]] = attrs.field(factory=dict)
@@ -125,7 +124,9 @@ class Reservations:
                 covered.append(lease)
             for lease in covered:
                 del leases[lease]
-                self._count(slot, -1)
+            self.pending[slot] -= len(covered)
+            self.moves += len(covered)
+            self._journal.extend([~slot] * len(covered))
         self._levels = None
         self._amount_levels.clear()
 
@@ -157,7 +158,6 @@ class Reservations:
             By slot, the pending requests and what the amounts in flight cost; the latter empty without *charges*.
         """
         self.debt, self._charges, self._tracks_pending = 0, charges, step > 0
-        self._follows = step > 0 or bool(charges)
         self.drift = Levels.level(len(self.pending), self.shown, (0, 0.0) if charges else 0)
         self._assumed_burden = self._burden_by_slot() if charges else ()
         return self.pending[:], self._assumed_burden
@@ -214,8 +214,11 @@ class Reservations:
         if amounts:
             lease.amounts = amounts
             self._add(slot, amounts)
-        if self._follows:
+        if self._charges:
             self._shift(slot, 1)
+        elif self._tracks_pending:
+            drift = self.drift
+            drift.place(slot, drift.counts[slot] + 1)
         if self._is_flight_shown:
             self._show_flight(slot, 1)
 
@@ -226,7 +229,8 @@ class Reservations:
             self._add(lease.slot, [-amount if ends else 0 for amount, ends in ended])
             ended = zip(lease.amounts, until_started, strict=True)
             lease.amounts = tuple(0 if ends else amount for amount, ends in ended)
-            self._shift(lease.slot, 0)
+            if self._charges:
+                self._shift(lease.slot, 0)
 
     def release(self, lease: Lease) -> None:
         """Take back what `reserve` counted, unless the endpoint is gone, or metrics cover the pick by now."""
@@ -241,12 +245,17 @@ class Reservations:
         by = 0
         if lease in leases:
             del leases[lease]
-            self._count(slot, -1)
+            self.pending[slot] -= 1
+            self.moves += 1
+            self._journal.append(~slot)
             by = -1
         if lease.amounts:
             self._add(slot, [-amount for amount in lease.amounts])
-        if self._follows:
+        if self._charges:
             self._shift(slot, by)
+        elif by and self._tracks_pending:
+            drift = self.drift
+            drift.place(slot, drift.counts[slot] - 1)
 
     def in_flight_at(self, slot: int) -> int:
         """Count the picks of *slot* that were not released yet."""
@@ -303,11 +312,6 @@ class Reservations:
         else:
             self.pending[~move] += 1
 
-    def _count(self, slot: int, by: int) -> None:
-        self.pending[slot] += by
-        self.moves += 1
-        self._journal.append(slot if by > 0 else ~slot)
-
     def _add(self, slot: int, amounts: Sequence[int]) -> None:
         for index, amount in enumerate(amounts):
             if amount:
@@ -318,14 +322,11 @@ class Reservations:
                     levels.place(slot, self.amounts[index][slot])
 
     def _shift(self, slot: int, by: int) -> None:
-        """Let *drift* follow a change of *pending* by *by*, and any change of *amounts*."""
+        """Let *drift* follow a change of *pending* by *by*, and any change of *amounts*; only where amounts cost."""
         drift = self.drift
-        if self._charges:
-            by = by if self._tracks_pending else 0
-            burden = burden_of(self._charges, self.amounts, slot) - self._assumed_burden[slot]
-            drift.place(slot, (drift.counts[slot][0] + by, burden))
-        elif by:
-            drift.place(slot, drift.counts[slot] + by)
+        by = by if self._tracks_pending else 0
+        burden = burden_of(self._charges, self.amounts, slot) - self._assumed_burden[slot]
+        drift.place(slot, (drift.counts[slot][0] + by, burden))
 
     def _burden_by_slot(self) -> list[float]:
         # Idle slots cost nothing; most are, and sums of floats are not free.

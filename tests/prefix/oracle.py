@@ -170,7 +170,7 @@ def check_shape(tree: PrefixTree) -> None:
     assert forest.text == sum(len(node.key) for node in nodes)
     assert forest.ends == sum(node.ends for node in nodes)
     assert forest.shared == sum(node.holders.bit_count() > 1 for node in nodes)
-    assert not forest._loose
+    assert not forest.loose
     for slot, holding in tree._recency.holdings.items():
         assert holding.used == used[slot] <= holding.capacity
         assert list(holding.ends.values()) == sorted(set(holding.ends.values()))
