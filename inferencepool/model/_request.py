@@ -30,7 +30,8 @@ class InferenceRequest:
         priority: Of the objective that the request names; higher is more important, below 0 may be shed.
         fairness_id: Whose request it is, where requests of several take turns.
         produced: What strategies found out about this request, by who found it, so that several share it and an
-            explanation can tell it later. A scheduler starts it anew for every pick; None outside of one.
+            explanation can tell it later. A scheduler starts it anew for every pick, so one object is for one pick at a
+            time; None outside of one.
     """
 
     model: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from threading import Lock
 from typing import Literal
 
@@ -22,8 +23,9 @@ _NAME = "approx-prefix-cache-producer"
 # The reference makes blocks no smaller than this, in tokens.
 _LEAST_CHAINED = 64
 
-# Prompts that wait for their response to begin; beyond that the oldest are never remembered.
-_WAITING = 65_536
+# What a prompt that waits for its response takes beside its text, and a block of it at least, in bytes.
+_WAITING_BYTES = 1_000
+_LEAST_BLOCK_BYTES = 40
 
 
 @attrs.define(eq=False)
@@ -42,7 +44,8 @@ class ApproxPrefixCacheProducer:
     ``maxPrefixTokensToMatch`` (default 131072, 0 for no such limit), ``maxPrefixBlocksToMatch`` (default 2048, used
     where there is no limit in tokens; 0 for none) and ``blockSize`` (an old name of ``blockSizeTokens``). Beyond the
     reference: ``insertAt`` (``pick``, the default, or ``response``: whether a prompt counts as cached from the pick on
-    or once the response begins), ``maxBytes`` (memory of all prompts together, default 512 MiB), ``fingerprints``
+    or once the response begins), ``maxBytes`` (memory of all prompts together, default 512 MiB; those that wait for
+    their response may take as much again, and the oldest of them are not remembered beyond that), ``fingerprints``
     (default false: keep hashes instead of prompts) and ``compatibility`` (default false: the reference's chain of
     hashes, with blocks of 64 tokens or more and without a limit of bytes).
 
@@ -80,7 +83,7 @@ class ApproxPrefixCacheProducer:
     def __attrs_post_init__(self) -> None:
         if self.compatibility and self.fingerprints:
             raise refusal(_NAME, "fingerprints", True, "is not possible with compatibility: hashes are kept anyway")
-        self._waiting = LRUCache(_WAITING)
+        self._waiting = LRUCache(self.max_bytes, getsizeof=self._size_of)
         most = self.max_prefix_tokens_to_match // self.tokens_per_block if self.max_prefix_tokens_to_match else None
         most = most or self.max_prefix_blocks_to_match or None
         size = self.tokens_per_block * BYTES_PER_TOKEN
@@ -143,7 +146,7 @@ class ApproxPrefixCacheProducer:
         if self.insert_at == "pick":
             self.index.insert(match, result.slot)
         else:
-            with self._lock:
+            with self._lock, suppress(ValueError):  # it alone is larger than all may be
                 self._waiting[result] = match
 
     def started(self, result: PickResult, /) -> None:
@@ -155,6 +158,10 @@ class ApproxPrefixCacheProducer:
         """Forget a prompt whose response never began."""
         if self.insert_at != "pick":
             self._take(result)
+
+    def _size_of(self, match: PrefixMatch) -> int:
+        """Estimate what a prompt takes that waits, in bytes."""
+        return _WAITING_BYTES + match.total * max(_LEAST_BLOCK_BYTES, self.tokens_per_block * BYTES_PER_TOKEN)
 
     def _take(self, result: PickResult) -> PrefixMatch | None:
         with self._lock:

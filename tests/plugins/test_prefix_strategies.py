@@ -225,9 +225,18 @@ class TestProducer:
             ApproxPrefixCacheProducer(compatibility=True, fingerprints=True)
 
     def test_many_prompts_that_wait(self) -> None:
-        """Those whose results are kept without an end are bounded."""
-        producer = ApproxPrefixCacheProducer(insert_at="response")
-        assert 65_536 == producer._waiting.maxsize
+        """Those whose response never begins are bounded in bytes: the oldest are not remembered, nor is a huge one."""
+        producer = ApproxPrefixCacheProducer(insert_at="response", max_bytes=100_000)
+        scheduler, snapshot = Scheduler(SchedulingProfile(scorers=[PrefixCacheScorer(producer)])), make_snapshot(2)
+        prompts = [b"%04d" % number * 2_048 for number in range(20)]
+        results = [
+            scheduler.schedule(InferenceRequest(prompt=prompt), snapshot) for prompt in [*prompts, bytes(100_000)]
+        ]
+        for result in results:
+            result.started()
+        remembered = [bool(producer.index.match(prompt, ("", "")).levels) for prompt in [*prompts, bytes(100_000)]]
+        assert [False] * 10 + [True] * 10 + [False] == remembered
+        assert 0 == producer._waiting.currsize
 
 
 def scores_by_pod(picker: EndpointPicker, request: InferenceRequest) -> list[float]:
