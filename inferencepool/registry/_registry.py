@@ -286,7 +286,7 @@ class EndpointRegistry:
 
     def _deliver(self) -> None:
         """Empty the outbox, one thread at a time, so that listeners see changes in the order they were made."""
-        while self._outbox and self._delivering.acquire(blocking=False):
+        while self._outbox and self._delivering.acquire(False):
             try:
                 while self._outbox:
                     change = self._outbox.popleft()

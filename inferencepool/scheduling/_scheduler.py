@@ -128,7 +128,7 @@ class Scheduler:
             plain: Sequence[float] = ()
             if self._plain and not self._late:
                 plain = plain_costs(self._plain, request, self._candidates(snapshot, part))
-            if not lock.acquire(blocking=False):
+            if not lock.acquire(False):
                 take(lock)
             try:
                 if snapshot is fleet.snapshot:
@@ -150,7 +150,7 @@ class Scheduler:
         if result.has_started or not (self._measures or self._started):
             return
         lock = self._lock
-        if not lock.acquire(blocking=False):
+        if not lock.acquire(False):
             take(lock)
         try:
             first = not result.released and not result.has_started
@@ -173,7 +173,7 @@ class Scheduler:
     def release(self, result: PickResult) -> None:
         """Take back the load of *result*. Only the first call does anything."""
         lock = self._lock
-        if not lock.acquire(blocking=False):
+        if not lock.acquire(False):
             take(lock)
         try:
             first = not result.released
