@@ -139,7 +139,7 @@ class ApproxPrefixCacheProducer:
         """Remember where the prompt went, now or when the response begins."""
         produced = result.produced
         match = produced.get(self) if produced else None
-        if match is None:
+        if match is None or not match.total:
             return
         if self.auto_tune:
             self._tune(result.slot, result.snapshot)

@@ -151,6 +151,8 @@ class PrefixTree:
         width = self._width
         total = len(text) // width
         lock, forest = self._lock, self._forest
+        if not total:
+            return _TreeMatch(0, (), self, b"", space, 0, 0, None, 0, 0)
         if not lock.acquire(False):  # by position: a keyword would cost half as much again
             take(lock)
         try:
@@ -164,7 +166,7 @@ class PrefixTree:
                         known = above.holders
                         levels.append((depth // width, known))
             else:
-                self._misses += total > 0
+                self._misses += 1
             return _TreeMatch(
                 total, levels, self, text, space, self._recency.tick, forest.version, node, position, inside
             )
