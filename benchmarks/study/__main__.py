@@ -22,6 +22,9 @@ def main() -> int:
     unknown = [name for name in arguments.parts if name not in PARTS]
     if unknown:
         parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    if arguments.plots is not None:
+        # Now, not after minutes of work.
+        arguments.plots.mkdir(parents=True, exist_ok=True)
     for name in arguments.parts or PARTS:
         with calm_collector():
             outcomes = list(run(PARTS[name], arguments.seeds, lambda line: print(line, file=sys.stderr)))

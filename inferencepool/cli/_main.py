@@ -45,8 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Python flushes standard output once more when it ends, which must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
-    except (InferencePoolError, OSError) as error:
+    except InferencePoolError as error:
         report(str(error))
+        return _FAILED
+    except OSError as error:
+        report(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
         return _FAILED
     except KeyboardInterrupt:
         return _INTERRUPTED

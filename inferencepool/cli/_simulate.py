@@ -109,13 +109,13 @@ def _run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         results=_simulate(arrivals, profiles, options, arguments.seed),
     )
-    if arguments.plot is not None:
-        plot_results(report.results, arguments.plot, title=report.title)
     if arguments.output == "json":
         print(json.dumps(report.to_dict()))
-        return 0
-    for line in report.lines():
-        print(one_line(line))
+    else:
+        for line in report.lines():
+            print(one_line(line))
+    if arguments.plot is not None:
+        plot_results(report.results, arguments.plot, title=report.title)
     return 0
 
 

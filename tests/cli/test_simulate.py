@@ -217,6 +217,7 @@ class TestUsage:
             (["--change", "1s:leave:8"], "simulation: changes: 8 is not the number of an endpoint at 1 s, 0 to 7"),
             (["--scrape-delay", "1s"], "simulation: scrape_delay: 1.0 is not less than scrape_interval, 0.05"),
             (["--plot", "result.gif"], "plot: file: 'result.gif' has none of the endings .pdf, .png, .svg"),
+            (["--plot", "missing/a.svg"], "plot: file: 'missing/a.svg' is in no directory that exists"),
         ],
     )
     def test_what_makes_no_sense_is_refused(
@@ -224,6 +225,12 @@ class TestUsage:
     ) -> None:
         """Arguments that make no sense are refused with status 2; the error names the argument and what is allowed."""
         assert usage_error(capsys, *arguments).startswith(message)
+
+    def test_a_file_that_cannot_be_written_is_named(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        """The error tells which file, and why."""
+        file = tmp_path / "missing" / "trace.jsonl"
+        assert 1 == main(["simulate", *SHORT, "--save-trace", str(file)])
+        assert f"inferencepool: {file}: No such file or directory\n" == capsys.readouterr().err
 
     def test_a_profile_with_parameters_needs_no_name(self, capsys: pytest.CaptureFixture[str]) -> None:
         """An equals sign in parentheses does not make a name, and spaces around a name do not count."""

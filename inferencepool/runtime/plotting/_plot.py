@@ -32,11 +32,15 @@ def check_plot(file: str | Path) -> None:
     Make sure that a picture can be drawn into *file*, before there is anything to draw.
 
     Raises:
-        ConfigurationError: Its name has none of the endings ``.svg``, ``.png`` and ``.pdf``.
+        ConfigurationError: Its name has none of the endings ``.svg``, ``.png`` and ``.pdf``, or there is no such
+            directory.
         MissingExtraError: matplotlib is not installed.
     """
     if Path(file).suffix not in _FORMATS:
         message = f"plot: file: {str(file)!r} has none of the endings {', '.join(_FORMATS)}"
+        raise ConfigurationError(message)
+    if not Path(file).parent.is_dir():
+        message = f"plot: file: {str(file)!r} is in no directory that exists"
         raise ConfigurationError(message)
     if find_spec("matplotlib") is None:
         message = 'plots need matplotlib: pip install "inferencepool[plot]"'
