@@ -123,6 +123,7 @@ async def _measure(pool: DemoPool, arguments: argparse.Namespace) -> DemoReport:
         pool.witness.wanted = True
 
     pool.take_queues()
+    pool.take_cached()
     traffic = await send(pool.picked_url, bodies, arguments.concurrency, explain_one)
     picked = _way(traffic, pool, overheads[0])
     traffic = await send(pool.direct_url, bodies, arguments.concurrency)
@@ -144,6 +145,7 @@ def _way(traffic: Traffic, pool: DemoPool, overheads: list[float]) -> Way:
         seconds=traffic.seconds,
         failed=traffic.failed,
         queues=pool.take_queues(),
+        cached=pool.take_cached(),
         overheads=overheads,
     )
 

@@ -86,6 +86,7 @@ class DemoPool:
     servers: dict[str, DemoServer]
     envoy: EnvoyProcess
     witness: _Witness
+    _prefixes: tuple[int, int] = (0, 0)
 
     @property
     def picked_url(self) -> str:
@@ -96,6 +97,14 @@ class DemoPool:
     def direct_url(self) -> str:
         """Where Envoy takes the servers in turn."""
         return f"http://{self.envoy.listener(_DIRECT)}"
+
+    def take_cached(self) -> float:
+        """Give the share of the tokens of prompts that were in the cache of their server, since the last call."""
+        loads = [server.simulator.load() for server in self.servers.values()]
+        asked, found = sum(load.prefix_queries for load in loads), sum(load.prefix_hits for load in loads)
+        before_asked, before_found = self._prefixes
+        self._prefixes = asked, found
+        return (found - before_found) / max(1, asked - before_asked)
 
     def take_queues(self) -> dict[str, float]:
         """Give the mean queue of each server since the last call."""
@@ -179,7 +188,7 @@ def _server(number: int, count: int, seed: int, host: str, port: int) -> DemoSer
         max_running_requests=4,
         prefill_tokens_per_second=8_000,
         decode_tokens_per_second=100,
-        kv_blocks=256,
+        kv_blocks=512,
         time_scale=speed,
         seed=seed + number,
     )

@@ -31,6 +31,7 @@ class Way:
         seconds: How long each request took.
         failed: How many failed, by what came instead.
         queues: Mean queue of each server.
+        cached: Share of the tokens of prompts that were in a cache.
         overheads: Seconds between client and server, of requests sent one at a time.
     """
 
@@ -38,6 +39,7 @@ class Way:
     seconds: Sequence[float]
     failed: Mapping[str, int]
     queues: Mapping[str, float]
+    cached: float
     overheads: Sequence[float]
 
     def to_dict(self) -> dict[str, Any]:
@@ -46,6 +48,7 @@ class Way:
             "answered": len(self.seconds),
             "failed": dict(self.failed),
             "latency_ms": _milliseconds(self.seconds),
+            "cached_share": round(self.cached, 4),
             "overhead_ms": _milliseconds(self.overheads),
         }
 
@@ -102,11 +105,12 @@ class DemoReport:
         yield ""
         yield from columns(_server_rows(self))
         yield ""
-        yield f"How long they took, {self.concurrency} at a time, in milliseconds:"
+        yield f"How long they took, {self.concurrency} at a time, in milliseconds, and how much of their"
+        yield "prompts was in the cache of the server:"
         yield ""
         ways = (("picked", self.picked), ("in turn", self.direct))
-        rows = [(name, *_cells(_milliseconds(way.seconds))) for name, way in ways]
-        yield from columns([("", "p50", "p99"), *rows])
+        rows = [(name, *_cells(_milliseconds(way.seconds)), f"{way.cached:.0%}") for name, way in ways]
+        yield from columns([("", "p50", "p99", "cached"), *rows])
         for name, way in ways:
             for reason, count in sorted(way.failed.items()):
                 yield f"  {name}: {count} failed: {reason}"

@@ -18,6 +18,9 @@ __all__ = ["Traffic", "measure_overhead", "requests_of", "send"]
 
 _TIMEOUT = aiohttp.ClientTimeout(total=120)
 _WORDS = "the pool of model servers picks one for every request that comes with a prompt".split()  # noqa: SIM905 - text
+# System prompts, which requests share, and the words of one, each about a token: more than one server remembers, and
+# fewer than all of them do.
+_SYSTEM_PROMPTS, _SYSTEM_WORDS = 24, 640
 _QUIET: dict[str, Any] = {"model": MODEL, "prompt": "one", "max_tokens": 1}
 
 
@@ -38,19 +41,24 @@ class Traffic:
 
 
 def requests_of(count: int, seed: int) -> list[dict[str, Any]]:
-    """Make the bodies of *count* requests: short and long prompts, chats and completions, some as events."""
+    """Make the bodies of *count* requests: chats and completions that begin with one of a few texts, some as events."""
     rng = Random(seed)
-    return [_request(rng) for _ in range(count)]
+    systems = [_text(rng, _SYSTEM_WORDS) for _ in range(_SYSTEM_PROMPTS)]
+    return [_request(rng, rng.choice(systems)) for _ in range(count)]
 
 
-def _request(rng: Random) -> dict[str, Any]:
-    prompt = " ".join(rng.choices(_WORDS, k=rng.choice((10, 40, 160, 640))))
+def _request(rng: Random, system: str) -> dict[str, Any]:
+    question = _text(rng, rng.choice((10, 40, 160)))
     body: dict[str, Any] = {"model": MODEL, "max_tokens": rng.randint(4, 24), "ignore_eos": True}
     if rng.random() < 0.25:  # noqa: PLR2004 - one in four
         body["stream"] = True
     if rng.random() < 0.5:  # noqa: PLR2004 - one in two
-        return body | {"messages": [{"role": "user", "content": prompt}]}
-    return body | {"prompt": prompt}
+        return body | {"messages": [{"role": "system", "content": system}, {"role": "user", "content": question}]}
+    return body | {"prompt": f"{system} {question}"}
+
+
+def _text(rng: Random, words: int) -> str:
+    return " ".join(rng.choices(_WORDS, k=words))
 
 
 async def send(

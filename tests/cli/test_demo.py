@@ -49,6 +49,7 @@ def test_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         assert {} == report[name]["failed"]
         assert 24 == report[name]["answered"] == sum(server[name]["requests"] for server in report["servers"])
         assert 0 < report[name]["latency_ms"]["p50"] <= report[name]["latency_ms"]["p99"]
+        assert 0 <= report[name]["cached_share"] < 1
     # In turn means in turn.
     assert [8, 8, 8] == [server["round_robin"]["requests"] for server in report["servers"]]
     explanation = report["explanation"]
@@ -213,6 +214,19 @@ def test_requests_that_fail() -> None:
     asyncio.run(scenario())
 
 
+def test_what_was_cached() -> None:
+    """A request that comes again finds all of its prompt but the end; what was told once is not told again."""
+
+    async def scenario() -> None:
+        async with run_pool(1, 0) as pool:
+            assert 0.0 == pool.take_cached()
+            assert 2 == len((await send(pool.direct_url, requests_of(1, 0) * 2, 1)).seconds)
+            assert 0.45 < pool.take_cached() < 0.5
+            assert 0.0 == pool.take_cached()
+
+    asyncio.run(scenario())
+
+
 def way_of(**fields: Any) -> Way:
     """Make the figures of one way through Envoy, of a pool of two servers."""
     figures: dict[str, Any] = {
@@ -220,6 +234,7 @@ def way_of(**fields: Any) -> Way:
         "seconds": [0.1, 0.2, 0.3, 0.4],
         "failed": {},
         "queues": {"a": 1.5, "b": 0.0},
+        "cached": 0.75,
         "overheads": [0.001, 0.002],
     }
     return Way(**(figures | fields))
@@ -239,6 +254,8 @@ class TestReport:
         assert {"p50": 1.0, "p99": 1.0} == report.added
         lines = list(report.lines())
         assert "  a           1         3  75.0%   1.50         3  75.0%   1.50" in lines
+        assert "  picked   300.0  400.0     75%" in lines
+        assert 0.75 == report.to_dict()["picked"]["cached_share"]
         assert report.to_dict()["explanation"] is None
 
     def test_failures_are_told(self) -> None:

@@ -50,14 +50,16 @@ class EngineDriver:
         return self._engine.load()
 
     @contextmanager
-    def generate(self, *, prompt_tokens: int, output_tokens: int, adapter: str) -> Iterator[Generation]:
+    def generate(self, *, prompt_tokens: int, output_tokens: int, adapter: str, prompt: bytes) -> Iterator[Generation]:
         """
         Submit a request, and give it up if it is not finished at the end of the block.
 
         Raises:
             InvalidRequestError: It does not fit into the KV cache.
         """
-        request = self._engine.submit(prompt_tokens=prompt_tokens, output_tokens=output_tokens, adapter=adapter)
+        request = self._engine.submit(
+            prompt_tokens=prompt_tokens, output_tokens=output_tokens, adapter=adapter, prompt=prompt
+        )
         generation = self._generations[request] = Generation(request)
         self._arm()
         try:

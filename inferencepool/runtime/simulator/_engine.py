@@ -6,6 +6,11 @@ tokens that are not in the KV cache yet, as far as the step's limit goes: the ne
 that it wrote in the step before. A request whose tokens are all in the cache after a step has written one more. Those
 that wait join at the beginning of a step, in order, while there is room in the batch and in the cache. When the cache
 is full, the request that joined last loses its blocks and goes back to the front of the queue.
+
+Prompts are remembered once they are computed. A request that joins has as many of its tokens in the KV cache at once as
+its prompt begins with whole blocks of one that is remembered; the last token is computed all the same, since the answer
+begins with what comes of it. Room is that of the requests alone: what is remembered takes none of it, and may have as
+many blocks again. What was used longest ago is forgotten first.
 """
 
 from __future__ import annotations
@@ -18,9 +23,18 @@ from typing import final
 import attrs
 
 from inferencepool.errors import InvalidRequestError
+from inferencepool.prefix import PrefixTree
 from inferencepool.runtime.simulator._options import SimulatorOptions
 
-__all__ = ["Engine", "EngineLoad", "EngineRequest"]
+__all__ = ["BYTES_PER_TOKEN", "Engine", "EngineLoad", "EngineRequest"]
+
+BYTES_PER_TOKEN = 4
+"""A rule of thumb for English text; and what a token id takes in a prompt."""
+
+# The one slot of the index of prompts: that of the engine itself.
+_HERE = 0
+# What the prompts that are remembered may take, in bytes.
+_MOST_BYTES = 64 * 2**20
 
 
 @attrs.define(eq=False)
@@ -32,6 +46,8 @@ class EngineRequest:
         prompt_tokens: Length of its prompt.
         output_tokens: How many tokens it is going to write.
         adapter: The LoRA adapter it needs; empty for none.
+        prompt: The prompt itself, `BYTES_PER_TOKEN` for each token; empty for one that is like no other.
+        cached: Tokens of the prompt that were remembered when it joined the batch.
         written: Tokens that it has written.
         computed: Tokens of prompt and answer that are in the KV cache.
     """
@@ -39,6 +55,8 @@ class EngineRequest:
     prompt_tokens: int
     output_tokens: int
     adapter: str = ""
+    prompt: bytes = attrs.field(default=b"", repr=False)
+    cached: int = 0
     written: int = 0
     computed: int = 0
     # Tokens that the step under way computes, and blocks that are held.
@@ -67,6 +85,8 @@ class EngineLoad:
         finished: Requests finished so far.
         canceled: Requests given up by their clients so far.
         preemptions: How often a request lost its place because the KV cache was full.
+        prefix_queries: Tokens of all prompts of which it was asked how many are remembered.
+        prefix_hits: How many of them were.
     """
 
     waiting: int
@@ -79,6 +99,8 @@ class EngineLoad:
     finished: int
     canceled: int
     preemptions: int
+    prefix_queries: int
+    prefix_hits: int
 
 
 @final
@@ -108,13 +130,20 @@ class Engine:
         self._progressed: dict[EngineRequest, None] = {}
         self._prompt_tokens = self._generation_tokens = 0
         self._finished = self._canceled = self._preemptions = 0
+        self._prefix_queries = self._prefix_hits = 0
+        self._prompts: PrefixTree | None = None
+        if options.keeps_prefixes:
+            size = options.kv_block_size * BYTES_PER_TOKEN
+            self._prompts = PrefixTree(block_size=size, capacity=options.kv_blocks, max_bytes=_MOST_BYTES)
 
     @property
     def next_step_at(self) -> float | None:
         """When the step under way ends, in seconds of the clock; None when there is nothing to do."""
         return self._step_end
 
-    def submit(self, *, prompt_tokens: int, output_tokens: int, adapter: str = "") -> EngineRequest:
+    def submit(
+        self, *, prompt_tokens: int, output_tokens: int, adapter: str = "", prompt: bytes = b""
+    ) -> EngineRequest:
         """
         Queue a request.
 
@@ -122,6 +151,8 @@ class Engine:
             prompt_tokens: Length of the prompt, 1 or more.
             output_tokens: How many tokens to write, 1 or more.
             adapter: The LoRA adapter it needs; empty for none.
+            prompt: The prompt itself, `BYTES_PER_TOKEN` for each token, so that others that begin alike need less
+                computing; empty for one that is like no other.
 
         Raises:
             InvalidRequestError: A count is below 1, or prompt and answer together do not fit into the KV cache.
@@ -134,7 +165,7 @@ class Engine:
             )
             raise InvalidRequestError(message)
         self._catch_up()
-        request = EngineRequest(prompt_tokens, output_tokens, adapter)
+        request = EngineRequest(prompt_tokens, output_tokens, adapter, prompt)
         self._waiting.append(request)
         if self._step_end is None:
             self._begin_step(self._clock())
@@ -177,6 +208,8 @@ class Engine:
             finished=self._finished,
             canceled=self._canceled,
             preemptions=self._preemptions,
+            prefix_queries=self._prefix_queries,
+            prefix_hits=self._prefix_hits,
         )
 
     def _catch_up(self) -> None:
@@ -190,7 +223,9 @@ class Engine:
         for request in self._running:
             request.computed += request.step_tokens
             if request.step_tokens and request.computed == request.prompt_tokens + request.written:
-                self._prompt_tokens += request.prompt_tokens if not request.written else 0
+                if not request.written:
+                    self._prompt_tokens += request.prompt_tokens
+                    self._remember(request)
                 request.written += 1
                 self._generation_tokens += 1
                 self._progressed[request] = None
@@ -233,15 +268,30 @@ class Engine:
             if len(adapters | needed) > options.max_adapters:
                 passed_over.append(request)
                 continue
+            self._recall(request)
             tokens = self._grant(request, budget, preempt=False)
             if not tokens:
                 passed_over.append(request)
                 break
+            self._prefix_queries += request.prompt_tokens if self._prompts is not None else 0
+            self._prefix_hits += request.cached
             self._running[request] = None
             adapters |= needed
             budget -= tokens
         self._waiting.extendleft(reversed(passed_over))
         return budget
+
+    def _recall(self, request: EngineRequest) -> None:
+        """Let *request* begin after the blocks of its prompt that are remembered."""
+        if self._prompts is not None:
+            size = self._options.kv_block_size
+            known = self._prompts.match(request.prompt, request.adapter).blocks(_HERE)
+            request.cached = request.computed = min(known, (request.prompt_tokens - 1) // size) * size
+
+    def _remember(self, request: EngineRequest) -> None:
+        """Remember the prompt of *request*, which is computed now."""
+        if self._prompts is not None:
+            self._prompts.insert(self._prompts.match(request.prompt, request.adapter), _HERE)
 
     def _grant(self, request: EngineRequest, budget: int, *, preempt: bool) -> int:
         """Give *request* its tokens of the step and the blocks for them; give how many tokens, 0 for no room."""

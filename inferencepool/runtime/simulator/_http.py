@@ -137,13 +137,13 @@ class SimulatorService:
         )
         adapter = inquiry.model if inquiry.model in self._options.adapters else ""
         with self._driver.generate(
-            prompt_tokens=inquiry.prompt_tokens, output_tokens=length, adapter=adapter
+            prompt_tokens=inquiry.prompt_tokens, output_tokens=length, adapter=adapter, prompt=inquiry.prompt
         ) as generation:
             if inquiry.stream:
                 return await self._stream(request, answer, generation, headers)
             while not generation.request.finished:
                 await generation.progress()
-        return web.json_response(answer.document(length))
+        return web.json_response(answer.document(length, generation.request.cached))
 
     def _length_of_answer(self, inquiry: Inquiry) -> tuple[int, str]:
         """Draw how many tokens the answer has, and tell why it ends there."""
@@ -174,7 +174,7 @@ class SimulatorService:
                 break
             told, written = written, await generation.progress()
         if answer.inquiry.include_usage:
-            await response.write(_event(answer.usage_chunk(written)))
+            await response.write(_event(answer.usage_chunk(written, generation.request.cached)))
         await response.write(b"data: [DONE]\n\n")
         await response.write_eof()
         return response

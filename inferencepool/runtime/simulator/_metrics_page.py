@@ -44,6 +44,10 @@ def _families(options: SimulatorOptions, load: EngineLoad, time: float) -> Itera
     yield _family("vllm:num_preemptions_total", counter, "Preempted requests.", load.preemptions, model)
     yield _family("vllm:prompt_tokens_total", counter, "Prompt tokens computed.", load.prompt_tokens, model)
     yield _family("vllm:generation_tokens_total", counter, "Tokens written.", load.generation_tokens, model)
+    if options.keeps_prefixes:
+        asked, found = load.prefix_queries, load.prefix_hits
+        yield _family("vllm:prefix_cache_queries_total", counter, "Prompt tokens of requests begun.", asked, model)
+        yield _family("vllm:prefix_cache_hits_total", counter, "Those that were in the cache.", found, model)
 
 
 def _family(name: str, kind: str, text: str, value: float, labels: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -9,11 +10,11 @@ from typing import Any
 import attrs
 
 from inferencepool.errors import InvalidRequestError
+from inferencepool.prefix import token_bytes
+from inferencepool.runtime.simulator._engine import BYTES_PER_TOKEN
 
 __all__ = ["Answer", "Inquiry", "error_document", "models_document", "read_inquiry", "write_text"]
 
-# A rule of thumb for English text.
-_BYTES_PER_TOKEN = 4
 # What an image or a sound costs, whatever its size.
 _TOKENS_PER_ATTACHMENT = 256
 
@@ -32,7 +33,7 @@ class Inquiry:
     Attributes:
         chat: Whether it came to the chat API.
         model: The model or adapter.
-        prompt_tokens: Length of the prompt, about one token for four bytes; 1 or more.
+        prompt: The prompt, with `BYTES_PER_TOKEN` for each token.
         max_tokens: Most tokens of the answer; None for no limit.
         min_tokens: Fewest tokens of the answer.
         ignore_eos: Whether the answer goes on to its limit.
@@ -42,12 +43,17 @@ class Inquiry:
 
     chat: bool
     model: str
-    prompt_tokens: int
+    prompt: bytes = attrs.field(repr=False)
     max_tokens: int | None = None
     min_tokens: int = 0
     ignore_eos: bool = False
     stream: bool = False
     include_usage: bool = False
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Length of the prompt, about one token for four bytes; 1 or more."""
+        return max(1, len(self.prompt) // BYTES_PER_TOKEN)
 
 
 def read_inquiry(body: bytes, *, chat: bool) -> Inquiry:
@@ -80,7 +86,7 @@ def read_inquiry(body: bytes, *, chat: bool) -> Inquiry:
     return Inquiry(
         chat=chat,
         model=_field(document, "model", str, ...),
-        prompt_tokens=max(1, _chat_tokens(document) if chat else _prompt_tokens(document)),
+        prompt=_chat_prompt(document) if chat else _prompt(document),
         max_tokens=limit,
         min_tokens=_field(document, "min_tokens", int, 0),
         ignore_eos=_field(document, "ignore_eos", bool, False),
@@ -104,42 +110,49 @@ def _refusal(value: object, name: str, allowed: str) -> InvalidRequestError:
     return InvalidRequestError(f"{name}: {str(value)[:80]!r} is not {allowed}")
 
 
-def _prompt_tokens(document: Mapping[str, Any]) -> int:
+def _prompt(document: Mapping[str, Any]) -> bytes:
     prompt = document.get("prompt")
     if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str | list):
         prompt = prompt[0]
     if isinstance(prompt, str):
         return _tokens_of(prompt)
     if isinstance(prompt, list) and all(type(token) is int for token in prompt):
-        return len(prompt)
+        return token_bytes(prompt)
     raise _refusal(prompt, "prompt", "one string or one list of token ids")
 
 
-def _chat_tokens(document: Mapping[str, Any]) -> int:
+def _chat_prompt(document: Mapping[str, Any]) -> bytes:
     messages = _field(document, "messages", list, ...)
     if not messages:
         raise _refusal(messages, "messages", "a list of one message or more")
-    return sum(_message_tokens(message, f"messages[{index}]") for index, message in enumerate(messages))
+    return b"".join(_message(message, f"messages[{index}]") for index, message in enumerate(messages))
 
 
-def _message_tokens(message: object, path: str) -> int:
+def _message(message: object, path: str) -> bytes:
     if not isinstance(message, dict):
         raise _refusal(message, path, "an object")
     content = message.get("content")
     if content is None:
-        return 0
+        return b""
     if isinstance(content, str):
         return _tokens_of(content)
     if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
         raise _refusal(content, f"{path}.content", "a string or a list of objects")
-    return sum(
-        _tokens_of(part["text"]) if isinstance(part.get("text"), str) else _TOKENS_PER_ATTACHMENT for part in content
+    return b"".join(
+        _tokens_of(part["text"]) if isinstance(part.get("text"), str) else _attachment(part) for part in content
     )
 
 
-def _tokens_of(text: str) -> int:
+def _tokens_of(text: str) -> bytes:
     # JSON may hold half of a surrogate pair, which UTF-8 cannot say.
-    return -(-len(text.encode("utf-8", "surrogatepass")) // _BYTES_PER_TOKEN)
+    data = text.encode("utf-8", "surrogatepass")
+    return data + bytes(-len(data) % BYTES_PER_TOKEN)
+
+
+def _attachment(part: Mapping[str, Any]) -> bytes:
+    """Stand for an image or a sound: the same one has the same tokens."""
+    digest = hashlib.sha256(json.dumps(part, sort_keys=True).encode()).digest()
+    return digest * (_TOKENS_PER_ATTACHMENT * BYTES_PER_TOKEN // len(digest))
 
 
 def write_text(start: int, end: int) -> str:
@@ -164,13 +177,13 @@ class Answer:
     created: int
     finish_reason: str
 
-    def document(self, written: int) -> dict[str, Any]:
-        """Give the whole answer of *written* tokens."""
+    def document(self, written: int, cached: int) -> dict[str, Any]:
+        """Give the whole answer of *written* tokens, to a prompt of which *cached* tokens were remembered."""
         text = write_text(0, written)
         content = {"message": {"role": "assistant", "content": text}} if self.inquiry.chat else {"text": text}
         choice = {"index": 0, **content, "logprobs": None, "finish_reason": self.finish_reason}
         kind = "chat.completion" if self.inquiry.chat else "text_completion"
-        return self._frame(kind, [choice]) | {"usage": self._usage(written)}
+        return self._frame(kind, [choice]) | {"usage": self._usage(written, cached)}
 
     def first_chunk(self) -> dict[str, Any] | None:
         """Give what goes before the first token, which the chat API only has."""
@@ -182,9 +195,9 @@ class Answer:
         content = {"delta": {"content": text}} if self.inquiry.chat else {"text": text}
         return self._chunk(content, self.finish_reason if last else None)
 
-    def usage_chunk(self, written: int) -> dict[str, Any]:
+    def usage_chunk(self, written: int, cached: int) -> dict[str, Any]:
         """Give the event that tells the usage."""
-        return self._frame(self._chunk_kind, []) | {"usage": self._usage(written)}
+        return self._frame(self._chunk_kind, []) | {"usage": self._usage(written, cached)}
 
     @property
     def _chunk_kind(self) -> str:
@@ -198,9 +211,14 @@ class Answer:
         model = self.inquiry.model
         return {"id": self.id, "object": kind, "created": self.created, "model": model, "choices": choices}
 
-    def _usage(self, written: int) -> dict[str, int]:
+    def _usage(self, written: int, cached: int) -> dict[str, Any]:
         prompt = self.inquiry.prompt_tokens
-        return {"prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written}
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": written,
+            "total_tokens": prompt + written,
+            "prompt_tokens_details": {"cached_tokens": cached},
+        }
 
 
 def models_document(names: Mapping[str, str | None], created: int) -> dict[str, Any]:

@@ -33,6 +33,11 @@ def _check_speed(_: Any, attribute: Any, value: Any) -> None:
         raise _refuse(value, attribute.name, "a finite number above 0")
 
 
+def _check_flag(_: Any, attribute: Any, value: Any) -> None:
+    if type(value) is not bool:
+        raise _refuse(value, attribute.name, "true or false")
+
+
 def _to_names(value: Any) -> Any:
     return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else value
 
@@ -61,6 +66,8 @@ class SimulatorOptions:
         decode_tokens_per_second: Speed of a single answer when there is nothing else to do. Above 0.
         kv_blocks: Blocks in the KV cache. At least 1.
         kv_block_size: Tokens in one block. At least 1.
+        keeps_prefixes: Whether prompts are remembered, as many blocks of them as the KV cache has, so that others that
+            begin with them need less computing.
         typical_output_tokens: Length of an answer whose request sets no limit: between half of this and one and a
             half of this. At least 1.
         time_scale: Simulated seconds that pass in a real second; 10 makes everything ten times faster. Above 0.
@@ -80,6 +87,7 @@ class SimulatorOptions:
     decode_tokens_per_second: float = attrs.field(default=50.0, validator=_check_speed)
     kv_blocks: int = attrs.field(default=2048, validator=_whole_number(1))
     kv_block_size: int = attrs.field(default=16, validator=_whole_number(1))
+    keeps_prefixes: bool = attrs.field(default=True, validator=_check_flag)
     typical_output_tokens: int = attrs.field(default=32, validator=_whole_number(1))
     time_scale: float = attrs.field(default=1.0, validator=_check_speed)
     max_body_size: int = attrs.field(default=64 * 1024 * 1024, validator=_whole_number(1))

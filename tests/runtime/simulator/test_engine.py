@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from inferencepool.errors import InvalidRequestError
 from inferencepool.runtime.simulator import Engine, EngineRequest, SimulatorOptions
+from inferencepool.runtime.simulator._engine import BYTES_PER_TOKEN
 from inferencepool.testing import ManualClock
 
 # A step takes a quarter of a second, and as long again for 16 tokens: sums of these are exact.
@@ -254,6 +255,75 @@ class TestAdapters:
         assert request.finished
 
 
+def text(*numbers: int) -> bytes:
+    """A prompt of one block for each number, which are the same where the numbers are."""
+    return b"".join(b"%064d" % number for number in numbers)
+
+
+class TestPrefixes:
+    def finish(self, engine: Engine, clock: ManualClock, prompt: bytes, adapter: str = "") -> EngineRequest:
+        """Let a request of *prompt* be the only one, to its end."""
+        request = engine.submit(
+            prompt_tokens=len(prompt) // BYTES_PER_TOKEN, output_tokens=1, adapter=adapter, prompt=prompt
+        )
+        while not request.finished:
+            run_step(engine, clock)
+        return request
+
+    def test_the_beginning_of_an_earlier_prompt_is_not_computed_again(self) -> None:
+        """Whole blocks are found, up to where the prompts part; and the step takes as much less time."""
+        engine, clock = engine_of(kv_blocks=64)
+        assert 0 == self.finish(engine, clock, text(1, 2, 3)).cached
+        began = clock()
+
+        assert 32 == self.finish(engine, clock, text(1, 2, 4)).cached
+        assert 0.25 + 16 / 64 == clock() - began
+        assert 0 == self.finish(engine, clock, text(5, 2, 3)).cached
+        assert (3 * 48, 32) == (engine.load().prefix_queries, engine.load().prefix_hits)
+
+    def test_the_last_token_is_always_computed(self) -> None:
+        """Of a prompt that is known as a whole the last block is computed: the answer begins with what comes of it."""
+        engine, clock = engine_of(kv_blocks=64)
+        self.finish(engine, clock, text(1, 2))
+
+        assert 16 == self.finish(engine, clock, text(1, 2)).cached
+        assert 32 == self.finish(engine, clock, text(1, 2) + b"more").cached
+
+    def test_adapters_have_prompts_of_their_own(self) -> None:
+        """What was computed with one adapter is of no use to another, or to none."""
+        engine, clock = engine_of(kv_blocks=64)
+        self.finish(engine, clock, text(1, 2, 3), "a")
+
+        assert 0 == self.finish(engine, clock, text(1, 2, 3), "b").cached
+        assert 0 == self.finish(engine, clock, text(1, 2, 3)).cached
+        assert 32 == self.finish(engine, clock, text(1, 2, 3), "a").cached
+
+    def test_what_was_used_longest_ago_is_forgotten(self) -> None:
+        """As many blocks are remembered as the KV cache has."""
+        engine, clock = engine_of(kv_blocks=8)
+        for first in (1, 11, 1, 21, 31):
+            self.finish(engine, clock, text(first, first + 1, first + 2))
+
+        assert [32, 0] == [self.finish(engine, clock, text(first, first + 1, first + 2)).cached for first in (21, 11)]
+
+    def test_without_prefixes(self) -> None:
+        """Every prompt is computed as a whole."""
+        engine, clock = engine_of(kv_blocks=64, keeps_prefixes=False)
+
+        assert [0, 0] == [self.finish(engine, clock, text(1, 2, 3)).cached for _ in range(2)]
+        assert 0 == engine.load().prefix_queries
+
+    def test_not_before_it_is_computed(self) -> None:
+        """Two that join together have nothing of each other."""
+        engine, clock = engine_of(kv_blocks=64, max_step_tokens=256, max_running_requests=3)
+        engine.submit(prompt_tokens=1, output_tokens=1)
+        requests = [engine.submit(prompt_tokens=48, output_tokens=1, prompt=text(1, 2, 3)) for _ in range(2)]
+        run_step(engine, clock)
+        run_step(engine, clock)
+
+        assert [(0, True)] * 2 == [(request.cached, request.finished) for request in requests]
+
+
 ARRIVALS = st.lists(
     st.tuples(
         st.floats(0, 2),
@@ -288,7 +358,11 @@ def play(arrivals: Sequence[Any], looks: Sequence[float], batch: int) -> list[tu
             engine.cancel(requests[number])
         else:
             prompt, output, adapter = asked
-            requests[number] = engine.submit(prompt_tokens=prompt, output_tokens=output, adapter=adapter)
+            # All begin alike, so that some of them find what others left.
+            begin = (b"%064d" % 0) * 5
+            requests[number] = engine.submit(
+                prompt_tokens=prompt, output_tokens=output, adapter=adapter, prompt=begin[: prompt * BYTES_PER_TOKEN]
+            )
         load = engine.load()
         assert load.running <= batch
         assert load.running + load.waiting + load.finished + load.canceled == len(requests)
@@ -301,6 +375,8 @@ def play(arrivals: Sequence[Any], looks: Sequence[float], batch: int) -> list[tu
     assert (0, 0, 0.0) == (load.running, load.waiting, load.kv_usage)
     assert load.finished + load.canceled == len(requests)
     assert all(request.written <= request.output_tokens for request in requests.values())
+    assert all(0 <= request.cached < request.prompt_tokens for request in requests.values())
+    assert load.prefix_hits <= load.prefix_queries
     return seen
 
 

@@ -44,6 +44,24 @@ def test_messages(contents: list[object], tokens: int) -> None:
     assert tokens == read_inquiry(body_of(messages=messages), chat=True).prompt_tokens
 
 
+def test_prompts_that_begin_alike() -> None:
+    """The prompt itself is read: same texts, token ids and attachments are the same bytes, four for each token."""
+    picture = {"type": "image_url", "image_url": {"url": "data:x"}}
+    system = {"role": "system", "content": "Be brief."}
+
+    def prompt_of(*messages: object) -> bytes:
+        return read_inquiry(body_of(messages=messages), chat=True).prompt
+
+    first = prompt_of(system, {"role": "user", "content": [picture, {"type": "text", "text": "What?"}]})
+    second = prompt_of(system, {"role": "user", "content": [picture, {"type": "text", "text": "Why?"}]})
+    other = prompt_of(system, {"role": "user", "content": [picture | {"detail": "low"}]})
+    assert prompt_of(system) == b"Be brief.\0\0\0"
+    assert first[: (3 + 256) * 4] == second[: (3 + 256) * 4] != other
+    assert first[(3 + 256) * 4 :] == b"What?\0\0\0"
+    tokens = [read_inquiry(body_of(prompt=ids), chat=False).prompt for ids in ([1, 2, 3], [1, 2])]
+    assert tokens[0].startswith(tokens[1])
+
+
 def test_every_field() -> None:
     """All fields are read."""
     inquiry = read_inquiry(

@@ -86,6 +86,26 @@ class TestOpenAI:
 
         run_openai(scenario)
 
+    @pytest.mark.parametrize("stream", [False, True])
+    def test_cached_tokens(self, *, stream: bool) -> None:
+        """The usage tells how much of the prompt was in the cache, and the metrics page adds it up."""
+
+        async def scenario(server: ModelServerSimulator, client: aiohttp.ClientSession) -> None:
+            body = {"model": "m", "prompt": "x" * 1000, "stream": stream, "stream_options": {"include_usage": True}}
+            usages = []
+            for _ in range(2):
+                async with client.post("/v1/completions", json=body) as response:
+                    data = (await response.text()).removesuffix("data: [DONE]\n\n")
+                    usages.append(json.loads(data.rpartition("data: ")[2])["usage"])
+            async with client.get("/metrics") as response:
+                page = await response.text()
+            assert (500, 240) == (server.load().prefix_queries, server.load().prefix_hits)
+            assert [0, 240] == [usage["prompt_tokens_details"]["cached_tokens"] for usage in usages]
+            assert 'vllm:prefix_cache_queries_total{engine="0",model_name="m"} 500.0\n' in page
+            assert 'vllm:prefix_cache_hits_total{engine="0",model_name="m"} 240.0\n' in page
+
+        run(scenario)
+
     @pytest.mark.parametrize("include_usage", [False, True])
     def test_chat_stream(self, *, include_usage: bool) -> None:
         """The events of a chat make up the answer; the last one tells the usage if that was asked for."""
