@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from math import isfinite
 
 from inferencepool.errors import ConfigurationError
+from inferencepool.runtime._listening import listen
 from inferencepool.runtime.grpc._call import CallFactory
 from inferencepool.runtime.grpc._connection import Connection
 from inferencepool.runtime.grpc._limits import Limits
@@ -103,9 +104,10 @@ class GrpcServer:
         if tls is not None:
             tls.set_alpn_protocols(["h2"])
             timeout = self._service.limits.handshake_seconds
-        listener = await loop.create_server(
+        starting = loop.create_server(
             lambda: self._connect(loop), host, port, ssl=tls, ssl_handshake_timeout=timeout, backlog=_BACKLOG
         )
+        listener = await listen(starting)
         self._listeners.append(listener)
         self._addresses += [socket.getsockname()[:2] for socket in listener.sockets]
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NoReturn, final
 
 from inferencepool.errors import ConfigurationError, MissingExtraError
+from inferencepool.runtime._listening import listen
 from inferencepool.runtime.http._limits import PageLimits
 from inferencepool.runtime.http._page import Page, PageHandler, PageRequest
 from inferencepool.runtime.logs import log_event
@@ -112,7 +113,7 @@ class PageServer:
         async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await self._converse(Conversation(reader, writer, self._limits, self._make))
 
-        self._listener = await asyncio.start_server(accept, self._address or None, self._port)
+        self._listener = await listen(asyncio.start_server(accept, self._address or None, self._port))
         self._maker = ThreadPoolExecutor(1, "pages")
         log_event(
             _LOG,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import time
@@ -68,9 +69,12 @@ class SimulatorService:
         runner = web.AppRunner(application, handler_cancellation=True, access_log=None, shutdown_timeout=0.001)
         await runner.setup()
         self._runner = runner
+        starting = asyncio.ensure_future(web.TCPSite(runner, host, port).start())
         try:
-            await web.TCPSite(runner, host, port).start()
+            # Given up in the middle, it would leave a listener that nobody knows.
+            await asyncio.shield(starting)
         except BaseException:
+            await asyncio.wait([starting])
             await self.stop()
             raise
         bound_host, bound_port = runner.addresses[0][:2]
