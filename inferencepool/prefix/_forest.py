@@ -11,7 +11,7 @@ import attrs
 from inferencepool.model import EndpointSet
 from inferencepool.prefix._node import Node, Root
 
-__all__ = ["Forest", "Path"]
+__all__ = ["Forest"]
 
 # What things take besides the text, in bytes, on a 64-bit build of CPython: a node with its place among the children of
 # its parent; a prompt end with its place in the endpoint's order, its tick and maybe a claim; a space with its root; a
@@ -22,8 +22,8 @@ _SPACE_BYTES = 400
 _SET_BYTES = 28
 
 
-Path: TypeAlias = list[tuple[int, Node]]
-"""Nodes from below the root down, each with how many bytes match up to its end, or for the last one up to within it."""
+Levels: TypeAlias = list[tuple[int, EndpointSet]]
+"""Pairs of a number of blocks and the slots that hold at least so many of a text, deepest first (see `PrefixMatch`)."""
 
 
 @attrs.define(eq=False)
@@ -76,35 +76,39 @@ class Forest:
         """Bytes of *size* that `tidy` may free, at most."""
         return len(self.loose) * (_NODE_BYTES + self.width + _SET_BYTES + (self.slots >> 3))
 
-    def walk(self, text: bytes, space: Hashable) -> tuple[Path, Node | None, int, int]:
+    def walk(self, text: bytes, space: Hashable) -> tuple[Levels, Node | None, int, int]:
         """
         Follow *text* down the tree of *space*, block by block.
 
         Returns:
-            The path; the node where it ends, a root where nothing matches, None where the space is not known; how many
-            bytes of the text match; and how many of them are in the key of that node, where it is not the whole key,
-            else 0.
+            Who holds how much of the text; the node where it ends, a root where nothing matches, None where the space
+            is not known; how many bytes of the text match; and how many of them are in the key of that node, where it
+            is not the whole key, else 0.
         """
-        path: Path = []
+        levels: Levels = []
         node: Node | None = self.roots.get(space)
         if node is None:
-            return path, None, 0, 0
+            return levels, None, 0, 0
         width, begins = self.width, text.startswith
-        position, last = 0, len(text) - width
-        while position <= last and node.children is not None:
+        position, last, inside, known = 0, len(text) - width, 0, 0
+        while position <= last and node.children is not None and not inside:
             child = node.children.get(text[position : position + width])
             if child is None:
                 break
-            node = child
-            key = node.key
-            if not begins(key, position):
+            node, key = child, child.key
+            if node.holders != known:
+                if known:
+                    levels.append((position // width, known))
+                known = node.holders
+            if begins(key, position):
+                position += len(key)
+            else:
                 inside = _common_bytes(key, text, position, width)
                 position += inside
-                path.append((position, node))
-                return path, node, position, inside
-            position += len(key)
-            path.append((position, node))
-        return path, node, position, 0
+        if known:
+            levels.append((position // width, known))
+            levels.reverse()
+        return levels, node, position, inside
 
     def add_space(self, space: Hashable) -> Root:
         """Give a root to *space*, which is not known; it must be extended."""

@@ -10,7 +10,6 @@ from typing import final
 import attrs
 
 from inferencepool._lock import take
-from inferencepool.model import EndpointSet
 from inferencepool.prefix._fingerprints import FINGERPRINT_SIZE, Fingerprinter
 from inferencepool.prefix._forest import Forest
 from inferencepool.prefix._index import (
@@ -148,23 +147,16 @@ class PrefixTree:
             text = text[: self._longest]
         if self._fingerprint is not None:
             text = self._fingerprint(text)
-        width = self._width
-        total = len(text) // width
+        total = len(text) // self._width
         lock, forest = self._lock, self._forest
         if not total:
             return _TreeMatch(0, (), self, b"", space, 0, 0, None, 0, 0)
         if not lock.acquire(False):  # by position: a keyword would cost half as much again
             take(lock)
         try:
-            path, node, position, inside = forest.walk(text, space)
-            levels: list[tuple[int, EndpointSet]] = []
-            if path:
+            levels, node, position, inside = forest.walk(text, space)
+            if levels:
                 self._hits += 1
-                known = 0
-                for depth, above in reversed(path):
-                    if above.holders != known:
-                        known = above.holders
-                        levels.append((depth // width, known))
             else:
                 self._misses += 1
             return _TreeMatch(
