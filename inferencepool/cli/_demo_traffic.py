@@ -117,8 +117,11 @@ async def measure_overhead(urls: Sequence[str], rounds: int) -> list[list[float]
         for _ in range(rounds):
             for url, overhead in zip(urls, overheads, strict=True):
                 began = time.perf_counter()
-                async with client.post(f"{url}/v1/completions", json=_QUIET) as response:
-                    await response.read()
+                try:
+                    async with client.post(f"{url}/v1/completions", json=_QUIET) as response:
+                        await response.read()
+                except (aiohttp.ClientError, TimeoutError):
+                    continue  # the requests that are counted will fail as well, and be told of
                 took = time.perf_counter() - began
                 if timing := response.headers.get("server-timing"):
                     overhead.append(took - float(timing.partition("dur=")[2]) / 1000)

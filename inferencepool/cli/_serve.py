@@ -90,6 +90,13 @@ def _add_behavior(group: argparse._ArgumentGroup) -> None:
     add("--request-deadline", metavar="TIME", type=duration, default=10.0, help="refuse requests that stall (10s)")
     _add_boolean(group, "--disable-endpoint-subset-filter", "disregard subset hints of the gateway")
     _add_boolean(group, "--emit-endpoint-scores", "tell the gateway the score of each candidate")
+    add(
+        "--keep-header",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="let a header pass that clients may not set, as the client is a gateway; may be given several times",
+    )
     _add_boolean(group, "--usage", "count tokens, where the gateway sends the bodies of responses")
     add("--seed", metavar="N", type=int, help="make ties fall the same way each time")
 
@@ -183,7 +190,16 @@ def _check(arguments: argparse.Namespace) -> None:
             usage_error(f"argument {_flag(name)}: standard input (-) cannot be read again; give a file")
     if not arguments.request_deadline:
         usage_error("argument --request-deadline: 0 leaves no time for any request")
+    _check_headers(arguments, usage_error)
     _check_pages(arguments, usage_error)
+
+
+def _check_headers(arguments: argparse.Namespace, usage_error: Callable[[str], None]) -> None:
+    from inferencepool.adapters.extproc import FORGEABLE  # noqa: PLC0415 - as in _run
+
+    for name in arguments.keep_header:
+        if name.lower() not in FORGEABLE:
+            usage_error(f"argument --keep-header: {name!r} is none of {', '.join(sorted(FORGEABLE))}")
 
 
 def _check_pages(arguments: argparse.Namespace, usage_error: Callable[[str], None]) -> None:

@@ -63,6 +63,7 @@ def assemble(arguments: argparse.Namespace, options: ServerOptions, scraping: Sc
             emit_scores=arguments.emit_endpoint_scores,
             ignore_subset=arguments.disable_endpoint_subset_filter,
             usage=arguments.usage,
+            keep_headers=frozenset(map(str.lower, arguments.keep_header)),
         ),
         observer=pages.exchange_observer(log) if pages else log,
         loads=fastest_loads(),

@@ -386,6 +386,10 @@ class TestFlags:
             ),
             (["--endpoints-file", "a", "--secure-serving", "maybe"], "argument --secure-serving: 'maybe' is neither"),
             (["--endpoints-file", "a", "--drain-timeout", "1d"], "argument --drain-timeout: '1d' is not a duration"),
+            (
+                ["--endpoints-file", "a", "--keep-header", "x-mine"],
+                "argument --keep-header: 'x-mine' is none of x-data-parallel-host-port, ",
+            ),
             (["--endpoints-file", "a", "--request-deadline", "0s"], "argument --request-deadline: 0 leaves no time"),
             (["--endpoints-file", "a", "--enable-cert-reload"], "argument --enable-cert-reload: there is no cert-path"),
             (

@@ -14,6 +14,7 @@ from inferencepool.adapters.extproc._exchange import (
     ExchangeObservers,
     RequestTraits,
 )
+from inferencepool.adapters.extproc._headers import FORGEABLE
 from inferencepool.adapters.extproc._messages import (
     Answer,
     BodyMode,
@@ -41,6 +42,7 @@ from inferencepool.adapters.extproc._processor import ExternalProcessor, Process
 from inferencepool.adapters.extproc._session import Session
 
 __all__ = [
+    "FORGEABLE",
     "Answer",
     "BodyMode",
     "Decision",

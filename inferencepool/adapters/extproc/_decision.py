@@ -194,8 +194,8 @@ def _to_routing(
     if processor.options.fallbacks and result.fallback_slots:
         destination = ",".join([destination, *(endpoint.destination for endpoint in result.fallbacks)])
     forged: tuple[str, ...] = ()
-    if not names.FORGEABLE.isdisjoint(head.headers):
-        forged = tuple(sorted(names.FORGEABLE.intersection(head.headers)))
+    if not processor.forgeable.isdisjoint(head.headers):
+        forged = tuple(sorted(processor.forgeable.intersection(head.headers)))
     scores = None
     if processor.options.emit_scores:
         scores = {item.endpoint.destination: item.total for item in result.explain().candidates}

@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from inferencepool.adapters.extproc._headers import FORGEABLE
 from inferencepool.errors import ConfigurationError
 
 __all__ = ["ProcessorOptions", "ResponsePhase"]
@@ -58,6 +59,17 @@ def _to_phase(value: object) -> ResponsePhase:
         raise ConfigurationError(message) from error
 
 
+def _to_names(value: Any) -> Any:
+    return frozenset({value} if isinstance(value, str) else value)
+
+
+def _forgeable(_: object, attribute: attrs.Attribute[Any], value: frozenset[object]) -> None:
+    for name in value:
+        if name not in FORGEABLE:
+            message = f"ext_proc: {attribute.name}: {name!r} is none of {', '.join(sorted(FORGEABLE))}"
+            raise ConfigurationError(message)
+
+
 @attrs.frozen(kw_only=True)
 class ProcessorOptions:
     """
@@ -65,7 +77,8 @@ class ProcessorOptions:
 
     Attributes:
         request_timeout: Seconds that a request may stall before its end has come; then it is refused with 408. A
-            proxy in full duplex has no timeout of its own for that.
+            proxy in full duplex has no timeout of its own for that. It does not count where the proxy sends a body as
+            a whole: nobody sees then whether more of it arrives, and the proxy's own timeouts act.
         max_body: Most bytes that a request's body may have; a longer one is refused with 413.
         chunk_size: Most bytes of a body in one message to the proxy.
         partial_body: In the mode ``STREAMED`` the request's headers leave with the first answers, so a body is read up
@@ -81,6 +94,8 @@ class ProcessorOptions:
             balance by `override_host` read such a list, others fail on it.
         emit_scores: Whether the score of each candidate is told as metadata.
         ignore_subset: Whether subset hints are disregarded.
+        keep_headers: Request headers that only a gateway may set and that are not removed all the same, because the
+            client is a gateway; in lower case.
         served_header: Response header that tells the endpoint that served; empty for none.
 
     Raises:
@@ -98,4 +113,5 @@ class ProcessorOptions:
     fallbacks: bool = False
     emit_scores: bool = False
     ignore_subset: bool = False
+    keep_headers: frozenset[str] = attrs.field(default=frozenset(), converter=_to_names, validator=_forgeable)
     served_header: str = ""

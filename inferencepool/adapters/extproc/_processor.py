@@ -15,6 +15,7 @@ import attrs
 from inferencepool.adapters.bodies import BodyParsers, Loads, default_parsers, loads_json
 from inferencepool.adapters.extproc._decision import Decision
 from inferencepool.adapters.extproc._exchange import ExchangeObserver
+from inferencepool.adapters.extproc._headers import FORGEABLE
 from inferencepool.adapters.extproc._options import ProcessorOptions
 from inferencepool.adapters.extproc._session import Session
 from inferencepool.model import InferenceModelRewrite, InferenceObjective
@@ -79,6 +80,7 @@ class ExternalProcessor:
         """
         self.picker = picker
         self.options = options if options is not None else ProcessorOptions()
+        self.forgeable = FORGEABLE - self.options.keep_headers
         self.parsers = parsers if parsers is not None else BodyParsers(default_parsers(loads))
         self.loads = loads
         self.observer = observer

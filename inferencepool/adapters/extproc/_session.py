@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 __all__ = ["Session"]
 
 _FULL = BodyMode.FULL_DUPLEX_STREAMED
+# Modes in which a body comes in pieces. Where it comes as a whole, nobody sees how far it is, and the proxy bounds it.
+_IN_PIECES = (_FULL, BodyMode.STREAMED)
 _NOTHING: tuple[Answer, ...] = ()
 _UNTOLD = Usage()
 _UNKNOWN = RequestTraits()
@@ -191,10 +193,9 @@ class Session:
             self._mode = message.request_body_mode
         if message.end_of_stream or self._mode is BodyMode.NONE:
             return (RequestHeadersAnswer(self._decide(None)[0].routing),)
-        self._wait()
-        if self._mode is _FULL:
-            return _NOTHING
-        return (RequestHeadersAnswer(),)
+        if self._mode in _IN_PIECES:
+            self._wait()
+        return _NOTHING if self._mode is _FULL else (RequestHeadersAnswer(),)
 
     def _request_body(self, message: RequestBody) -> Sequence[Answer]:
         if self._state is _State.NEW:

@@ -47,7 +47,7 @@ class Handling:
         while (message := await self._context.read()) is not self._grpc.aio.EOF:
             exchange.deliver(message)
             if exchange.end_with is not None:
-                break
+                return
             await exchange.roomy.wait()
         await asyncio.sleep(_SETTLING_SECONDS)
         exchange.half_close()

@@ -23,6 +23,7 @@ _PAUSE_FACTOR: Final = 50
 _KEPT: Final = 50
 # Longer errors are cut: they may quote what the client sent.
 _LONGEST: Final = 500
+_LONGEST_NAME: Final = 256
 # Headers whose values are shown. Those of all others may be secret: credentials, cookies, what a client adds.
 _SHOWN_HEADERS: Final = frozenset(
     {
@@ -201,8 +202,8 @@ class DecisionLog:
             at=self._wall_clock(),
             request_id=request.id,
             path=request.headers.get(":path", "").partition("?")[0],
-            model=request.model,
-            fairness_id=request.fairness_id,
+            model=request.model[:_LONGEST_NAME],
+            fairness_id=request.fairness_id[:_LONGEST_NAME],
             priority=request.priority,
             prompt_bytes=len(request.prompt),
             prompt_tokens=None if tokens is None else len(tokens),

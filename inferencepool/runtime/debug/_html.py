@@ -43,7 +43,9 @@ def document(title: str, *parts: Markup) -> bytes:
     """Make a page of *parts*."""
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
     body = "\n".join((heading(title, 1), *parts))
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'.encode()
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'.encode(
+        "utf-8", "backslashreplace"
+    )
 
 
 def heading(text: str, level: int = 2) -> Markup:

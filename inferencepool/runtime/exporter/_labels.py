@@ -10,6 +10,9 @@ __all__ = ["OTHER", "BoundedLabel"]
 OTHER: Final = "other"
 """What stands for all values beyond the bound."""
 
+# Longer values are told as `OTHER`: each stands on the page some seventy times, and nothing that is told is forgotten.
+_LONGEST: Final = 256
+
 
 def _nothing() -> Collection[str]:
     return ()
@@ -18,7 +21,9 @@ def _nothing() -> Collection[str]:
 @final
 class BoundedLabel:
     """
-    The values of a label: the first ones as they are, all later ones as `OTHER`. Its owner's lock guards it.
+    The values of a label: the first ones as they are, all later ones and those that are long as `OTHER`.
+
+    What no text format can say, such as half of a surrogate pair, is shown escaped. Its owner's lock guards it.
 
     Attributes:
         exempt: Gives the values that are always told as they are, and do not count.
@@ -34,7 +39,10 @@ class BoundedLabel:
         """Give *value*, or what stands for it. Nothing, where a request told none, is always told as it is."""
         if not value or value in self._admitted or value in self.exempt():
             return value
-        if len(self._admitted) >= self._limit:
+        value = value[: _LONGEST + 1].encode("utf-8", "backslashreplace").decode()
+        if value in self._admitted:
+            return value
+        if len(self._admitted) >= self._limit or len(value) > _LONGEST:
             return OTHER
         self._admitted.add(value)
         return value

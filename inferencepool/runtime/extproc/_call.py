@@ -129,7 +129,7 @@ class _Call:
     def closed(self, closure: Closure) -> None:
         if self._waits:
             self._stalled.forget(self)
-        reset_at_end = closure.reason is Reason.RESET and self._session.is_responding
+        reset_at_end = self._reset_tells and closure.reason is Reason.RESET and self._session.is_responding
         self._session.close(finished=self._finished or reset_at_end)
         if self._on_closed is not None:
             self._on_closed(closure)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from inferencepool.runtime._keep_alive import keep_alive
 from inferencepool.runtime.grpc._closure import Closure, Reason
 from inferencepool.runtime.grpc._ending import STOPPED, Ending, ending
 from inferencepool.runtime.grpc._exchange import Exchange
@@ -124,6 +125,10 @@ class Connection(asyncio.Protocol):
             self._is_closing = True
             transport.abort()
             return
+        connection = transport.get_extra_info("socket")
+        if connection is not None:
+            # A proxy whose machine is gone says nothing any more, and its requests would count for ever.
+            keep_alive(connection, idle=30, interval=10, probes=3)
         self._http2 = Http2(
             streams=limits.streams,
             header_bytes=limits.header_bytes,

@@ -43,6 +43,10 @@ class HeaderEncoder(hpack.Encoder):
         # After the peer changed the size of the table, the next block must say so.
         if type(headers) is ReadyHeaders and not self.table_size_changes:
             return headers.block
+        changes: list[int] = self.table_size_changes
+        if len(changes) > 1:
+            # The smallest and the last, as RFC 7541, 4.2 asks for; the peer would refuse what lies above its last word.
+            self.table_size_changes = [min(changes), changes[-1]]
         return super().encode(headers, huffman)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import socket
 from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Any, Final, final
 
 from inferencepool.errors import ApiServerError, ConfigurationError
+from inferencepool.runtime._keep_alive import keep_alive
 from inferencepool.runtime.kubernetes._kubeconfig import load_cluster
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ __all__ = ["LightkubeTransport"]
 # Seconds.
 _CONNECT: Final = 10.0
 _ANSWER: Final = 60.0
-# A peer that is gone without a word is noticed after 15 + 3 * 5 seconds, also where nothing is sent.
-_KEEP_ALIVE: Final = (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
 _JSON: Final = "application/json"
 _SHOWN: Final = 500
 
@@ -137,13 +135,9 @@ def _keep_alive(response: httpx2.Response) -> None:
     """Have the system look after a connection on which nothing may be sent for a minute."""
     stream = response.extensions.get("network_stream")
     connection = stream.get_extra_info("socket") if stream is not None else None
-    if connection is None:
-        return
-    with contextlib.suppress(OSError):
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in _KEEP_ALIVE:
-            if hasattr(socket, name):
-                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    if connection is not None:
+        # A peer that is gone without a word is noticed after 15 + 3 * 5 seconds, also where nothing is sent.
+        keep_alive(connection, idle=15, interval=5, probes=3)
 
 
 @contextlib.contextmanager

@@ -26,6 +26,12 @@ def _seconds(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
         raise ConfigurationError(message)
 
 
+def _above_zero(_: object, attribute: Any, value: Any) -> None:
+    if not value:
+        message = f"server: {attribute.name}: {value!r} is not above 0"
+        raise ConfigurationError(message)
+
+
 @attrs.frozen(kw_only=True)
 class ServerOptions:
     """
@@ -57,7 +63,7 @@ class ServerOptions:
     health_checking: bool = False
     drain_timeout: float = attrs.field(default=30.0, validator=_seconds)
     drain_quiet: float = attrs.field(default=1.0, validator=_seconds)
-    poll_interval: float = attrs.field(default=1.0, validator=_seconds)
+    poll_interval: float = attrs.field(default=1.0, validator=[_seconds, _above_zero])
 
     def __attrs_post_init__(self) -> None:
         message = ""

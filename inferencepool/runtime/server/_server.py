@@ -188,7 +188,7 @@ class EndpointPickerServer:
         log_event(_LOG, logging.INFO, "draining", streams=self._open_streams(), drain_timeout=timeout)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
-                await _first(self._hurried.wait(), self._quiet())
+                await _first(self._hurried.wait(), self._quiet(), self._parts.failure())
         if streams := self._open_streams():
             log_event(_LOG, logging.WARNING, "streams cut", streams=streams)
 
@@ -200,7 +200,7 @@ class EndpointPickerServer:
             # A stream that came and went between two looks shows in the count of all.
             if self._open_streams() or self._streams != streams:
                 since, streams = loop.time(), self._streams
-            await asyncio.sleep(min(_LOOK, self._options.drain_quiet))
+            await asyncio.sleep(_LOOK if self._open_streams() else min(_LOOK, self._options.drain_quiet))
 
     def _counted(self, factory: CallFactory) -> CallFactory:
         def call(stream: Stream) -> Call:

@@ -78,9 +78,15 @@ class EngineDriver:
     def _arm(self) -> None:
         """See to it that the end of the step under way is noticed."""
         step_end = self._engine.next_step_at
-        if step_end is not None and self._timer is None:
-            at = max(step_end / self._scale, self._looked_at + _TICK)
-            self._timer = self._loop.call_at(at, self._look)
+        if step_end is None:
+            return
+        at = max(step_end / self._scale, self._looked_at + _TICK)
+        if self._timer is not None:
+            # After a request was given up, the step that it was in may have ended before its time.
+            if self._timer.when() <= at:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(at, self._look)
 
     def _look(self) -> None:
         self._timer = None

@@ -167,16 +167,15 @@ class SimulatorService:
         kind = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
         response = web.StreamResponse(headers={**headers, **kind})
         # The status comes with the first token, as from a server that waits for it.
-        told, written = 0, await generation.progress()
+        told, written, last = 0, await generation.progress(), generation.request.finished
         await response.prepare(request)
         if first := answer.first_chunk():
             await response.write(_event(first))
         while True:
-            last = generation.request.finished
             await response.write(_event(answer.chunk(told, written, last=last)))
             if last:
                 break
-            told, written = written, await generation.progress()
+            told, written, last = written, await generation.progress(), generation.request.finished
         if answer.inquiry.include_usage:
             await response.write(_event(answer.usage_chunk(written, generation.request.cached)))
         await response.write(b"data: [DONE]\n\n")

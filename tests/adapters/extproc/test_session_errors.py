@@ -186,6 +186,20 @@ def test_request_that_stalls() -> None:
     check_refused(bench, session, list(session.expire()), (408, text, None), RequestTimeoutError)
 
 
+@pytest.mark.parametrize("mode", [BUFFERED, PARTIAL])
+def test_a_body_that_comes_as_a_whole_may_take_its_time(mode: BodyMode) -> None:
+    """Nobody sees how far it is, so a slow one is not taken for one that stalls: the proxy bounds it."""
+    bench = make_bench(request_timeout=2.5)
+    session = bench.session()
+    feed(session, head(mode))
+    bench.clock.advance(1e9)
+
+    assert session.deadline is None
+    assert () == tuple(session.expire())
+    feed(session, RequestBody(b'{"model": "m", "prompt": "x"}', end_of_stream=True))
+    assert 1 == bench.in_flight
+
+
 @pytest.mark.parametrize("mode", BodyMode)
 def test_an_answered_request_does_not_expire(mode: BodyMode) -> None:
     """A response may take as long as it takes."""

@@ -42,6 +42,18 @@ class TestBound:
         label = BoundedLabel(0)
         assert ["", OTHER] == [label.bound(""), label.bound("a")]
 
+    @pytest.mark.parametrize("value", ["x" * 257, "x" * 10_000_000, "\ud800" * 100])
+    def test_long(self, value: str) -> None:
+        """Long values are not told, and take none of the places."""
+        label = BoundedLabel(1)
+        assert [OTHER, "x" * 256] == [label.bound(value), label.bound("x" * 256)]
+
+    def test_what_cannot_be_written(self) -> None:
+        """JSON may hold half of a surrogate pair, which UTF-8 cannot say; the page must be made all the same."""
+        label = BoundedLabel(1)
+        assert ["a\\ud800"] * 2 == [label.bound("a\ud800") for _ in range(2)]
+        assert OTHER == label.bound("b")
+
     def test_exempt(self) -> None:
         """Names that somebody configured are always told, and take nobody's place."""
         label, configured = BoundedLabel(1), {"x", "y"}

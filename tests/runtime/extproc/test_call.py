@@ -229,6 +229,25 @@ def test_half_close(*, answered: bool) -> None:
     run(bench, test)
 
 
+@pytest.mark.parametrize("ends_with_response", [True, False])
+def test_reset_while_the_response_comes(*, ends_with_response: bool) -> None:
+    """It is the end of the response where the proxy keeps the stream so long, and says nothing where it does not."""
+    bench = make_bench(ends_with_response=ends_with_response)
+
+    async def test(service: Service) -> None:
+        proxy = service.open()
+        await proxy.say(head(end=True))
+        await proxy.hear(1)
+        await proxy.say(OK)
+        await proxy.hear(1)
+        proxy.call.cancel()
+        (exchange,) = await service.exchanges()
+        assert exchange.complete is ends_with_response
+        assert (0, not ends_with_response, not ends_with_response) == bench.counts
+
+    run(bench, test)
+
+
 def test_a_stream_without_messages() -> None:
     """Nothing was asked, so nothing is told."""
     bench = make_bench()
@@ -385,17 +404,17 @@ def test_strategies_that_fail(score: float | None, kind: type[Exception]) -> Non
 
 
 def test_stalled_requests_are_refused() -> None:
-    """Those that wait, in whatever mode; those that are answered stay."""
+    """Those whose pieces stop coming; those that are answered stay."""
     bench = make_bench(request_timeout=0.05, clock=time.monotonic)
 
     async def test(service: Service) -> None:
         answered = service.open()
         await answered.say(head(end=True))
         await answered.hear(1)
-        for mode in (FULL, BUFFERED):
+        for mode in (FULL, STREAMED):
             proxy = service.open()
             await proxy.say(head(mode))
-            if mode is BUFFERED:
+            if mode is STREAMED:
                 await proxy.hear(1)
             (refusal,) = await proxy.hear(1)
             assert isinstance(refusal, ImmediateResponse)

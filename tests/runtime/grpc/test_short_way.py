@@ -21,7 +21,7 @@ from hyperframe.frame import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferencepool.runtime.grpc._hpack import ReadyHeaders
+from inferencepool.runtime.grpc._hpack import HeaderEncoder, ReadyHeaders
 from inferencepool.runtime.grpc._http2 import Http2, PlainData
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -222,6 +222,18 @@ def test_frame_that_is_too_large_is_not_awaited() -> None:
 
     assert ([], FrameTooLargeError) == found
     assert b"\x00\x00\x00\x06" == bytes(ours.take_output())[-4:]
+
+
+def test_several_changes_of_the_table() -> None:
+    """Only the smallest and the last one are told, as the peer would refuse what is above the last."""
+    encoder, decoder = HeaderEncoder(), hpack.Decoder()
+    encoder.header_table_size = 8000
+    encoder.header_table_size = 100
+    encoder.header_table_size = 4096
+    decoder.max_allowed_table_size = 4096
+
+    assert [(b"a", b"b")] == [tuple(header) for header in decoder.decode(encoder.encode([("a", "b")]), raw=True)]
+    assert 4096 == decoder.header_table_size
 
 
 def test_headers_of_an_answer_after_a_change_of_the_table() -> None:

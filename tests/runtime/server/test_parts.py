@@ -47,10 +47,12 @@ class Listener(Part):
         self.notes.append("drain")
 
 
-def server_of(parts: Sequence[ServerPart], health: Health | None = None) -> EndpointPickerServer:
+def server_of(
+    parts: Sequence[ServerPart], health: Health | None = None, options: ServerOptions = LOCAL
+) -> EndpointPickerServer:
     """A server with parts and no files."""
     processor = ExternalProcessor(EndpointPicker(EndpointRegistry()))
-    return EndpointPickerServer(processor, options=LOCAL, parts=parts, health=health)
+    return EndpointPickerServer(processor, options=options, parts=parts, health=health)
 
 
 async def serve(server: EndpointPickerServer, do: Callable[[], Awaitable[object]] = lambda: asyncio.sleep(0)) -> None:
@@ -100,6 +102,24 @@ class TestLife:
         server = server_of([part])
         asyncio.run(serve(server, play))
         assert ("synced", "draining") == server.health.unmet
+
+    def test_part_that_fails_during_the_drain(self) -> None:
+        """The drain is over at once, and the server raises what the part raised."""
+        draining = asyncio.Event()
+
+        async def fail() -> None:
+            await draining.wait()
+            message = "a part failed"
+            raise ValueError(message)
+
+        class Failing(Part):
+            def drain(self) -> None:
+                draining.set()
+
+        # It would drain for as long as streams were seen within the last hour.
+        options = attrs.evolve(LOCAL, drain_quiet=3600, drain_timeout=3600)
+        with pytest.raises(ValueError, match="a part failed"):
+            asyncio.run(serve(server_of([Failing(fail)], options=options)))
 
     def test_part_waits_for_its_end(self) -> None:
         """What a part does when it is cancelled is done before the server has ended."""

@@ -330,6 +330,20 @@ class TestLoad:
 
         run(scenario, SLOW)
 
+    def test_request_after_one_that_was_given_up(self) -> None:
+        """It does not wait for the end of the step in which the other one was."""
+
+        async def scenario(server: ModelServerSimulator, client: aiohttp.ClientSession) -> None:
+            first = asyncio.create_task(client.post("/v1/completions", json={"model": "m", "prompt": "x" * 80_000}))
+            await until(lambda: server.load().running == 1)
+            first.cancel()
+            await until(lambda: server.load().canceled == 1)
+            async with client.post("/v1/completions", json={"model": "m", "prompt": "x", "max_tokens": 1}) as response:
+                assert 200 == response.status
+
+        # The first would be computed for three minutes, the second for a hundredth of a second.
+        run(scenario, SimulatorOptions.immediate(models=["m"], prefill_tokens_per_second=100, max_step_tokens=20_000))
+
 
 class TestLife:
     def test_stop_ends_what_is_in_flight(self) -> None:
