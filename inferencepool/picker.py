@@ -158,7 +158,12 @@ class EndpointPicker:
             self._observer.refused(request, error)
             raise
         result.seconds = self._clock() - began
-        self._observer.picked(result)
+        try:
+            self._observer.picked(result)
+        except BaseException:
+            # Nobody gets the result, so nobody could release it.
+            result.release()
+            raise
         return result
 
     def reserved(self) -> ReservedLoad:

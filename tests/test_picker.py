@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from random import Random
+from typing import Any
 
 import attrs
 import pytest
@@ -316,3 +317,30 @@ class TestReservedLoad:
 def test_the_picker_may_have_a_clock_of_its_own() -> None:
     """Times of picks are told by it."""
     assert EndpointPicker(registry_of(1), clock=lambda: 42.0).pick(REQUEST).picked_at == 42
+
+
+def test_a_pick_that_nobody_gets_counts_for_nothing() -> None:
+    """An observer that fails takes the result with it, so its load is taken back."""
+
+    class Failing(Witness):
+        def picked(self, result: PickResult) -> None:
+            super().picked(result)
+            raise KeyError
+
+    observer = Failing()
+    picker = EndpointPicker(registry_of(1), observer=observer)
+    with pytest.raises(KeyError):
+        picker.pick(REQUEST)
+    assert (1, 0) == (len(observer.results), picker.statistics().in_flight)
+
+
+def test_a_subset_is_read_once() -> None:
+    """What is no list, changes later, or holds what is no text means the same to the pick and to its explanation."""
+    picker = picker_of(registry_of(2))
+    hint = ["10.0.0.1"]
+    subsets: list[Any] = [iter(hint), hint, [{"a": 1}, *hint]]
+    results = [picker.pick(REQUEST, subset) for subset in subsets]
+    hint[0] = "10.0.0.2"
+    for result in results:
+        assert result.endpoint == result.explain().picked.endpoint
+        assert "10.0.0.1" == result.endpoint.address

@@ -36,8 +36,9 @@ class ConsistentHashPicker:
     Every endpoint owns points on a circle; a key belongs to the endpoint whose point follows the key's hash. When an
     endpoint goes, only its keys move, and they spread over the others. An endpoint with
     ``ceil(load_factor * (picks in flight + 1) / candidates)`` picks in flight or more is passed over, and the next one
-    around the circle takes the request, so that one busy key cannot overload its endpoint. Fallbacks are the next
-    endpoints around the circle, those below the bound first. *without_key* picks for requests that carry no key.
+    around the circle takes the request, so that one busy key cannot overload its endpoint; *picks in flight* are those
+    of all candidates. Fallbacks are the next endpoints around the circle, those below the bound first. *without_key*
+    picks for requests that carry no key.
 
     Picks that are never released count for ever; with reservations off, no bound applies.
 
@@ -88,7 +89,11 @@ class ConsistentHashPicker:
             slot = ring.first(position)
             if members >> slot & 1 and not standing.in_flight(slot):
                 return [slot]
-        bound = ceil(self.load_factor * (standing.total_in_flight() + 1) / members.bit_count())
+        if members == fleet.members:
+            held = standing.total_in_flight()
+        else:
+            held = sum(count * among.bit_count() for count, among in standing.by_in_flight())
+        bound = ceil(self.load_factor * (held + 1) / members.bit_count())
         chosen: list[int] = []
         full: list[int] = []
         for slot in ring.walk(position, members):

@@ -87,7 +87,8 @@ class InflightLoadProducer:
 
     def _output(self, request: InferenceRequest, tokens: int) -> int:
         limits = (request.max_output_tokens, self.max_estimated_output_tokens)
-        return min(round(tokens * self.output_ratio), *(limit for limit in (*limits, MAX_LOAD) if limit is not None))
+        estimate = round(min(tokens * self.output_ratio, MAX_LOAD))
+        return min((estimate, *(limit for limit in limits if limit is not None)))
 
 
 @attrs.frozen

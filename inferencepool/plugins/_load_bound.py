@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import ceil
+from typing import Any
 
 import attrs
 
 from inferencepool.model import EndpointSet
-from inferencepool.plugins._parameters import checked_number, checked_whole_number
+from inferencepool.plugins._parameters import checked_number, checked_whole_number, refusal
 from inferencepool.scheduling import CandidateSet
 
-__all__ = ["LoadBound"]
+__all__ = ["LoadBound", "checked_bound"]
 
 _NAME = "load bound"
+
+
+def checked_bound(plugin: str) -> Callable[[Any, Any, Any], None]:
+    """Make a validator that accepts a `LoadBound` or None."""
+
+    def check(_: Any, attribute: Any, value: Any) -> None:
+        if value is not None and not isinstance(value, LoadBound):
+            raise refusal(plugin, attribute.name, value, "is neither a LoadBound nor None")
+
+    return check
 
 
 @attrs.frozen

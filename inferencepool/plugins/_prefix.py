@@ -10,7 +10,7 @@ import attrs
 
 from inferencepool.model import EndpointSet, InferenceRequest
 from inferencepool.plugins._in_flight import InflightLoadProducer
-from inferencepool.plugins._load_bound import LoadBound
+from inferencepool.plugins._load_bound import LoadBound, checked_bound
 from inferencepool.plugins._parameters import checked_method, checked_number, checked_whole_number
 from inferencepool.plugins._prefix_producer import ApproxPrefixCacheProducer
 from inferencepool.scheduling import CandidateSet
@@ -57,7 +57,7 @@ class PrefixCacheScorer:
     )
     match_length_weight: float = attrs.field(default=0.0, validator=checked_number(_SCORER, 0, 1))
     match_length_scale_tokens: int = attrs.field(default=8192, validator=checked_whole_number(_SCORER, 1))
-    load_bound: LoadBound | None = None
+    load_bound: LoadBound | None = attrs.field(default=None, validator=checked_bound(_SCORER))
 
     @property
     def producers(self) -> tuple[object, ...]:

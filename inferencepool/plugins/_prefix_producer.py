@@ -84,8 +84,10 @@ class ApproxPrefixCacheProducer:
         if self.compatibility and self.fingerprints:
             raise refusal(_NAME, "fingerprints", True, "is not possible with compatibility: hashes are kept anyway")
         self._waiting = LRUCache(self.max_bytes, getsizeof=self._size_of)
-        most = self.max_prefix_tokens_to_match // self.tokens_per_block if self.max_prefix_tokens_to_match else None
-        most = most or self.max_prefix_blocks_to_match or None
+        if self.max_prefix_tokens_to_match:
+            most: int | None = max(1, self.max_prefix_tokens_to_match // self.tokens_per_block)
+        else:
+            most = self.max_prefix_blocks_to_match or None
         size = self.tokens_per_block * BYTES_PER_TOKEN
         if self.compatibility:
             self.index = HashChainIndex(block_size=size, capacity=self.lru_capacity_per_server, max_match=most)

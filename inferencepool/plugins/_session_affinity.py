@@ -8,7 +8,7 @@ from typing import ClassVar
 import attrs
 
 from inferencepool.model import EndpointSet, InferenceRequest
-from inferencepool.plugins._load_bound import LoadBound
+from inferencepool.plugins._load_bound import LoadBound, checked_bound
 from inferencepool.plugins._parameters import checked_method
 from inferencepool.plugins._sessions import EncodedEndpoint, SessionHome
 from inferencepool.scheduling import CandidateSet
@@ -49,7 +49,7 @@ class SessionAffinityScorer:
     home: SessionHome = attrs.field(
         factory=EncodedEndpoint, validator=checked_method(_SCORER, "slot_of", "session home")
     )
-    load_bound: LoadBound | None = None
+    load_bound: LoadBound | None = attrs.field(default=None, validator=checked_bound(_SCORER))
 
     @property
     def producers(self) -> tuple[object, ...]:
@@ -97,7 +97,7 @@ class SessionAffinityFilter:
     home: SessionHome = attrs.field(
         factory=EncodedEndpoint, validator=checked_method(_FILTER, "slot_of", "session home")
     )
-    load_bound: LoadBound | None = None
+    load_bound: LoadBound | None = attrs.field(default=None, validator=checked_bound(_FILTER))
 
     @property
     def producers(self) -> tuple[object, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inferencepool.errors import InvalidRequestError
 from inferencepool.model import InferenceRequest
 
 __all__ = ["BYTES_PER_TOKEN", "estimate_tokens"]
@@ -11,7 +12,17 @@ BYTES_PER_TOKEN = 4
 
 
 def estimate_tokens(request: InferenceRequest) -> int:
-    """Count the tokens of the prompt: exactly where it came as token ids, else one for every four bytes begun."""
-    if request.prompt_tokens is not None:
-        return len(request.prompt_tokens)
+    """
+    Count the tokens of the prompt: exactly where it came as token ids, else one for every four bytes begun.
+
+    Raises:
+        InvalidRequestError: The token ids are no sequence.
+    """
+    tokens = request.prompt_tokens
+    if tokens is not None:
+        try:
+            return len(tokens) // (BYTES_PER_TOKEN if isinstance(tokens, bytes | bytearray) else 1)
+        except TypeError:
+            message = f"prompt_tokens: {type(tokens).__name__} is not a sequence of token ids"
+            raise InvalidRequestError(message) from None
     return -(-len(request.prompt) // BYTES_PER_TOKEN)

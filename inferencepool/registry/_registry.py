@@ -89,7 +89,7 @@ class EndpointRegistry:
         Raises:
             ConfigurationError: *publish_interval* is negative or no number.
         """
-        if not publish_interval >= 0:
+        if type(publish_interval) not in (int, float) or not publish_interval >= 0:
             message = f"registry: publish_interval: {publish_interval!r} is not a number of seconds of 0 or more"
             raise ConfigurationError(message)
         self.clock = clock

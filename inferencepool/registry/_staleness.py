@@ -80,7 +80,8 @@ class Ages:
     Attributes:
         stale: Those.
         fresh: The others; not listed where none is stale.
-        until: The next moment at which one of the others becomes stale; infinite if none does.
+        until: The next moment at which one of the others becomes stale, or one that was observed later than now does no
+            longer; infinite if none does.
     """
 
     stale: EndpointSet = 0
@@ -97,6 +98,7 @@ class Ages:
             return cls(until=min(times, default=inf) + threshold)
         fresh = [slot for slot, time in zip(slots, times, strict=True) if oldest <= time <= now]
         until = min(map(observed_at.__getitem__, fresh), default=inf) + threshold
+        until = min(until, min((time for time in times if time > now), default=inf))
         return cls(fleet.members & ~to_endpoint_set(fresh), fresh, until)
 
     def worsened(self, column: Sequence[_T], more: int = 0) -> list[_T]:

@@ -153,6 +153,10 @@ def _filter(
     reject(allowed.part & ~fresh & ~departed, "stale metrics")
     for item, left_out in chosen.steps:
         reject(left_out, f"filter {item.name}")
+    # Where the counts of that moment are not known any more, filters that look at them may answer otherwise today.
+    picked = 1 << next(iter(places))
+    if picked & ~chosen.part & ~departed:
+        return chosen.part | picked, [item for item in rejected if item.place != 1]
     return chosen.part, rejected
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import attrs
@@ -72,34 +73,54 @@ class Narrowing:
         Raises:
             StrategyError: A filter broke its contract.
         """
-
-        def ask(item: NamedFilter, members: EndpointSet) -> EndpointSet:
-            if item.kind == "filter":
-                return apply_filter(item, request, listed(members))
-            asked.members = members
-            kept: Any = item.ask(request, asked)
-            if not isinstance(kept, int) or kept < 0:
-                message = f"filter {item.name}: gave {kept!r}, not an EndpointSet"
-                raise StrategyError(message)
-            return kept & members
-
+        ask = partial(_ask, request, asked, listed)
+        rules: list[tuple[NamedFilter, EndpointSet]] = []
         for item in items:
-            members = self.part & ~hidden
+            members, is_same = self.part & ~hidden, self.wide is self.part
             kept = ask(item, members)
-            if not item.is_preference and self.wide is not self.part:
-                # A rule holds for fallbacks too.
-                others = self.wide & ~hidden
-                allowed = ask(item, others)
-                self.wide = self.wide if allowed == others else allowed
-            if kept == members or (item.is_preference and not kept):
+            if item.is_preference:
+                if kept:
+                    self._leave_out(item, members, kept)
                 continue
+            # A rule holds for fallbacks too.
+            others = members if is_same else self.wide & ~hidden
+            allowed = kept if is_same else ask(item, others)
+            rules.append((item, others & ~allowed))
+            self._leave_out(item, members, kept)
+            if is_same:
+                self.wide = self.part
+            elif allowed != others:
+                self.wide = allowed
+            if members and not kept:
+                if is_same or not allowed:
+                    break
+                # Preferences are wishes: they yield where a rule leaves nothing of what they kept.
+                self.part = self.wide
+                self.steps = [(rule, left_out) for rule, left_out in rules if left_out]
+
+    def _leave_out(self, item: NamedFilter, members: EndpointSet, kept: EndpointSet) -> None:
+        if kept != members:
             self.steps.append((item, members & ~kept))
-            if not item.is_preference and self.wide is self.part:
-                self.wide = kept
             self.part = kept
-            if not kept:
-                break
 
     def nothing_left(self, profile: SchedulingProfile) -> EndpointsFilteredError:
         """Build the error for a request that is left without candidates."""
         return filtered_out(profile, [item.name for item, _ in self.steps[-1:]])
+
+
+def _ask(
+    request: InferenceRequest,
+    asked: ReservedCandidates,
+    listed: Callable[[EndpointSet], Candidates],
+    item: NamedFilter,
+    members: EndpointSet,
+) -> EndpointSet:
+    """Ask one filter of any kind which of *members* it keeps."""
+    if item.kind == "filter":
+        return apply_filter(item, request, listed(members))
+    asked.members = members
+    kept: Any = item.ask(request, asked)
+    if not isinstance(kept, int) or kept < 0:
+        message = f"filter {item.name}: gave {kept!r}, not an EndpointSet"
+        raise StrategyError(message)
+    return kept & members

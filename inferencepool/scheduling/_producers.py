@@ -29,6 +29,7 @@ class PickListener(Protocol):
         """
         Hear that the response to a request has begun: at most once for each pick, and before it is released.
 
+        Where another thread releases it at that very moment, `released` may be heard first.
         As in `released`, the result may be detached.
         """
         ...

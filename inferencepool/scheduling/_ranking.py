@@ -85,7 +85,7 @@ class Ranking:
         whole = isinstance(slots, range)
         pending, burden = assumed
         if step and any(pending):
-            held = pending if whole else map(pending.__getitem__, slots)
+            held = pending[: len(slots)] if whole else map(pending.__getitem__, slots)
             listed = [cost + count * step for cost, count in zip(listed, held, strict=True)]
         if any(burden):
             listed = list(map(add, listed, burden if whole else map(burden.__getitem__, slots)))

@@ -137,11 +137,9 @@ class Reservations:
         for slot in gone:
             self._uncovered.pop(slot, None)
             self.total_in_flight -= self.in_flight[slot]
+            self._remember_gone(slot)
             for column in by_slot:
                 column[slot] = 0
-        if gone:
-            self._journal.clear()
-            self.moves += (self._journal.maxlen or 0) + 1
         for column in by_slot:
             column.extend([0] * (size - len(column)))
         self._births = births
@@ -338,6 +336,15 @@ class Reservations:
         if self._levels is not None:
             self._levels.place(slot, self.in_flight[slot])
         self._remember((_IN_FLIGHT, slot, by))
+
+    def _remember_gone(self, slot: int) -> None:
+        """Let explanations of picks before now know what an endpoint had that is gone."""
+        for _ in range(self.pending[slot]):
+            self._remember(~slot)
+        if self._is_flight_shown:
+            self._remember((_IN_FLIGHT, slot, -self.in_flight[slot]))
+        for index, amounts in enumerate(self.amounts):
+            self._remember((index, slot, -amounts[slot]))
 
     def _remember(self, move: _Move) -> None:
         self.moves += 1

@@ -27,6 +27,7 @@ from inferencepool.scheduling._reservations import ReservedLoad
 from inferencepool.scheduling._result import PickResult
 from inferencepool.scheduling._scan import candidates_of
 from inferencepool.scheduling._terms import ONE, Bonuses, bonuses, demand_of, plain_costs
+from inferencepool.selection import parse_subset
 
 __all__ = ["Scheduler"]
 
@@ -116,13 +117,15 @@ class Scheduler:
             StrategyError: A strategy broke its contract.
         """
         lock, fleet = self._lock, self._fleet
+        # It is looked at again, by explanations too: what it says must not change, and may be readable only once.
+        subset = subset if subset is None or isinstance(subset, str) else parse_subset(subset)
         while True:
             if snapshot.generation > fleet.snapshot.generation:
                 self.adopt(snapshot)
             request.produced = {}
-            part = self._members_for(request, snapshot, departed, subset)
             for produce in self._produce:
                 produce(request, snapshot)
+            part = self._members_for(request, snapshot, departed, subset)
             extra = bonuses(self._sparse, request, snapshot) if self._sparse else []
             demands = [demand_of(item, request, snapshot) for item in self._measures] if self._measures else ()
             plain: Sequence[float] = ()
@@ -282,13 +285,7 @@ class Scheduler:
         fleet, count, wide = self._fleet, self._profile.max_num_of_endpoints, part
         snapshot = fleet.snapshot
         if self._late:
-            fresh = without_avoided(part, snapshot, fleet.departed) if snapshot.avoided else part
-            narrowing = self._narrow(self._late, request, fresh, snapshot, fleet.departed)
-            if not narrowing.part and fresh != part:
-                narrowing = self._narrow(self._late, request, part, snapshot, fleet.departed)
-            part, wide = narrowing.part, narrowing.wide
-            if not part:
-                raise narrowing.nothing_left(self._profile)
+            part, wide = self._narrow_late(request, part)
             if self._plain:
                 plain = plain_costs(self._plain, request, self._candidates(snapshot, part))
         members = part & fleet.reservations.shown
@@ -300,7 +297,11 @@ class Scheduler:
                 given += extra
         standing = fleet.standing(part, members, given, demands, plain)
         slots = self._choose(request, standing, count)
-        if len(slots) != 1 or not members >> slots[0] & 1:
+        try:
+            is_one = len(slots) == 1 and members >> slots[0] & 1
+        except (TypeError, ValueError):
+            is_one = False
+        if not is_one:
             self._check_choice(slots, members, count)
         if wide is not part and len(slots) < count:
             slots = [*slots, *self._choose_others(request, wide, part, extra, demands, count - len(slots))]
@@ -310,8 +311,19 @@ class Scheduler:
         if self._reserve:
             fleet.reservations.reserve(result, tuple([demand.at(slots[0]) for demand in demands]) if demands else ())
         else:
-            result.birth = snapshot.fleet.births[result.slot]
+            result.birth, result.moves = snapshot.fleet.births[result.slot], fleet.reservations.moves
         return result
+
+    def _narrow_late(self, request: InferenceRequest, part: EndpointSet) -> tuple[EndpointSet, EndpointSet]:
+        """Ask the filters that are asked with the lock held; give the candidates, and those that may be fallbacks."""
+        snapshot, departed = self._fleet.snapshot, self._fleet.departed
+        fresh = without_avoided(part, snapshot, departed) if snapshot.avoided else part
+        narrowing = self._narrow(self._late, request, fresh, snapshot, departed)
+        if not narrowing.part and fresh != part:
+            narrowing = self._narrow(self._late, request, part, snapshot, departed)
+        if not narrowing.part:
+            raise narrowing.nothing_left(self._profile)
+        return narrowing.part, narrowing.wide
 
     def _choose_others(
         self,
@@ -333,8 +345,10 @@ class Scheduler:
         extra = extra + bonuses(self._among, request, fleet.candidates)
         return self._others.choose(request, fleet.standing(wide, others, extra, demands, plain), count)
 
-    def _check_choice(self, slots: Sequence[int], members: EndpointSet, count: int) -> None:
-        if not 0 < len(slots) <= count or len(set(slots)) != len(slots) or not all(members >> s & 1 for s in slots):
+    def _check_choice(self, slots: object, members: EndpointSet, count: int) -> None:
+        listed = list(slots) if isinstance(slots, Sequence) else []
+        known = [slot for slot in listed if type(slot) is int and slot >= 0 and members >> slot & 1]
+        if not 0 < len(listed) <= count or len(set(known)) != len(listed):
             message = (
                 f"profile {self._profile.name}: picker: chose slots {slots!r}, not 1 to {count} different candidates"
             )

@@ -10,7 +10,7 @@ from typing import final
 
 import attrs
 
-from inferencepool.model import EndpointSet, Snapshot, to_slots
+from inferencepool.model import EndpointSet, Snapshot, any_slot, to_slots
 from inferencepool.scheduling._load import LoadMeasure
 from inferencepool.scheduling._ranking import Ranking, search
 from inferencepool.scheduling._reservations import Reservations
@@ -18,8 +18,11 @@ from inferencepool.scheduling._terms import Bonuses
 
 __all__ = ["RankedStanding", "ReservedCandidates", "ScannedStanding"]
 
-# So many draws may be refused before the candidates are walked; even then only one pick in thousands needs it.
+# So many draws may be refused before those with a score above 0 are listed: then these are few, or have little of what
+# the ranking assumed.
 _DRAWS = 64
+# So many different scores are listed before the candidates are walked.
+_TIERS = 64
 
 
 @attrs.define(eq=False)
@@ -97,7 +100,8 @@ class RankedStanding(ReservedCandidates):
 
         Rejection sampling: a proposal comes from weights that are never below the true ones (the ranking's, plus the
         most that bonuses and releases can add) and is taken with the probability true weight / proposed weight. That
-        gives exactly the wanted distribution; when too many proposals fail, the candidates are walked, which does too.
+        gives exactly the wanted distribution. When too many proposals fail, the candidates are listed from the best one
+        on, down to a score of 0, which does too; where they have too many different scores, they are walked.
         """
         among &= self.members
         ranking, random = self._ranking, self.rng.random
@@ -114,6 +118,20 @@ class RankedStanding(ReservedCandidates):
                 proposed = max(0.0, -ranking.costs[slot]) + most
                 if random() * proposed < self.score(slot):
                     return slot
+        return self._draw_from_best(among)
+
+    def _draw_from_best(self, among: EndpointSet) -> int | None:
+        """Draw in proportion to the scores, in O(different scores above 0) searches."""
+        tiers: dict[EndpointSet, float] = {}
+        rest = among
+        for _ in range(_TIERS):
+            tied = self.best(rest) if rest else 0
+            score = self.score(tied.bit_length() - 1) if tied else 0.0
+            if score <= 0:
+                drawn = _draw({members: members.bit_count() * each for members, each in tiers.items()}, self.rng)
+                return any_slot(drawn, self.rng) if drawn else None
+            tiers[tied] = score
+            rest &= ~tied
         return _draw({slot: self.score(slot) for slot in to_slots(among)}, self.rng)
 
 

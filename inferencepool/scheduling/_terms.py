@@ -256,8 +256,10 @@ def bonuses(scorers: Iterable[WeightedScorer], request: InferenceRequest, shown:
             sets = [
                 ((score if score < 1 else 1.0) * scale + _ROUND - _ROUND, members)
                 for score, members in given
-                if members > 0 and score > 0
+                if type(members) is int and members > 0 and score > 0
             ]
+            if len(sets) != len(given):
+                _check_sets(scorer, given)
         except (AttributeError, TypeError, ValueError) as error:
             message = f"scorer {scorer.name}: gave {given!r}, not pairs of a score and an EndpointSet"
             raise StrategyError(message) from error
@@ -267,6 +269,17 @@ def bonuses(scorers: Iterable[WeightedScorer], request: InferenceRequest, shown:
                 sets.sort(key=_FIRST, reverse=True)
             found.append(sets)
     return found
+
+
+def _check_sets(scorer: WeightedScorer, given: Iterable[tuple[Any, Any]]) -> None:
+    """Tell sets of nobody and scores of 0, which are left out, from mistakes."""
+    for score, members in given:
+        if isnan(score):
+            message = f"scorer {scorer.name}: gave NaN for a set of endpoints; scores are numbers from 0 to 1"
+            raise StrategyError(message)
+        if not isinstance(members, int) or members < 0:
+            message = f"scorer {scorer.name}: gave {members!r}, not an EndpointSet"
+            raise StrategyError(message)
 
 
 def plain_costs(

@@ -23,6 +23,7 @@ from inferencepool.model import (
 from inferencepool.plugins import ConsistentHashPicker, QueueScorer
 from inferencepool.plugins._ring import Ring, position_of
 from inferencepool.scheduling import PickResult, Scheduler, SchedulingProfile
+from inferencepool.testing import make_snapshot
 from tests.strategies.fleets import endpoint, snapshot_of
 
 KEYS = [f"session-{number}" for number in range(300)]
@@ -230,3 +231,14 @@ class TestParameters:
         """The error names the picker, the parameter, the value and what is allowed."""
         with pytest.raises(ConfigurationError, match=message):
             ConsistentHashPicker(**parameters)
+
+
+def test_the_bound_is_that_of_the_candidates() -> None:
+    """What others have in flight gives one busy key no room on the few endpoints that it may go to."""
+    scheduler = Scheduler(SchedulingProfile(picker=ConsistentHashPicker()), rng=Random(1))
+    snapshot, few = make_snapshot(50), [f"10.0.0.{number}" for number in range(1, 5)]
+    for number in range(400):
+        scheduler.schedule(InferenceRequest(), snapshot, subset=[f"10.0.0.{number % 40 + 11}"])
+    request = InferenceRequest(headers={"x-session-id": "busy"})
+    counts = Counter(scheduler.schedule(request, snapshot, subset=few).slot for _ in range(100))
+    assert max(counts.values()) <= ceil(1.25 * 100 / 4)

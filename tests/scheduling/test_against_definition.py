@@ -159,14 +159,25 @@ class Life:
         return self.narrow(rest, with_preferences=False), self.narrow(rest, with_preferences=True)
 
     def narrow(self, members: list[int], *, with_preferences: bool) -> list[int]:
-        """Apply the set filters by the definition: one that leaves out anything leaves out the departed ones too."""
+        """
+        Apply the set filters by the definition: one that leaves out anything leaves out the departed ones too.
+
+        Where a rule leaves nothing of what preferences kept, they are as if they had not been asked.
+        """
+        wide = members
         for item in self.chosen:
-            alive = [slot for slot in members if slot not in self.departed]
-            kept = [slot for slot in alive if item.kept >> slot & 1]
-            disregarded = item.is_preference and (not with_preferences or not kept)
-            if kept != alive and not disregarded:
-                members = kept
+            if not item.is_preference:
+                wide, members = self.kept_by(item, wide), self.kept_by(item, members)
+                members = members or wide
+            elif with_preferences:
+                members = self.kept_by(item, members) or members
         return members
+
+    def kept_by(self, item: Chosen, members: list[int]) -> list[int]:
+        """Apply one set filter."""
+        alive = [slot for slot in members if slot not in self.departed]
+        kept = [slot for slot in alive if item.kept >> slot & 1]
+        return members if kept == alive else kept
 
     def tell_strategies(self) -> None:
         """Say what the strategies of the next pick give."""

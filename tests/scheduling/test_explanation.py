@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from random import Random
 
-from inferencepool.model import Endpoint, InferenceRequest
+from inferencepool.model import Endpoint, EndpointSet, InferenceRequest
+from inferencepool.picker import EndpointPicker
 from inferencepool.plugins import LoraAffinityScorer, QueueScorer
-from inferencepool.scheduling import Scheduler, SchedulingProfile, WeightedScorer
-from inferencepool.testing import make_snapshot
+from inferencepool.registry import EndpointRegistry
+from inferencepool.scheduling import CandidateSet, Scheduler, SchedulingProfile, WeightedScorer
+from inferencepool.testing import make_pod, make_pool, make_snapshot
 
 SNAPSHOT = make_snapshot(
     {
@@ -98,3 +100,61 @@ def test_an_explanation_asked_for_late_says_so() -> None:
     assert not explanation.exact
     assert "too many picks" in str(explanation)
     assert not explanation.to_dict()["exact"]
+
+
+def test_an_endpoint_that_goes_leaves_explanations_exact() -> None:
+    """What it had in flight is known for picks from before, and those after it count from then on."""
+    registry = EndpointRegistry(make_pool(), publish_interval=0)
+    registry.resync([make_pod(name, ip=f"10.0.0.{number}") for number, name in enumerate("abc", 1)])
+    picker = EndpointPicker(registry, profile=SchedulingProfile(scorers=[QueueScorer()]), rng=Random(1))
+    results = [picker.pick(InferenceRequest()) for _ in range(6)]
+    at_once = [result.explain() for result in results]
+    registry.delete_pod("default", "b")
+    later = picker.pick(InferenceRequest()).explain()
+
+    assert at_once == [result.explain() for result in results]
+    assert (True, 2) == (later.exact, len(later.candidates))
+
+
+def test_a_fleet_that_shrinks() -> None:
+    """Snapshots of somebody else's making may have fewer slots than those before."""
+    scheduler = Scheduler(SchedulingProfile(scorers=[QueueScorer()]))
+    first = scheduler.schedule(InferenceRequest(), make_snapshot(3))
+    second = scheduler.schedule(InferenceRequest(), make_snapshot(1, generation=2))
+
+    assert (0, True) == (second.slot, second.explain().exact)
+    assert (3, True) == (len(first.explain().candidates), first.explain().exact)
+
+
+def test_without_reservations_explanations_are_exact() -> None:
+    """Nothing is pending, whatever came and went."""
+    scheduler = Scheduler(SchedulingProfile(scorers=[QueueScorer()]), reserve=False)
+    scheduler.schedule(InferenceRequest(), make_snapshot(3))
+    result = scheduler.schedule(InferenceRequest(), make_snapshot(2, generation=2))
+
+    assert result.explain().exact
+
+
+class Least:
+    """A filter that keeps the endpoints with the fewest picks in flight."""
+
+    def narrow(self, _request: InferenceRequest, candidates: CandidateSet) -> EndpointSet:
+        """Keep them."""
+        return candidates.least_in_flight(candidates.members)
+
+
+def test_a_late_explanation_names_the_endpoint_that_was_picked() -> None:
+    """Where the counts of that moment are forgotten, filters answer by those of today, but for who was picked."""
+    scheduler = Scheduler(SchedulingProfile(filters=[Least()], scorers=[QueueScorer()]), rng=Random(1))
+    snapshot = make_snapshot(2)
+    scheduler.schedule(InferenceRequest(), snapshot, subset="10.0.0.1")
+    result = scheduler.schedule(InferenceRequest(), snapshot)
+    assert "10.0.0.2:8000" == result.destination
+    for _ in range(10_000):
+        scheduler.schedule(InferenceRequest(), snapshot).release()
+    scheduler.schedule(InferenceRequest(), snapshot, subset="10.0.0.2")
+    explanation = result.explain()
+
+    assert not explanation.exact
+    assert (result.endpoint, 1) == (explanation.picked.endpoint, explanation.picked.place)
+    assert result.endpoint not in [item.endpoint for item in explanation.rejected]

@@ -151,3 +151,28 @@ def test_one_absurd_queue_does_not_make_all_endpoints_tie() -> None:
     snapshot = make_snapshot({"a": {"waiting_queue_size": 2**31 - 1}, "b": {"waiting_queue_size": 0}})
 
     assert {"b"} == {scheduler.schedule(InferenceRequest(), snapshot).endpoint.pod_name for _ in range(50)}
+
+
+@pytest.mark.parametrize("choice", [None, 5, [], [-1], ["a"], [None], [0.0], [3], [0, 0], [0, 1, 2], [True, 1]])
+def test_a_picker_must_choose_candidates(choice: object) -> None:
+    """Anything else than one to two different slots of candidates: refused, by the profile's name."""
+    picker: Any = SimpleNamespace(choose=lambda *_: choice)
+    message = f"profile default: picker: chose slots {choice!r}, not 1 to 2 different candidates"
+    assert message == refused(picker=picker)
+
+
+@pytest.mark.parametrize("method", ["affinities", "affinities_among"])
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ([(nan, 1)], "scorer bad-scorer: gave NaN for a set of endpoints"),
+        ([(0.5, 3.0)], "scorer bad-scorer: gave 3.0, not an EndpointSet"),
+        ([(0.5, -1)], "scorer bad-scorer: gave -1, not an EndpointSet"),
+        ([(0.5, 1), ("x", 2)], "not pairs of a score and an EndpointSet"),
+    ],
+)
+def test_affinities_must_be_scores_and_sets(method: str, answer: object, message: str) -> None:
+    """What is no score or no set is refused; sets of nobody and scores of 0 or below are nothing wrong."""
+    assert message in refused(scorers=[scorer(method, answer)])
+    fine = scorer(method, [(0.5, 0), (0.0, 1), (-1.0, 1), (0.5, 2)])
+    assert 1 == Scheduler(SchedulingProfile(scorers=[fine])).schedule(REQUEST, make_snapshot(3)).slot
