@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from inferencepool.errors import InvalidDocumentError, Issue
 
@@ -22,7 +22,7 @@ _CONTROLS = tuple(chr(code) for code in range(32) if chr(code) not in "\t\n\f\r"
 
 def display_name(file: str) -> str:
     """Give the name of *file* for messages."""
-    return "standard input" if file == STANDARD_INPUT else file
+    return "standard input" if file == STANDARD_INPUT else file if file.strip() else repr(file)
 
 
 def refuse(source: str, reason: str, field: str = "", value: object = None) -> InvalidDocumentError:
@@ -91,7 +91,10 @@ def _read_bytes(file: str, source: str) -> bytes:
 def _opened(file: str, source: str) -> Iterator[BinaryIO]:
     try:
         if file == STANDARD_INPUT:
-            yield sys.stdin.buffer
+            stdin: Any = sys.stdin
+            if stdin is None:
+                raise refuse(source, "is closed")
+            yield stdin.buffer
         else:
             with Path(file).open("rb") as stream:
                 yield stream

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from io import TextIOWrapper
+from typing import Any
 
 from inferencepool.cli import _demo, _envoy_config, _pick, _serve, _simulate, _validate
 from inferencepool.cli._output import report
@@ -34,13 +35,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: After ``--help`` and ``--version`` (status 0), and when the arguments make no sense (status 2).
     """
-    arguments = _parser().parse_args(argv)
     if isinstance(sys.stdout, TextIOWrapper):
         # A name that the terminal's encoding cannot say is shown escaped, as on standard error.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        arguments = _parser().parse_args(argv)
         status: int = arguments.run(arguments)
-        sys.stdout.flush()
+        _flush()
     except BrokenPipeError:
         # Python flushes standard output once more when it ends, which must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -54,6 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     return status
+
+
+def _flush() -> None:
+    # There is none where it was closed before the start.
+    output: Any = sys.stdout
+    if output is not None:
+        output.flush()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -84,5 +92,5 @@ class _PrintVersion(argparse.Action):
             number = version("inferencepool")
         except PackageNotFoundError:
             number = "(version unknown: the package is not installed)"
-        print(f"inferencepool {number}")
+        print(f"inferencepool {number}", flush=True)
         parser.exit()

@@ -230,7 +230,7 @@ class LeaderElector:
         """Take the answer to a `Get`, `Create` or `Replace`."""
         try:
             lease = read_lease(body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             self.fail(Failure(str(error)))
             return
         self.problem = None
@@ -245,7 +245,7 @@ class LeaderElector:
         try:
             for line in self._lines.feed(data):
                 self._take_event(json.loads(line))
-        except (ValueError, AttributeError) as error:
+        except (ValueError, AttributeError, RecursionError) as error:
             self.fail(Failure(f"a watch of the lease: {error}"))
 
     def end_stream(self) -> None:
@@ -284,7 +284,8 @@ class LeaderElector:
         self._conflicts = 0
         if lease.holder == self._identity:
             self._leading_until = self._sent_at + self._options.renew_deadline
-            self._pause(self._options.retry_period - (self._clock() - self._sent_at))
+            if self._give_up_at is None:
+                self._pause(self._options.retry_period - (self._clock() - self._sent_at))
         else:
             self._decide()
 

@@ -22,6 +22,7 @@ __all__ = ["Reflector"]
 _T = TypeVar("_T")
 
 _GONE = 410
+_BAD_REQUEST = 400
 # Answers to a request for a list as a stream that mean: this server has none.
 _NOT_OFFERED = (400, 422, 501)
 # Answers to a watch that say nothing against the resource version it began with.
@@ -223,12 +224,16 @@ class Reflector(Generic[_T]):
                     # The rest of the pages is gone. In one piece the list cannot expire.
                     self._begin_list()
                     self._limited = False
+                elif failure.status == _BAD_REQUEST or self._backoff.failures + 1 >= _FAILURES_TO_LIST:
+                    # The server may not know the token any more, and say so in another way.
+                    self._begin_list()
             case _Phase.WATCH:
                 self._forgive()
                 if failure.status not in _VERSION_STANDS or self._backoff.failures + 1 >= _FAILURES_TO_LIST:
                     self._version = None
         if expired:
             self._wait = self._backoff.after_short_turn(failure.reason)
+            self.problem = failure if self._wait is not None else self.problem
         else:
             self.problem = failure
             self._wait = self._backoff.after(failure)

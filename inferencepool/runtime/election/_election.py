@@ -7,7 +7,7 @@ import logging
 import socket
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from random import Random
 from typing import Any, Protocol, final
@@ -195,7 +195,8 @@ class LeaderElection:
             self._elector.receive(body)
 
     async def _follow(self, step: Stream) -> None:
-        async with aclosing(self._client.stream_lines(step.path, step.params)) as pieces:
+        pieces = self._client.stream_lines(step.path, step.params)
+        try:
             while self._elector.listening:
                 patience = self._elector.patience
                 try:
@@ -210,6 +211,10 @@ class LeaderElection:
                 else:
                     self._elector.receive_data(data)
                 self._tell()
+        finally:
+            # It ended, or is of no use any more: what goes wrong now says nothing.
+            with suppress(Exception):
+                await pieces.aclose()
 
     async def _until_asked(self, waiting: Awaitable[object]) -> None:
         """Wait, but no longer than until the lease is to be given up."""

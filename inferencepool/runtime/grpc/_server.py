@@ -7,6 +7,7 @@ import contextlib
 import logging
 import ssl
 from collections.abc import Callable, Mapping
+from functools import partial
 from math import isfinite
 
 from inferencepool.errors import ConfigurationError
@@ -104,10 +105,15 @@ class GrpcServer:
         if tls is not None:
             tls.set_alpn_protocols(["h2"])
             timeout = self._service.limits.handshake_seconds
-        starting = loop.create_server(
-            lambda: self._connect(loop), host, port, ssl=tls, ssl_handshake_timeout=timeout, backlog=_BACKLOG
+        start = partial(
+            loop.create_server,
+            lambda: self._connect(loop),
+            host,
+            ssl=tls,
+            ssl_handshake_timeout=timeout,
+            backlog=_BACKLOG,
         )
-        listener = await listen(starting)
+        listener = await listen(lambda chosen: start(port=chosen), port)
         self._listeners.append(listener)
         self._addresses += [socket.getsockname()[:2] for socket in listener.sockets]
 

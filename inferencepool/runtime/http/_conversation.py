@@ -27,9 +27,10 @@ _LINGER_BYTES = 1 << 20
 class _RefusedError(Exception):
     """Raised when a client asked for no page; nothing more is read of it."""
 
-    def __init__(self, status: int, text: str, *headers: tuple[str, str]) -> None:
+    def __init__(self, status: int, text: str, *headers: tuple[str, str], head_only: bool = False) -> None:
         super().__init__(text)
         self.page = Page.text(status, text, *headers)
+        self.head_only = head_only
 
 
 @final
@@ -77,7 +78,7 @@ class Conversation:
                 return False
             page = await self._answer(self._to_page_request(request))
         except _RefusedError as refusal:
-            await self._send(refusal.page, close=True)
+            await self._send(refusal.page, head_only=refusal.head_only, close=True)
             await self._linger()
             return False
         await self._send(page, head_only=request.method == b"HEAD")
@@ -95,7 +96,7 @@ class Conversation:
         if event.method not in _METHODS:
             raise _RefusedError(405, "pages can only be read", ("allow", "GET, HEAD"))
         if not ends:
-            raise _RefusedError(413, "a request for a page has no body")
+            raise _RefusedError(413, "a request for a page has no body", head_only=event.method == b"HEAD")
         return event
 
     async def _next_event(self) -> object:

@@ -113,7 +113,9 @@ class PageServer:
         async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await self._converse(Conversation(reader, writer, self._limits, self._make))
 
-        self._listener = await listen(asyncio.start_server(accept, self._address or None, self._port))
+        self._listener = await listen(
+            lambda port: asyncio.start_server(accept, self._address or None, port), self._port
+        )
         self._maker = ThreadPoolExecutor(1, "pages")
         log_event(
             _LOG,

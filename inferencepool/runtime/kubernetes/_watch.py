@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import aclosing
+from contextlib import suppress
 from random import Random
 from typing import Any, NoReturn, Protocol, final
 
@@ -174,7 +174,8 @@ class PoolWatch:
         return feed.receive_page(body)
 
     async def _follow(self, feed: Feed[Any], step: Stream, take: Callable[[Sequence[Any]], None]) -> None:
-        async with aclosing(self._transport.stream_lines(step.path, step.params)) as pieces:
+        pieces = self._transport.stream_lines(step.path, step.params)
+        try:
             while feed.listening:
                 try:
                     async with asyncio.timeout(feed.patience):
@@ -187,6 +188,10 @@ class PoolWatch:
                     take(feed.fail(Failure.of(error)))
                 else:
                     take(feed.receive_data(data))
+        finally:
+            # It ended, or is of no use any more: what goes wrong now says nothing.
+            with suppress(Exception):
+                await pieces.aclose()
 
     def _take(self, feed: Feed[Any], deltas: Sequence[Any]) -> None:
         self._notices.objects(feed, deltas)
