@@ -64,7 +64,8 @@ class Eligibility:
         if subset is not None:
             named = self.narrow(subset)
             if not named & ~departed:
-                message = f"the subset {subset!r} names none of the {len(self.fleet)} ready endpoints"
+                shown = subset if isinstance(subset, str) else list(subset)
+                message = f"the subset {shown!r} names none of the {len(self.fleet)} ready endpoints"
                 raise NoEndpointsError(message)
             part &= named
         if part & ~departed:

@@ -527,3 +527,27 @@ def test_identity(clock: ManualClock) -> None:
     """A replica must have a name."""
     with pytest.raises(ConfigurationError, match="identity: must not be empty"):
         make_elector("", clock)
+
+
+def test_release_during_a_renewal(clock: ManualClock, server: LeaseServer) -> None:
+    """The lease is given up as soon as the answer is there, and not at the time of the next renewal."""
+    leader = make_elector("a", clock)
+    elect(leader, server)
+    clock.advance(2.0)
+    renewal = leader.next_step()
+    assert isinstance(renewal, Replace)
+    leader.release()
+    hand_over(leader, server.answer(renewal))
+
+    step = leader.next_step()
+    assert isinstance(step, Replace)
+    assert "" == step.document["spec"]["holderIdentity"]
+
+
+def test_answers_that_are_nested_too_deeply(clock: ManualClock) -> None:
+    """They are failures like others that make no sense."""
+    elector = make_elector("a", clock)
+    elector.next_step()
+    elector.receive(b"[" * 200_000)
+
+    assert elector.problem is not None

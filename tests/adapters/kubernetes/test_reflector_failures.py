@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from inferencepool.adapters.kubernetes import Failure, Get, Wait
+from inferencepool.adapters.kubernetes import Failure, Get, Stream, Wait
 from inferencepool.testing import ManualClock
 from tests.adapters.kubernetes.talking import (
     GONE,
@@ -356,3 +356,33 @@ class TestWatches:
         body["metadata"]["remainingItemCount"] = 5
 
         assert [{"a"}] == told(reflector.receive_page(json.dumps(body).encode()))
+
+
+@pytest.mark.parametrize(("status", "most"), [(400, 1), (500, 3)])
+def test_a_token_that_the_server_does_not_know(status: int, most: int) -> None:
+    """The list begins anew, though the server does not say 410: at once, or after a few tries."""
+    reflector = reflector_of()
+    reflector.next_step()
+    reflector.receive_page(page(item("a"), rest="t1"))
+    asked: list[object] = []
+    while "limit" not in asked:
+        step = reflector.next_step()
+        if isinstance(step, Get):
+            asked.append(step.params.get("continue", "limit"))
+            reflector.fail(Failure("the token makes no sense", status))
+    assert ["t1"] * most == asked[:-1]
+
+
+def test_a_watch_that_is_refused_again_and_again() -> None:
+    """Once is nothing; what needs a pause is a problem that is told."""
+    reflector = reflector_of()
+    problems = []
+    for _ in range(3):
+        step = reflector.next_step()
+        while isinstance(step, Wait):
+            step = reflector.next_step()
+        reflector.receive_page(page(version="1"))
+        assert isinstance(reflector.next_step(), Stream)
+        reflector.fail(GONE)
+        problems.append(reflector.problem)
+    assert [None, GONE, GONE] == problems

@@ -217,6 +217,18 @@ class TestRefusals:
 
         with_client(ask)
 
+    @pytest.mark.parametrize("framing", ["Content-Length: 5", "Transfer-Encoding: chunked"])
+    def test_a_head_with_a_body(self, framing: str) -> None:
+        """It is refused as others are, without a body in the answer, as HEAD has none."""
+
+        async def ask(client: Client) -> None:
+            client.writer.write(f"HEAD / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\nhello".encode())
+            head, _, body = (await client.rest()).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 413 ")
+            assert b"" == body
+
+        with_client(ask)
+
     def test_a_client_that_goes_on_sending(self) -> None:
         """It can read why it was refused, though it has not stopped."""
 
