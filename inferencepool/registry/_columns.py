@@ -24,7 +24,7 @@ class Columns:
     Attributes:
         members: The slots in use.
         departed: Slots of the last snapshot that were freed since.
-        dirty: Whether anything changed since the last snapshot.
+        dirty: Whether anything changed since the last snapshot; whoever publishes one takes it back.
     """
 
     members: EndpointSet = 0
@@ -120,7 +120,7 @@ class Columns:
             self._fleet = Fleet(tuple(self._endpoints), tuple(self._births), self.members)
         self._free += self._leaving
         self._leaving.clear()
-        self.departed, self.dirty = 0, False
+        self.departed = 0
         ages = Ages()
         if staleness is not None:
             ages = Ages.judge(self._fleet, self._observed_at, staleness.threshold, now)

@@ -152,6 +152,8 @@ class EndpointRegistry:
                 snapshot, self._turns_stale_at = self._columns.publish(generation, now, self._staleness)
                 self._current = (snapshot, 0)
                 self._published_at = now
+                # Last of all: readers have no lock, and who finds nothing to publish takes the snapshot that is there.
+                self._columns.dirty = False
             return self._current[0]
 
     def _is_outdated(self, now: float) -> bool:

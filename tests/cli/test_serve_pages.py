@@ -63,7 +63,7 @@ class TestMetrics:
         assert 0 == value_of(values, f"{PREFIX}extproc_streams_inflight")
         assert 2 == value_of(values, f"{PREFIX}ready_endpoints", name="")
         attempts = {dict(labels)["endpoint_name"]: n for (name, labels), n in values.items() if "attempts" in name}
-        assert {"a", "b"} == set(attempts)
+        assert set(attempts) <= {"a", "b"}
         assert 5 == sum(attempts.values())
 
     def test_options(self, tmp_path: Path) -> None:
