@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
@@ -270,3 +271,24 @@ class TestEnding:
         assert (1, "") == (completed.returncode, completed.stdout)
         assert completed.stderr.startswith(f"{wrong}: not JSON: line 1")
         assert "Traceback" not in completed.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the shell of this system closes no standard streams")
+@pytest.mark.parametrize(
+    ("arguments", "status", "error"),
+    [
+        ("--version >&-", 0, ""),
+        ("validate docs/examples/pool.yaml >&-", 0, ""),
+        ("validate - <&-", 1, "standard input: is closed\n"),
+        ("validate ''", 1, "''"),
+    ],
+)
+def test_closed_streams(root: Path, arguments: str, status: int, error: str) -> None:
+    """A standard stream that was closed before the start, or a file without a name, ends in no traceback."""
+    command = f"exec {shlex.quote(sys.executable)} -m inferencepool {arguments}"
+    completed = subprocess.run(
+        ["/bin/sh", "-c", command], cwd=root, capture_output=True, text=True, check=False, timeout=60
+    )
+    said = completed.stdout + completed.stderr
+    assert (status, True) == (completed.returncode, said.startswith(error))
+    assert "Traceback" not in said

@@ -19,6 +19,7 @@ from inferencepool.model import Endpoint, EndpointMetrics, InferenceRequest
 from inferencepool.picker import EndpointPicker
 from inferencepool.registry import EndpointRegistry
 from inferencepool.runtime.debug import DebugPages, DecisionLog
+from inferencepool.runtime.debug._html import document
 from inferencepool.runtime.http import Page, PageRequest
 from inferencepool.scheduling import SchedulingProfile
 from inferencepool.testing import ManualClock, make_pod, make_pool
@@ -360,3 +361,8 @@ class TestDecisions:
         stage = stage_of()
         stage.picker.pick(REQUEST)
         assert 404 == stage.get(f"/debug/{name}").status
+
+
+def test_what_cannot_be_written_is_escaped() -> None:
+    """JSON may hold half of a surrogate pair, and a client may send it as its model; the page is made all the same."""
+    assert b"a\\ud800" in document("a\ud800")
