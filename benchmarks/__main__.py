@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from benchmarks.affinities import measure_affinities, measure_prefix_picks
 from benchmarks.cluster.measuring import measure_cluster
 from benchmarks.extproc.measuring import measure_extproc
+from benchmarks.hostile.measuring import measure_hostile
 from benchmarks.measure import Row, rows_to_text
 from benchmarks.metrics import measure_metrics
 from benchmarks.picks import measure_picks, measure_scan
@@ -34,6 +35,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
     "pages": measure_pages,
     "scraping": measure_scraping,
     "cluster": measure_cluster,
+    "hostile": measure_hostile,
     "simulation": measure_simulation,
 }
 
