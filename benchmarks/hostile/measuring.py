@@ -97,9 +97,8 @@ def measure_hostile(names: Sequence[str] = (), seconds: float | None = None) -> 
     """Measure each case, or those that are named; *seconds* is how long each lasts, None for as long as it says."""
     for name in names or CASES:
         outcome = asyncio.run(measure_case(CASES[name], seconds))
-        print(
-            f"{name}: longest step {outcome.step_name}; counted {outcome.counted or '-'}", file=sys.stderr, flush=True
-        )
+        told = f"{name}: the longest step was {outcome.step_name}; counted {outcome.counted or '-'}"
+        print(told, file=sys.stderr, flush=True)
         yield outcome.row()
 
 
@@ -124,8 +123,9 @@ async def _outcome(
     case: Case, arena: Arena, marks: Sequence[float], *, before: int, lines: int, counted: str
 ) -> Outcome:
     most, later = arena.picker.most_memory(), arena.picker.memory()
-    step, step_name = arena.probe.read()
     told = await arena.end_others()
+    # Not earlier: a step is noted when it ends, and the others wait for theirs.
+    step, step_name = arena.probe.read()
     _, calm = _between(told["chats"], marks[0], marks[1])
     beside_failures, beside = _between(told["chats"], marks[1], marks[2])
     locked_out, _ = _between(told["newcomers"], marks[1], marks[2])

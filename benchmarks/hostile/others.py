@@ -1,9 +1,9 @@
 """
 The well-behaved: ``python -m benchmarks.hostile.others GATEWAY PICKER_PORT SECURE``, until standard input ends.
 
-Four clients send chats through the gateway at a steady rate, whether or not the ones before were answered. Beside them a
-newcomer connects to the picker now and then, as a gateway does that is started, and asks for its health. Printed is a
-list of what became of each: when it was due, the seconds until its end, and whether it failed.
+Four clients send chats through the gateway at a steady rate, whether or not the ones before were answered. Beside them
+a newcomer connects to the picker now and then, as a gateway does that is started, and asks for its health. Printed is
+what became of each: when it was due, the seconds until its end, and whether it failed.
 """
 
 from __future__ import annotations

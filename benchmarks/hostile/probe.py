@@ -60,7 +60,7 @@ class Probe:
             if taken > longest[0]:
                 note(shared, 0, taken, _name_of(callback).encode()[:_NAME])
 
-        asyncio.Handle._run = timed  # type: ignore[method-assign]
+        asyncio.Handle._run = timed  # type: ignore[assignment,method-assign]
 
 
 def _name_of(callback: Any) -> str:

@@ -78,7 +78,7 @@ class _Silent(asyncio.Protocol):
 @attrs.frozen
 class GzipBombs:
     """
-    RPCs whose bodies, compressed to a thousandth, never come to their end; an empty piece now and then keeps them alive.
+    RPCs whose bodies, compressed to a thousandth, never come to their end; empty pieces keep them alive.
 
     Attributes:
         rpcs: How many are held.
