@@ -23,6 +23,7 @@ _MIB = 1 << 20
 # The largest body that the findings are about.
 _BODY = 16_800_000
 _HELD = 4
+_FEW = 20
 
 
 @attrs.frozen
@@ -37,7 +38,8 @@ class Case:
         seconds: How long it lasts.
         secure: Whether the picker serves with TLS.
         descriptors: Files that the picker may open; None for as many as there are.
-        lines: Most lines that the picker may log.
+        lines: Most lines that the picker may log; None where each request may have one.
+        lets_in: Whether new gateways must get in.
     """
 
     name: str
@@ -46,7 +48,8 @@ class Case:
     seconds: float = 20.0
     secure: bool = False
     descriptors: int | None = None
-    lines: int = 200
+    lines: int | None = None
+    lets_in: bool = True
 
 
 def _body(name: str, attack: Bodies) -> Case:
@@ -83,9 +86,24 @@ CASES: Final = {
         _page("page of changing labels", "labels"),
         _page("page of escapes", "escapes"),
         Case("gzip bombs", GzipBombs(rpcs=60, pieces=8, size=2 * _MIB), memory=128 * _MIB, seconds=10),
-        Case("silent connections", Silence(1100), memory=64 * _MIB, seconds=10),
-        Case("silent TLS connections", Silence(5000, greets=False), memory=128 * _MIB, seconds=10, secure=True),
+        Case("silent connections", Silence(1100), memory=64 * _MIB, seconds=10, lines=_FEW),
+        Case(
+            "silent TLS connections",
+            Silence(5000, greets=False),
+            memory=128 * _MIB,
+            seconds=10,
+            secure=True,
+            lines=_FEW,
+        ),
         Case("1,400 RPCs at once", RpcBursts(1400), memory=64 * _MIB, seconds=10),
-        Case("descriptor limit", Silence(400), memory=64 * _MIB, seconds=10, descriptors=256),
+        Case(
+            "descriptor limit",
+            Silence(400),
+            memory=64 * _MIB,
+            seconds=10,
+            descriptors=256,
+            lines=_FEW,
+            lets_in=False,
+        ),
     )
 }

@@ -63,32 +63,42 @@ class Outcome:
         limits = {
             "p99": self.beside <= MOST_TIMES * self.calm,
             "failed": not self.failed,
-            "locked out": not self.locked_out,
+            "locked out": not (self.locked_out and self.case.lets_in),
             "step": self.step <= MOST_STEP,
             "most": self.most - self.before <= self.case.memory,
             "later": self.later <= MOST_LATER * self.before,
-            "lines": self.lines <= self.case.lines,
+            "lines": self.case.lines is None or self.lines <= self.case.lines,
         }
         return [name for name, held in limits.items() if not held]
 
     def row(self) -> Row:
         """Give the line of the table."""
         missed = self.missed()
-        ours = (
-            f"p99 {self.beside * 1000:.0f} ms; {self.failed} of {self.chats} failed, {self.locked_out} locked out; "
-            f"step {self.step * 1000:.0f} ms; most +{(self.most - self.before) / _MIB:.0f} MiB, "
-            f"later {self.later / self.before:.2f} x; {self.lines} lines"
-        )
-        target = (
-            f"<= {MOST_TIMES:g} x; 0, 0; {MOST_STEP * 1000:g} ms; +{self.case.memory / _MIB:.0f} MiB, "
-            f"{MOST_LATER:g} x; {self.case.lines}"
-        )
+        ours = [
+            f"p99 {self.beside * 1000:.0f} ms",
+            f"{self.failed} of {self.chats} failed",
+            f"{self.locked_out} locked out",
+            f"step {self.step * 1000:.0f} ms",
+            f"most +{(self.most - self.before) / _MIB:.0f} MiB",
+            f"later {self.later / self.before:.2f} x",
+            f"{self.lines} lines",
+        ]
+        target = [
+            f"<= {MOST_TIMES:g} x",
+            "0 failed",
+            "0 locked out" if self.case.lets_in else "",
+            f"step {MOST_STEP * 1000:g} ms",
+            f"most +{self.case.memory / _MIB:.0f} MiB",
+            f"later {MOST_LATER:g} x",
+            f"{self.case.lines} lines" if self.case.lines is not None else "",
+            f"missed: {' and '.join(missed)}" if missed else "",
+        ]
         return Row(
             f"hostile: {self.case.name}",
-            ours,
-            f"p99 {self.calm * 1000:.0f} ms; {self.before / _MIB:.0f} MiB",
+            ", ".join(ours),
+            f"alone p99 {self.calm * 1000:.0f} ms, {self.before / _MIB:.0f} MiB",
             f"{self.beside / self.calm:.1f}",
-            target + (f" (missed: {', '.join(missed)})" if missed else ""),
+            ", ".join(filter(None, target)),
             not missed,
         )
 

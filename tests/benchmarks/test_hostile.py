@@ -25,7 +25,7 @@ from inferencepool.adapters.extproc import decode
 BODIES = {name: case.attack for name, case in CASES.items() if isinstance(case.attack, Bodies)}
 SMALL = 4000
 OUTCOME = Outcome(
-    case=CASES["empty parts"],
+    case=attrs.evolve(CASES["empty parts"], lines=200),
     calm=0.01,
     beside=0.05,
     chats=100,
@@ -97,6 +97,7 @@ class TestOutcome:
             ({"most": 101 + 4 * 16_800_000}, ["most"]),
             ({"later": 131}, ["later"]),
             ({"lines": 201}, ["lines"]),
+            ({"case": CASES["descriptor limit"], "locked_out": 1}, []),
         ],
     )
     def test_each_limit_counts(self, change: dict[str, Any], missed: list[str]) -> None:
