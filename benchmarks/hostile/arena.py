@@ -141,7 +141,7 @@ async def _process(module: str, *arguments: str) -> AsyncIterator[tuple[Process,
 
 @asynccontextmanager
 async def arena_for(case: Case) -> AsyncIterator[Arena]:
-    """Start everything for a case, with the others already sending; end it after the block."""
+    """Start everything for a case, until the others are served steadily; end it after the block."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
         _, ports = await stack.enter_async_context(_process("servers", str(_SERVERS)))
@@ -155,20 +155,8 @@ async def arena_for(case: Case) -> AsyncIterator[Arena]:
         envoy = await stack.enter_async_context(EnvoyProcess(_bootstrap(case, targets, picker.port), log_level="error"))
         gateway = next(iter(envoy.listeners.values()))
         secure = str(case.secure).lower()
-        others = await stack.enter_async_context(_others(gateway, str(picker.port), secure))
+        others, _ = await stack.enter_async_context(_process("others", gateway, str(picker.port), secure))
         yield Arena(picker, probe, int(gateway.rpartition(":")[2]), case, others, pod)
-
-
-@asynccontextmanager
-async def _others(*arguments: str) -> AsyncIterator[Process]:
-    command = (sys.executable, "-m", "benchmarks.hostile.others", *arguments)
-    process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, limit=1 << 24)
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 @asynccontextmanager

@@ -17,7 +17,6 @@ from benchmarks.measure import Row
 
 __all__ = ["Outcome", "measure_case", "measure_hostile"]
 
-_WARM_UP = 1.5
 _BASELINE = 3.0
 _LATER = 5.0
 _MIB = 1 << 20
@@ -31,6 +30,7 @@ class Outcome:
     Attributes:
         case: The case.
         calm: The 99th percentile of the others without the hostile one, in seconds.
+        calm_failed: How many of them failed then, which is the machine's fault.
         beside: The same beside it.
         chats: How many chats were sent beside it.
         failed: How many of them failed.
@@ -46,6 +46,7 @@ class Outcome:
 
     case: Case
     calm: float
+    calm_failed: int
     beside: float
     chats: int
     failed: int
@@ -96,7 +97,7 @@ class Outcome:
         return Row(
             f"hostile: {self.case.name}",
             ", ".join(ours),
-            f"alone p99 {self.calm * 1000:.0f} ms, {self.before / _MIB:.0f} MiB",
+            f"alone p99 {self.calm * 1000:.0f} ms, {self.calm_failed} failed, {self.before / _MIB:.0f} MiB",
             f"{self.beside / self.calm:.1f}",
             ", ".join(filter(None, target)),
             not missed,
@@ -115,7 +116,6 @@ def measure_hostile(names: Sequence[str] = (), seconds: float | None = None) -> 
 async def measure_case(case: Case, seconds: float | None = None, later: float = _LATER) -> Outcome:
     """Run one case: the others alone, beside the hostile one, and alone again for some seconds."""
     async with arena_for(case) as arena:
-        await asyncio.sleep(_WARM_UP)
         marks = [monotonic()]
         await asyncio.sleep(_BASELINE)
         marks.append(monotonic())
@@ -136,15 +136,16 @@ async def _outcome(
     told = await arena.end_others()
     # Not earlier: a step is noted when it ends, and the others wait for theirs.
     step, step_name = arena.probe.read()
-    _, calm = _between(told["chats"], marks[0], marks[1])
-    beside_failures, beside = _between(told["chats"], marks[1], marks[2])
+    calm_failed, calm = _between(told["chats"], marks[0], marks[1])
+    failed, beside = _between(told["chats"], marks[1], marks[2])
     locked_out, _ = _between(told["newcomers"], marks[1], marks[2])
     return Outcome(
         case=case,
         calm=_p99(calm),
+        calm_failed=calm_failed,
         beside=_p99(beside),
         chats=len(beside),
-        failed=beside_failures,
+        failed=failed,
         locked_out=locked_out,
         step=step,
         step_name=step_name,

@@ -2,8 +2,9 @@
 The well-behaved: ``python -m benchmarks.hostile.others GATEWAY PICKER_PORT SECURE``, until standard input ends.
 
 Four clients send chats through the gateway at a steady rate, whether or not the ones before were answered. Beside them
-a newcomer connects to the picker now and then, as a gateway does that is started, and asks for its health. Printed is
-what became of each: when it was due, the seconds until its end, and whether it failed.
+a newcomer connects to the picker now and then, as a gateway does that is started, and asks for its health. Printed is a
+line as soon as all of them are served steadily, and at the end what became of each: when it was due, the seconds until
+its end, and whether it failed.
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ _CHATS = 16
 _TIMEOUT = 10.0
 _NEWCOMERS_PER_SECOND = 2
 _NEWCOMER_TIMEOUT = 2.0
+# Served steadily is who had no more than so many requests under way, for so many looks.
+_STEADY = 8
+_LOOKS = 10
+_LOOK = 0.1
+_MOST_LOOKS = 200
 _SERVING = b"\x08\x01"
 _OK = 200
 
@@ -67,6 +73,15 @@ class _Others:
             self._begin(self._newcomer(due))
             due += 1 / _NEWCOMERS_PER_SECOND
         await self._finish()
+
+    async def until_steady(self) -> None:
+        """Wait until the start is over, for some time at most."""
+        steady = 0
+        for _ in range(_MOST_LOOKS):
+            await asyncio.sleep(_LOOK)
+            steady = steady + 1 if self.chats and len(self._running) <= _STEADY else 0
+            if steady == _LOOKS:
+                break
 
     async def _finish(self) -> None:
         if self._running:
@@ -115,6 +130,8 @@ async def _run(gateway: str, picker_port: int, *, secure: bool) -> None:
     others = _Others(gateway, picker_port, secure=secure)
     tasks = [asyncio.create_task(others.client(number)) for number in range(_CLIENTS)]
     tasks.append(asyncio.create_task(others.come()))
+    await others.until_steady()
+    print("steady", flush=True)
     await asyncio.to_thread(sys.stdin.read)
     others.ended = True
     await asyncio.gather(*tasks)

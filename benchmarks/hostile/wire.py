@@ -43,15 +43,16 @@ class Silence:
     greets: bool = True
 
     async def run(self, host: str, port: int, seconds: float) -> int:
-        """Hold them for some seconds; gives how often one was opened."""
+        """Hold them for some seconds; gives how many were opened."""
         loop, end, opened = asyncio.get_running_loop(), monotonic() + seconds, 0
         held: set[asyncio.BaseTransport] = set()
         while monotonic() < end:
-            for _ in range(min(_AT_ONCE, self.count - len(held))):
-                with contextlib.suppress(OSError, TimeoutError):
-                    async with asyncio.timeout(1):
-                        await loop.create_connection(lambda: _Silent(held, greets=self.greets), host, port)
-                    opened += 1
+            opening = [
+                asyncio.wait_for(loop.create_connection(lambda: _Silent(held, greets=self.greets), host, port), 1)
+                for _ in range(min(_AT_ONCE, self.count - len(held)))
+            ]
+            opened += len(opening)
+            await asyncio.gather(*opening, return_exceptions=True)
             await asyncio.sleep(_PAUSE)
         for transport in list(held):
             assert isinstance(transport, asyncio.Transport)

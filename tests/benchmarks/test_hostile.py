@@ -27,6 +27,7 @@ SMALL = 4000
 OUTCOME = Outcome(
     case=attrs.evolve(CASES["empty parts"], lines=200),
     calm=0.01,
+    calm_failed=0,
     beside=0.05,
     chats=100,
     failed=0,
