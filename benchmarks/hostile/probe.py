@@ -8,8 +8,10 @@ count, and the longest one is noted in a file that the measuring process shares.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import mmap
 import resource
+import signal
 import struct
 import sys
 from pathlib import Path
@@ -19,6 +21,8 @@ from typing import Any, Self, final
 __all__ = ["Probe"]
 
 _NAME = 240
+# PR_SET_PDEATHSIG of Linux.
+_END_WITH_PARENT = 1
 _FORMAT = struct.Struct(f"<q{_NAME}s")
 
 
@@ -74,6 +78,8 @@ def main(file: str, descriptors: int, flags: list[str]) -> int:
     """Serve; *descriptors* is the most files that may be open, 0 for as many as there are."""
     from inferencepool.cli import main as command  # noqa: PLC0415 - who only reads the note need not wait for it
 
+    # It ends with the process that measures, however that ends.
+    ctypes.CDLL(None).prctl(_END_WITH_PARENT, signal.SIGKILL)
     if descriptors:
         resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
     Probe(Path(file)).install()
