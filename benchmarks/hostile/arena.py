@@ -42,12 +42,14 @@ class Picker:
 
     Attributes:
         port: The port of ext_proc.
+        pid: Its id.
         lines: How many lines it has logged.
         last_lines: The latest of them.
     """
 
     def __init__(self, process: Process, first: dict[str, Any]) -> None:
         self.port: int = first["grpc_port"]
+        self.pid = process.pid
         self.lines = 0
         self.last_lines: deque[bytes] = deque(maxlen=_LAST_LINES)
         self._process = process

@@ -23,7 +23,8 @@ __all__ = ["Probe"]
 _NAME = 240
 # PR_SET_PDEATHSIG of Linux.
 _END_WITH_PARENT = 1
-_FORMAT = struct.Struct(f"<q{_NAME}s")
+# Nanoseconds of the longest step, the thread's clock when the present one began (0 between steps), and a name.
+_FORMAT = struct.Struct(f"<qq{_NAME}s")
 
 
 @final
@@ -42,27 +43,31 @@ class Probe:
         return cls(file)
 
     def reset(self) -> None:
-        """Forget what there was."""
-        _FORMAT.pack_into(self._shared, 0, 0, b"")
+        """Forget what there was, but not that a step is under way."""
+        memoryview(self._shared)[:8].cast("q")[0] = 0
 
-    def read(self) -> tuple[float, str]:
-        """Give the seconds of the longest step, and what it was."""
-        taken, name = _FORMAT.unpack_from(self._shared)
+    def read(self, pid: int) -> tuple[float, str]:
+        """Give the seconds of the longest step of a process, and what it was; one that is not over counts so far."""
+        taken, began, name = _FORMAT.unpack_from(self._shared)
+        running = int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[0]) - began if began else 0
+        if running > taken:
+            return running / 1e9, "not over"
         return taken / 1e9, name.rstrip(b"\0").decode()
 
     def install(self) -> None:
         """Time every step of the event loops of this process."""
         run: Any = asyncio.Handle._run
-        shared, note = self._shared, _FORMAT.pack_into
-        longest = memoryview(shared)[:8].cast("q")
+        shared = self._shared
+        clock = memoryview(shared)[:16].cast("q")
 
         def timed(handle: Any) -> None:
             callback = handle._callback
-            began = thread_time_ns()
+            clock[1] = began = thread_time_ns()
             run(handle)
             taken = thread_time_ns() - began
-            if taken > longest[0]:
-                note(shared, 0, taken, _name_of(callback).encode()[:_NAME])
+            clock[1] = 0
+            if taken > clock[0]:
+                _FORMAT.pack_into(shared, 0, taken, 0, _name_of(callback).encode()[:_NAME])
 
         asyncio.Handle._run = timed  # type: ignore[assignment,method-assign]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -124,9 +125,34 @@ def test_probe_notes_the_longest_step(tmp_path: Path) -> None:
         "asyncio.run(busy())\n"
     )
     subprocess.run([sys.executable, "-c", program, str(file)], check=True, timeout=60)
-    step, name = probe.read()
+    step, name = probe.read(os.getpid())
 
     assert 0.02 <= step
     assert "busy" == name
     probe.reset()
-    assert (0, "") == probe.read()
+    assert 0 == probe.read(os.getpid())[0]
+
+
+def test_probe_tells_a_step_that_is_not_over(tmp_path: Path) -> None:
+    """A step counts while it lasts, too."""
+    probe = Probe.create(tmp_path / "probe")
+    program = (
+        "import asyncio, sys, pathlib, time\n"
+        "from benchmarks.hostile.probe import Probe\n"
+        "Probe(pathlib.Path(sys.argv[1])).install()\n"
+        "async def busy():\n"
+        "    until = time.thread_time() + 0.05\n"
+        "    while time.thread_time() < until: pass\n"
+        "    print(flush=True)\n"
+        "    sys.stdin.read()\n"
+        "asyncio.run(busy())\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "probe")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        step, name = probe.read(process.pid)
+        process.communicate(timeout=60)
+
+    assert 0.02 <= step
+    assert "not over" == name
