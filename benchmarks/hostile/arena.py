@@ -25,7 +25,7 @@ from inferencepool import Endpoint, InferencePool
 from inferencepool.gateway import EnvoyOptions, HostPort, render_envoy
 from inferencepool.runtime.envoy import EnvoyProcess
 
-__all__ = ["Arena", "Picker", "arena_for"]
+__all__ = ["Arena", "Picker", "TooBusyError", "arena_for"]
 
 _SERVERS = 4
 _HOST = "127.0.0.1"
@@ -33,6 +33,10 @@ _LABELS = {"app": "llama"}
 _NAMED = {"namespace": "default", "name": "llama"}
 _PATIENCE = 30.0
 _LAST_LINES = 20
+
+
+class TooBusyError(Exception):
+    """There is nothing to measure where the others are not served without anybody hostile, either."""
 
 
 @final
@@ -157,7 +161,10 @@ async def arena_for(case: Case) -> AsyncIterator[Arena]:
         envoy = await stack.enter_async_context(EnvoyProcess(_bootstrap(case, targets, picker.port), log_level="error"))
         gateway = next(iter(envoy.listeners.values()))
         secure = str(case.secure).lower()
-        others, _ = await stack.enter_async_context(_process("others", gateway, str(picker.port), secure))
+        others, state = await stack.enter_async_context(_process("others", gateway, str(picker.port), secure))
+        if state != "steady":
+            message = f"{case.name}: this machine is too busy: the others are not served steadily when they are alone"
+            raise TooBusyError(message)
         yield Arena(picker, probe, int(gateway.rpartition(":")[2]), case, others, pod)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from benchmarks.hostile.arena import Arena, arena_for
+from benchmarks.hostile.arena import Arena, TooBusyError, arena_for
 from benchmarks.hostile.cases import CASES, MOST_LATER, MOST_STEP, MOST_TIMES, Case
 from benchmarks.measure import Row
 
@@ -109,7 +109,11 @@ class Outcome:
 def measure_hostile(names: Sequence[str] = (), seconds: float | None = None) -> Iterator[Row]:
     """Measure each case, or those that are named; *seconds* is how long each lasts, None for as long as it says."""
     for name in names or CASES:
-        outcome = asyncio.run(measure_case(CASES[name], seconds))
+        try:
+            outcome = asyncio.run(measure_case(CASES[name], seconds))
+        except TooBusyError as error:
+            yield Row(f"hostile: {name}", str(error), "", "", "", met=False)
+            continue
         told = f"{name}: the longest step was {outcome.step_name}; counted {outcome.counted or '-'}"
         print(told, file=sys.stderr, flush=True)
         yield outcome.row()

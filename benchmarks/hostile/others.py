@@ -74,14 +74,15 @@ class _Others:
             due += 1 / _NEWCOMERS_PER_SECOND
         await self._finish()
 
-    async def until_steady(self) -> None:
-        """Wait until the start is over, for some time at most."""
+    async def become_steady(self) -> bool:
+        """Wait until the start is over, for some time at most; False if this machine has no time for so much."""
         steady = 0
         for _ in range(_MOST_LOOKS):
             await asyncio.sleep(_LOOK)
             steady = steady + 1 if self.chats and len(self._running) <= _STEADY else 0
             if steady == _LOOKS:
-                break
+                return True
+        return False
 
     async def _finish(self) -> None:
         if self._running:
@@ -130,8 +131,7 @@ async def _run(gateway: str, picker_port: int, *, secure: bool) -> None:
     others = _Others(gateway, picker_port, secure=secure)
     tasks = [asyncio.create_task(others.client(number)) for number in range(_CLIENTS)]
     tasks.append(asyncio.create_task(others.come()))
-    await others.until_steady()
-    print("steady", flush=True)
+    print("steady" if await others.become_steady() else "busy", flush=True)
     await asyncio.to_thread(sys.stdin.read)
     others.ended = True
     await asyncio.gather(*tasks)

@@ -12,6 +12,7 @@ import os
 
 import pytest
 
+from benchmarks.hostile.arena import TooBusyError
 from benchmarks.hostile.cases import CASES
 from benchmarks.hostile.measuring import measure_case
 from tests.gateway.envoy import require_envoy
@@ -37,4 +38,7 @@ def test_others_are_served_beside_a_hostile_peer(name: str) -> None:
         assert not {"failed", "locked out", "most", "lines"}.intersection(outcome.missed()), outcome
         assert MOST_STEP >= outcome.step, outcome.step_name
 
-    asyncio.run(bounded())
+    try:
+        asyncio.run(bounded())
+    except TooBusyError as error:
+        pytest.skip(str(error))
