@@ -114,9 +114,10 @@ def measure_hostile(names: Sequence[str] = (), seconds: float | None = None) -> 
         except TooBusyError as error:
             yield Row(f"hostile: {name}", str(error), "", "", "", met=False)
             continue
-        told = f"{name}: the longest step was {outcome.step_name}; counted {outcome.counted or '-'}"
+        row = outcome.row()
+        told = f"{name}: {row.ours}; the longest step was {outcome.step_name}; counted {outcome.counted or '-'}"
         print(told, file=sys.stderr, flush=True)
-        yield outcome.row()
+        yield row
 
 
 async def measure_case(case: Case, seconds: float | None = None, later: float = _LATER) -> Outcome:
