@@ -17,7 +17,7 @@ from benchmarks.measure import Row
 
 __all__ = ["Outcome", "measure_case", "measure_hostile"]
 
-_BASELINE = 3.0
+_BASELINE = 4.0
 # What was due before it is answered by then, if all is well: the attack does not count for it.
 _GAP = 0.5
 _LATER = 5.0

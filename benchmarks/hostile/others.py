@@ -24,14 +24,14 @@ from benchmarks.hostile.bodies import honest_chat
 from benchmarks.hostile.frames import GREETING, HEALTH, data_frame, grpc_message, headers_frame, split_frames
 
 _CLIENTS = 4
-_PER_SECOND = 40
+_PER_SECOND = 25
 _CHATS = 16
 _TIMEOUT = 10.0
 _NEWCOMERS_PER_SECOND = 2
 _NEWCOMER_TIMEOUT = 2.0
 # Served steadily is who had no more than so many requests under way, for so many looks.
-_STEADY = 8
-_LOOKS = 10
+_STEADY = 16
+_LOOKS = 5
 _LOOK = 0.1
 _MOST_LOOKS = 200
 _SERVING = b"\x08\x01"
