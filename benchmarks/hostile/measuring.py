@@ -36,7 +36,7 @@ class Outcome:
         beside: The same beside it.
         chats: How many chats were sent beside it.
         failed: How many of them failed.
-        locked_out: How many new gateways could not connect to the picker.
+        locked_out: How many new gateways were not let in by the picker.
         step: The longest step of the picker's event loop, in seconds of CPU.
         step_name: What that step was.
         before: Memory of the picker before, in bytes.

@@ -28,7 +28,6 @@ _PER_SECOND = 25
 _CHATS = 16
 _TIMEOUT = 10.0
 _NEWCOMERS_PER_SECOND = 2
-_NEWCOMER_TIMEOUT = 2.0
 # Served steadily is who had no more than so many requests under way, for so many looks.
 _STEADY = 16
 _LOOKS = 5
@@ -107,7 +106,7 @@ class _Others:
     async def _newcomer(self, due: float) -> None:
         failed = True
         try:
-            async with asyncio.timeout(_NEWCOMER_TIMEOUT):
+            async with asyncio.timeout(_TIMEOUT):
                 failed = not await self._ask_health()
         except (OSError, TimeoutError):
             pass
