@@ -10,20 +10,22 @@ from typing import Self
 
 import attrs
 
-from inferencepool.adapters.exposition._grammar import Cursor, ExpositionError
+from inferencepool.adapters.exposition._grammar import Cursor, ExpositionError, escape
+from inferencepool.adapters.exposition._plain import PLAIN_NUMBER, is_plain_series
 from inferencepool.adapters.exposition._samples import Sample
 from inferencepool.adapters.exposition._search import Line
 
 __all__ = ["Passage", "RememberedSeries", "Use", "find_passages"]
 
-# A value with nothing behind it; all else is for the exact parser.
-_PLAIN = re.compile(rb"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 # A line's last word, and what stands before it.
 _LAST_WORD = re.compile(rb"(.*[ \t}])([^ \t}]+)", re.DOTALL)
 # Most gauges are small counts: to look one up takes a third of the time of reading it.
 _SMALL = {b"%d.0" % number: (float(number), number) for number in range(1024)}
 # How far a passage may have moved to be found without searching the whole page.
 _NEAR = 1024
+# Longest value, and longest comment behind a passage, that are remembered.
+_LONGEST_VALUE = 64
+_LONGEST_COMMENT = 4096
 _BLANKS = " \t"
 
 
@@ -66,7 +68,7 @@ class RememberedSeries:
         if small is not None:
             self.value, self.count = small
         else:
-            if not _PLAIN.fullmatch(text):
+            if len(text) > _LONGEST_VALUE or not PLAIN_NUMBER.fullmatch(text):
                 return False
             value = float(text)
             if not -inf < value < inf:
@@ -123,24 +125,27 @@ class Passage:
         is_bare = start > 0 and lines[0].sample is not None
         is_open = page[end : end + 1] != b"#"
         if not is_open:
-            end = page.find(b"\n", end) + 1 or len(page)
+            end = page.find(b"\n", end, end + _LONGEST_COMMENT) + 1
+            if not end:
+                return None
         literals.append(page[position:end])
         whole = b"" if is_bare or is_open else page[start:end]
         # Another series may be written in an unusual way, too.
-        intruders = (*(name.encode() for name in wanted), b" ", b"\t", b"{")
+        intruders = (*(escape(name).encode() for name in wanted), b" ", b"\t", b"{")
         names = frozenset(line.name for line in lines)
         return cls(names, series, start, whole, literals, ending, is_bare, is_open, intruders)
 
-    def follow(self, page: bytes, at: int, changed: list[RememberedSeries]) -> bool:
+    def follow(self, page: bytes, at: int, changed: list[RememberedSeries], *, anywhere: bool) -> bool:
         """
         Find the passage in the next *page*, at the offset *at* or near it, and take over the values.
 
-        The series whose values changed are added to *changed*. False where the passage is not what it was.
+        The series whose values changed are added to *changed*. False where the passage is not what it was, or is far
+        from there: the whole page is searched for it only if *anywhere* says so.
         """
         literals, ending = self._literals, self._ending
         lead = literals[0]
         if not page.startswith(lead, at):
-            at = self._locate(page, lead, at)
+            at = self._locate(page, lead, at, anywhere=anywhere)
             if at < 0:
                 return False
             if self.whole and page.startswith(self.whole, at):
@@ -170,12 +175,13 @@ class Passage:
             return True
         return self._is_bare and page.startswith(self._intruders, page.rfind(b"\n", 0, at) + 1)
 
-    def _locate(self, page: bytes, lead: bytes, at: int) -> int:
+    @staticmethod
+    def _locate(page: bytes, lead: bytes, at: int, *, anywhere: bool) -> int:
         # Without the line end before it, it could be the end of another line.
         if not lead.startswith(b"\n"):
             return -1
         near = page.find(lead, max(0, at - _NEAR), at + len(lead) + _NEAR)
-        return near if near >= 0 else page.find(lead)
+        return near if near >= 0 or not anywhere else page.find(lead)
 
 
 def find_passages(page: bytes, lines: Iterable[Line], names: Collection[str]) -> list[Passage] | None:
@@ -211,6 +217,8 @@ def _remember(page: bytes, line: Line, sample: Sample, ending: bytes) -> Remembe
 
 def _is_series(text: bytes, sample: Sample) -> bool:
     """Tell whether *text* is a name with its labels and nothing else."""
+    if is_plain_series(text):
+        return True
     head = text.decode().strip(_BLANKS)
     if head == sample.name:
         return True
