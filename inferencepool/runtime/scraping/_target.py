@@ -152,8 +152,7 @@ class Target:
     def answered(self, answer: Answer, /) -> None:
         """Hear of a response."""
         self._steps = self._read(answer)
-        self.step()
-        if self._steps is not None and not self._site.turns.add(self, len(answer.body)):
+        if self.step() and not self._site.turns.add(self, len(answer.body)):
             self._steps = None
             self._fail("too many long pages wait to be read")
 

@@ -54,7 +54,7 @@ class TestAllowance:
     @pytest.mark.parametrize("most_share", [0, -1, 1.5, float("nan")])
     def test_refused(self, most_share: float) -> None:
         """A share is one."""
-        with pytest.raises(ConfigurationError, match="scraping: most_share: .* is not a share above 0, up to 1"):
+        with pytest.raises(ConfigurationError, match=r"scraping: most_share: .* is not a share above 0, up to 1"):
             ScrapingOptions(most_share=most_share)
 
 
@@ -85,7 +85,7 @@ class TestTurns:
             await asyncio.sleep(0)
             log.append("-")
 
-        assert "-a-b-c-a-c-a--" == "".join(log) or "a-b-c-a-c-a---" == "".join(log)[:14]
+        assert "a-b-c-a-c-a" == "".join(log).strip("-")
 
     @on_loop
     async def test_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,14 +123,11 @@ class TestTurns:
 @on_loop
 async def test_long_page_is_read_between_other_work() -> None:
     """A page of ten thousand series is read right, in many turns."""
-    async with PageServer() as server, scraped([endpoint_of("a", server.port)], PATIENT) as running:
-        server.page = LONG
-        await until(lambda: running.metrics("a").active_models == {"a9999"})
-
-        assert 7 == running.metrics("a").waiting_queue_size
-        server.page = gzip.compress(LONG)
-        server.play = answer_with(response_of(server.page, content_encoding="gzip"))
-        await running.next_page("a")
+    compressed = answer_with(response_of(gzip.compress(LONG), content_encoding="gzip"))
+    for play in (answer_with(response_of(LONG)), compressed):
+        async with PageServer(play) as server, scraped([endpoint_of("a", server.port)], PATIENT) as running:
+            await until(lambda: running.metrics("a").active_models == {"a9999"})
+            assert 7 == running.metrics("a").waiting_queue_size
 
 
 PATIENT = ScrapingOptions(interval=0.01, timeout=30, most_cost=60)

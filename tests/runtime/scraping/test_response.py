@@ -137,15 +137,16 @@ def test_chunks_are_kept_as_one_body() -> None:
 def test_parser_stops_early(flood: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is too much is not read to its end: no more than a few hundred events come of one buffer."""
     events: list[str] = []
-    for name in ("on_header", "on_message_begin", "on_headers_complete"):
 
-        def counted(
-            self: Response, *given: bytes, name: str = name, call: Callable[..., None] = getattr(Response, name)
-        ) -> None:
+    def counting(name: str, call: Callable[..., None]) -> Callable[..., None]:
+        def counted(self: Response, *given: bytes) -> None:
             events.append(name)
             call(self, *given)
 
-        monkeypatch.setattr(Response, name, counted)
+        return counted
+
+    for name in ("on_header", "on_message_begin", "on_headers_complete"):
+        monkeypatch.setattr(Response, name, counting(name, getattr(Response, name)))
     response = fed(flood if flood.startswith(b"HTTP") else OK + flood)
 
     assert len(events) < 300
