@@ -23,6 +23,8 @@ _LAST_WORD = re.compile(rb"(.*[ \t}])([^ \t}]+)", re.DOTALL)
 _SMALL = {b"%d.0" % number: (float(number), number) for number in range(1024)}
 # How far a passage may have moved to be found without searching the whole page.
 _NEAR = 1024
+# How many passages are looked for in the whole page when they are not where they were.
+_MOST_LOST = 4
 # Longest value, and longest comment behind a passage, that are remembered.
 _LONGEST_VALUE = 64
 _LONGEST_COMMENT = 4096
@@ -135,17 +137,17 @@ class Passage:
         names = frozenset(line.name for line in lines)
         return cls(names, series, start, whole, literals, ending, is_bare, is_open, intruders)
 
-    def follow(self, page: bytes, at: int, changed: list[RememberedSeries], *, anywhere: bool) -> bool:
+    def follow(self, page: bytes, at: int, changed: list[RememberedSeries], lost: int = 0) -> bool:
         """
         Find the passage in the next *page*, at the offset *at* or near it, and take over the values.
 
         The series whose values changed are added to *changed*. False where the passage is not what it was, or is far
-        from there: the whole page is searched for it only if *anywhere* says so.
+        from there: the whole page is searched for it unless as many as four were *lost* before.
         """
         literals, ending = self._literals, self._ending
         lead = literals[0]
         if not page.startswith(lead, at):
-            at = self._locate(page, lead, at, anywhere=anywhere)
+            at = self._locate(page, lead, at, lost)
             if at < 0:
                 return False
             if self.whole and page.startswith(self.whole, at):
@@ -176,12 +178,12 @@ class Passage:
         return self._is_bare and page.startswith(self._intruders, page.rfind(b"\n", 0, at) + 1)
 
     @staticmethod
-    def _locate(page: bytes, lead: bytes, at: int, *, anywhere: bool) -> int:
+    def _locate(page: bytes, lead: bytes, at: int, lost: int) -> int:
         # Without the line end before it, it could be the end of another line.
         if not lead.startswith(b"\n"):
             return -1
         near = page.find(lead, max(0, at - _NEAR), at + len(lead) + _NEAR)
-        return near if near >= 0 or not anywhere else page.find(lead)
+        return near if near >= 0 or lost >= _MOST_LOST else page.find(lead)
 
 
 def find_passages(page: bytes, lines: Iterable[Line], names: Collection[str]) -> list[Passage] | None:

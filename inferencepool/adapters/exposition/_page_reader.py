@@ -30,8 +30,6 @@ __all__ = ["PageReader"]
 _TRUSTED: Final = 256
 # The longest page that is read by them, in bytes: to look for what was absent takes time.
 _LONGEST_FOLLOWED: Final = 2 * 1024 * 1024
-# How many passages are looked for in the whole page when they are not where they were.
-_MOST_LOST: Final = 4
 # Lines of which to remember where they stand takes no step of its own.
 _FEW: Final = 32
 # How much of a page without metrics is parsed to find out whether it is a metrics page at all.
@@ -126,9 +124,10 @@ class PageReader:
             at = before + shift
             if passage.whole and page.startswith(passage.whole, at):
                 passage.at = at
-            elif passage.follow(page, at, changed, anywhere=lost < _MOST_LOST):
-                lost += shift != passage.at - before
-                shift = passage.at - before
+            elif passage.follow(page, at, changed, lost):
+                if passage.at != at:
+                    lost += 1
+                    shift = passage.at - before
             else:
                 return False
         self._take_over(changed, observed_at)
