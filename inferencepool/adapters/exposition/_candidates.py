@@ -42,7 +42,14 @@ class Candidates:
         """Tell whether the series of *line* could count, whatever its labels are."""
         for spec in self._specs.get(line.name, ()):
             best = self._best.get(id(spec))
-            if best is None or (spec is self._lora and line.value > best[1].value) or best[1].value != best[1].value:
+            if best is None:
+                return True
+            other = best[1]
+            if spec is self._lora:
+                # NaN is below all numbers.
+                if line.value > other.value or other.value != other.value:
+                    return True
+            elif line.timestamp is not None and (other.timestamp is None or line.timestamp > other.timestamp):
                 return True
         return False
 

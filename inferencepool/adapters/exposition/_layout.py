@@ -11,12 +11,14 @@ from typing import Self
 import attrs
 
 from inferencepool.adapters.exposition._grammar import Cursor, ExpositionError, escape
-from inferencepool.adapters.exposition._plain import PLAIN_NUMBER, is_plain_series
+from inferencepool.adapters.exposition._plain import is_plain_series
 from inferencepool.adapters.exposition._samples import Sample
 from inferencepool.adapters.exposition._search import Line
 
 __all__ = ["Passage", "RememberedSeries", "Use", "find_passages"]
 
+# A value with nothing behind it; all else is for the exact parser.
+_PLAIN = re.compile(rb"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 # A line's last word, and what stands before it.
 _LAST_WORD = re.compile(rb"(.*[ \t}])([^ \t}]+)", re.DOTALL)
 # Most gauges are small counts: to look one up takes a third of the time of reading it.
@@ -70,7 +72,7 @@ class RememberedSeries:
         if small is not None:
             self.value, self.count = small
         else:
-            if len(text) > _LONGEST_VALUE or not PLAIN_NUMBER.fullmatch(text):
+            if len(text) > _LONGEST_VALUE or not _PLAIN.fullmatch(text):
                 return False
             value = float(text)
             if not -inf < value < inf:

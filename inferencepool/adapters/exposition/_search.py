@@ -136,6 +136,9 @@ class Search:
         line = read_plain(self._page, start, end) if end - start <= MAX_LINE_SIZE else None
         if line is None and _COMMENT.match(self._page, start, end):
             return self._read_comment(start, end)
+        if line is not None and line.timestamp is not None and self._open_metrics:
+            # Seconds there.
+            line = None
         work = _PLAIN_WORK + (end - start) // _PLAIN_BYTES
         sample = None
         if line is not None:

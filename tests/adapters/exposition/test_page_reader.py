@@ -109,14 +109,14 @@ def test_pages_with_too_many_lines_to_remember_are_read_as_parsed_ones(
 @given(samples(), st.sampled_from(["gauge", "counter"]))
 def test_plain_lines_are_read_as_exact_ones(sample: Sample, kind: str) -> None:
     """Whatever the regular expression takes for a plain line is what the exact parser reads."""
-    text = render([attrs.evolve(sample, timestamp=None)])
+    text = render([sample])
     line = text.encode().removesuffix(b"\n")
     plain = read_plain(line, 0, len(line))
     expected = attrs.evolve(next(iterate_samples(text)), type=kind, line=0)
 
     assert plain is None or str(expected) == str(plain.sample({sample.name: kind}))
     # It takes what servers write.
-    if text.isascii() and -inf < sample.value < inf:
+    if text.isascii() and -inf < sample.value < inf and abs(sample.timestamp or 0) < 10**18:
         assert plain is not None
 
 
@@ -132,7 +132,11 @@ def test_plain_lines_are_read_as_exact_ones(sample: Sample, kind: str) -> None:
         b'a{b="1",,} 1',
         b'a{"b"} 1',
         b"a 1e999",
-        b"a 1 2",
+        b"a 1 2 3",
+        b"a 1 2.5",
+        b"a 1 9223372036854775808",
+        b'a{b ="1", b= "2"} 1',
+        b'a{__name__ ="b"} 1',
         b"a NaN",
         b"a",
         b"a{%s} 1" % b",".join(b'l%d=""' % number for number in range(257)),
