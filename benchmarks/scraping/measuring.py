@@ -13,6 +13,7 @@ from statistics import median
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.measure import Row, time_of
+from benchmarks.scraping.hostile import measure_hostile_pages
 from benchmarks.scraping.pages import vllm_pages
 from inferencepool.adapters.exposition import ENGINES, PageReader, read_metrics
 
@@ -55,6 +56,7 @@ def measure_pages() -> Iterator[Row]:
                 "" if limit is None else f">= {limit} times",
                 None if limit is None else ratio >= limit,
             )
+    yield from measure_hostile_pages()
 
 
 def _read(reader: PageReader, pages: list[bytes]) -> None:

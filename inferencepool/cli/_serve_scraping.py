@@ -43,6 +43,8 @@ _NAMES = {
     "path": "model-server-metrics-path",
     "port": "model-server-metrics-port",
     "max_page_size": "model-server-metrics-max-page-size",
+    "most_cost": "model-server-metrics-max-cost",
+    "most_share": "model-server-metrics-max-share",
     "gzip": "model-server-metrics-gzip",
     "tls": "model-server-metrics-https flags",
     "tls.ca_path": "model-server-metrics-https-ca-path",
@@ -89,6 +91,10 @@ def add_scraping_flags(group: argparse._ArgumentGroup, boolean: Callable[[str], 
     add("--model-server-metrics-port", metavar="PORT", type=int, help="its port (that of the endpoint)")
     text = "longest page, in bytes (1048576)"
     add("--model-server-metrics-max-page-size", metavar="N", type=int, default=1024 * 1024, help=text)
+    text = "longest work on one page (500ms)"
+    add("--model-server-metrics-max-cost", metavar="TIME", type=duration, default=0.5, help=text)
+    text = "share of the time that the pages of one endpoint may take (0.1)"
+    add("--model-server-metrics-max-share", metavar="SHARE", type=float, default=0.1, help=text)
     add_boolean("--model-server-metrics-gzip", "ask for compressed pages", default=False)
     add_boolean(_flag(_SKIP_VERIFY), "accept any certificate", default=True)
     add("--model-server-metrics-https-ca-path", metavar="FILE", help="authorities to trust (those of the system)")
@@ -129,6 +135,8 @@ def scraping_setup(arguments: argparse.Namespace) -> ScrapingSetup:
             path=arguments.model_server_metrics_path,
             port=arguments.model_server_metrics_port,
             max_page_size=arguments.model_server_metrics_max_page_size,
+            most_cost=arguments.model_server_metrics_max_cost,
+            most_share=arguments.model_server_metrics_max_share,
             gzip=arguments.model_server_metrics_gzip,
             tls=ScrapingTls(
                 verify=not getattr(arguments, _SKIP_VERIFY),
@@ -153,7 +161,9 @@ def scraping_state(scraper: MetricsScraper) -> dict[str, object]:
         "scrapes": statistics.scrapes,
         "fetch_errors": statistics.fetch_errors,
         "read_errors": statistics.read_errors,
+        "postponed": statistics.postponed,
         "stale": sum(endpoint.stale for endpoint in statistics.endpoints),
+        "costly": {each.endpoint.id: round(each.cost, 4) for each in statistics.endpoints if each.postponed},
         "failing": {each.endpoint.id: each.reason for each in statistics.endpoints if each.reason},
     }
 

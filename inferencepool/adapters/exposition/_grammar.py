@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
-__all__ = ["Cursor", "ExpositionError"]
+__all__ = ["MAX_LABELS", "Cursor", "ExpositionError", "escape", "unescape"]
+
+#: Most labels of a series. Those of model servers have up to thirty.
+MAX_LABELS: Final = 256
 
 _BLANKS = re.compile(r"[ \t]*")
 _WORD = re.compile(r"[^ \t]*")
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
-# Everything up to what has a meaning inside quotes.
-_QUOTED = re.compile(r'[^"\\]*')
-_ESCAPES = {"\\": "\\", '"': '"', "n": "\n"}
+# Everything up to the closing quote, or to an escape that does not exist. Possessive, so that memory stays small.
+_QUOTED = re.compile(r'[^"\\]*+(?:\\[\\"n][^"\\]*+)*+')
 _RESERVED_LABEL = "__name__"
 
 
@@ -19,20 +22,34 @@ class ExpositionError(Exception):
     """Raised inside this package when a text stops making sense; callers add where it stands."""
 
 
+def escape(text: str) -> str:
+    """Write *text* as it stands inside quotes; there is no other way to write it."""
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def unescape(quoted: str) -> str:
+    """Read what `escape` wrote. Linear."""
+    if "\\" not in quoted:
+        return quoted
+    # Between two escaped backslashes every other backslash begins an escape.
+    parts = quoted.split("\\\\")
+    return "\\".join([part.replace('\\"', '"').replace("\\n", "\n") if "\\" in part else part for part in parts])
+
+
 class Cursor:
     """A position in one line. Reading moves it forward past the blanks that follow, never back."""
 
     def __init__(self, text: str) -> None:
-        self._text = text
+        self.text = text
         self._at = 0
 
     def at_end(self) -> bool:
         """Tell whether nothing is left."""
-        return self._at >= len(self._text)
+        return self._at >= len(self.text)
 
     def peek(self) -> str:
         """Give the next character; empty at the end."""
-        return self._text[self._at : self._at + 1]
+        return self.text[self._at : self._at + 1]
 
     def skip_blanks(self) -> None:
         """Move past spaces and tabs."""
@@ -64,31 +81,25 @@ class Cursor:
     def read_until(self, stops: str) -> str:
         """Read up to the first of *stops* or the end, without the blanks at both ends."""
         start = self._at
-        while not self.at_end() and self._text[self._at] not in stops:
+        while not self.at_end() and self.text[self._at] not in stops:
             self._at += 1
-        return self._text[start : self._at].strip(" \t")
+        return self.text[start : self._at].strip(" \t")
 
     def read_quoted(self) -> str:
         r"""Read a string in double quotes, in which ``\\``, ``\"`` and ``\n`` are escapes and no others exist."""
         start = self._at
         self._at += 1
-        parts = []
-        while True:
-            parts.append(self._take(_QUOTED))
-            stop = self.peek()
+        quoted = self._take(_QUOTED)
+        stop, unknown = self.peek(), self.text[self._at + 1 : self._at + 2]
+        if stop == '"':
             self._at += 1
-            if stop == '"':
-                self.skip_blanks()
-                return "".join(parts)
-            escape = self.peek()
-            if not stop or not escape:
-                message = f"no closing quote for the one at column {start + 1}"
-                raise ExpositionError(message)
-            if escape not in _ESCAPES:
-                message = f"unknown escape \\{escape} at column {self._at}"
-                raise ExpositionError(message)
-            parts.append(_ESCAPES[escape])
-            self._at += 1
+            self.skip_blanks()
+            return unescape(quoted)
+        if not stop or not unknown:
+            message = f"no closing quote for the one at column {start + 1}"
+        else:
+            message = f"unknown escape \\{unknown} at column {self._at + 2}"
+        raise ExpositionError(message)
 
     def read_series(self) -> tuple[str, dict[str, str]]:
         """
@@ -143,6 +154,9 @@ class Cursor:
                     message = f"label {key} is {'reserved' if key == _RESERVED_LABEL else 'given twice'}"
                     raise ExpositionError(message)
                 labels[key] = value
+                if len(labels) > MAX_LABELS:
+                    message = f"more than {MAX_LABELS} labels"
+                    raise ExpositionError(message)
             elif quoted and first and not name:
                 name = key
             else:
@@ -155,7 +169,7 @@ class Cursor:
         return name
 
     def _take(self, pattern: re.Pattern[str]) -> str:
-        match = pattern.match(self._text, self._at)
+        match = pattern.match(self.text, self._at)
         if match is None:
             return ""
         self._at = match.end()

@@ -10,7 +10,8 @@ from typing import Self
 
 import attrs
 
-from inferencepool.adapters.exposition._grammar import Cursor, ExpositionError
+from inferencepool.adapters.exposition._grammar import Cursor, ExpositionError, escape
+from inferencepool.adapters.exposition._plain import is_plain_series
 from inferencepool.adapters.exposition._samples import Sample
 from inferencepool.adapters.exposition._search import Line
 
@@ -24,6 +25,11 @@ _LAST_WORD = re.compile(rb"(.*[ \t}])([^ \t}]+)", re.DOTALL)
 _SMALL = {b"%d.0" % number: (float(number), number) for number in range(1024)}
 # How far a passage may have moved to be found without searching the whole page.
 _NEAR = 1024
+# How many passages are looked for in the whole page when they are not where they were.
+_MOST_LOST = 4
+# Longest value, and longest comment behind a passage, that are remembered.
+_LONGEST_VALUE = 64
+_LONGEST_COMMENT = 4096
 _BLANKS = " \t"
 
 
@@ -66,7 +72,7 @@ class RememberedSeries:
         if small is not None:
             self.value, self.count = small
         else:
-            if not _PLAIN.fullmatch(text):
+            if len(text) > _LONGEST_VALUE or not _PLAIN.fullmatch(text):
                 return False
             value = float(text)
             if not -inf < value < inf:
@@ -123,24 +129,27 @@ class Passage:
         is_bare = start > 0 and lines[0].sample is not None
         is_open = page[end : end + 1] != b"#"
         if not is_open:
-            end = page.find(b"\n", end) + 1 or len(page)
+            end = page.find(b"\n", end, end + _LONGEST_COMMENT) + 1
+            if not end:
+                return None
         literals.append(page[position:end])
         whole = b"" if is_bare or is_open else page[start:end]
         # Another series may be written in an unusual way, too.
-        intruders = (*(name.encode() for name in wanted), b" ", b"\t", b"{")
+        intruders = (*(escape(name).encode() for name in wanted), b" ", b"\t", b"{")
         names = frozenset(line.name for line in lines)
         return cls(names, series, start, whole, literals, ending, is_bare, is_open, intruders)
 
-    def follow(self, page: bytes, at: int, changed: list[RememberedSeries]) -> bool:
+    def follow(self, page: bytes, at: int, changed: list[RememberedSeries], lost: int = 0) -> bool:
         """
         Find the passage in the next *page*, at the offset *at* or near it, and take over the values.
 
-        The series whose values changed are added to *changed*. False where the passage is not what it was.
+        The series whose values changed are added to *changed*. False where the passage is not what it was, or is far
+        from there: the whole page is searched for it unless as many as four were *lost* before.
         """
         literals, ending = self._literals, self._ending
         lead = literals[0]
         if not page.startswith(lead, at):
-            at = self._locate(page, lead, at)
+            at = self._locate(page, lead, at, lost)
             if at < 0:
                 return False
             if self.whole and page.startswith(self.whole, at):
@@ -170,12 +179,13 @@ class Passage:
             return True
         return self._is_bare and page.startswith(self._intruders, page.rfind(b"\n", 0, at) + 1)
 
-    def _locate(self, page: bytes, lead: bytes, at: int) -> int:
+    @staticmethod
+    def _locate(page: bytes, lead: bytes, at: int, lost: int) -> int:
         # Without the line end before it, it could be the end of another line.
         if not lead.startswith(b"\n"):
             return -1
         near = page.find(lead, max(0, at - _NEAR), at + len(lead) + _NEAR)
-        return near if near >= 0 else page.find(lead)
+        return near if near >= 0 or lost >= _MOST_LOST else page.find(lead)
 
 
 def find_passages(page: bytes, lines: Iterable[Line], names: Collection[str]) -> list[Passage] | None:
@@ -211,6 +221,8 @@ def _remember(page: bytes, line: Line, sample: Sample, ending: bytes) -> Remembe
 
 def _is_series(text: bytes, sample: Sample) -> bool:
     """Tell whether *text* is a name with its labels and nothing else."""
+    if is_plain_series(text):
+        return True
     head = text.decode().strip(_BLANKS)
     if head == sample.name:
         return True

@@ -14,10 +14,24 @@ from inferencepool.adapters.exposition._samples import Series
 from inferencepool.adapters.exposition._specs import MetricSpec
 from inferencepool.errors import InvalidMetricsError
 
-__all__ = ["SINGLE_VALUED", "Findings", "apply_rules", "count_of", "latest_adapters", "nothing_found", "share_of"]
+__all__ = [
+    "MAX_ADAPTERS",
+    "SINGLE_VALUED",
+    "Findings",
+    "apply_rules",
+    "count_of",
+    "is_later_list",
+    "latest_adapters",
+    "nothing_found",
+    "share_of",
+]
 
 #: Types of metrics with one number for each series.
 SINGLE_VALUED = frozenset({"counter", "gauge", "untyped", "unknown"})
+#: Most LoRA adapters of an endpoint that run, and that wait, of which the names are taken.
+MAX_ADAPTERS = 512
+# How much of a label's text an error shows.
+_SHOWN = 80
 _COUNT = re.compile(r"[0-9]{1,18}")
 # What no server has more of anything; see `EndpointMetrics`.
 _MOST = 2**31 - 1
@@ -90,7 +104,16 @@ def share_of(value: float) -> float | None:
 
 def latest_adapters(series: Sequence[_S]) -> _S:
     """Give the LoRA series that counts: the one with the greatest value, the first of equals; NaN never does."""
-    return max(series, key=lambda each: each.value if each.value == each.value else -1.0)
+    return max(series, key=_time_of_list)
+
+
+def is_later_list(series: Series, other: Series) -> bool:
+    """Tell whether the LoRA series *series* counts more than *other*, which stands before it in the page."""
+    return _time_of_list(series) > _time_of_list(other)
+
+
+def _time_of_list(series: Series) -> float:
+    return series.value if series.value == series.value else -1.0
 
 
 def _read_number(findings: Findings, field: str, spec: MetricSpec | None, series: Sequence[Series]) -> None:
@@ -133,11 +156,19 @@ def _read_adapters(findings: Findings, spec: MetricSpec, series: Sequence[Series
         return
     for field, label in (("active_models", _RUNNING_ADAPTERS), ("waiting_models", _WAITING_ADAPTERS)):
         if label in latest.labels:
-            names = (name.strip() for name in latest.labels[label].split(","))
-            findings.values[field] = frozenset(name for name in names if name)
+            names, rest = _read_names(latest.labels[label])
+            findings.values[field] = names
+            if rest:
+                findings.missing.append(f"{latest.name}[{label}] beyond {MAX_ADAPTERS} names")
         else:
             findings.missing.append(f"{latest.name}[{label}]")
     _read_label(findings, "max_active_models", latest, _MAX_ADAPTERS)
+
+
+def _read_names(text: str) -> tuple[frozenset[str], str]:
+    """Give the first `MAX_ADAPTERS` names of a list, and what follows them."""
+    *words, rest = f"{text},".split(",", MAX_ADAPTERS)
+    return frozenset(name for word in words if (name := word.strip())), rest.strip(" ,")
 
 
 def _read_label(findings: Findings, field: str, series: Series, label: str) -> None:
@@ -170,4 +201,5 @@ def _problem_of(series: Series) -> str:
 def _refusal(series: Series, value: object, allowed: str, label: str = "") -> str:
     where = f"label {label} of {series.name}" if label else series.name
     line = f", line {series.line}" if series.line else ""
-    return f"metrics page{line}: {where}: {value!r} is not {allowed}"
+    shown = f"{value[:_SHOWN]}..." if isinstance(value, str) and len(value) > _SHOWN else value
+    return f"metrics page{line}: {where}: {shown!r} is not {allowed}"

@@ -13,16 +13,22 @@ from inferencepool.adapters.exposition._grammar import Cursor, ExpositionError
 from inferencepool.errors import InvalidMetricsError
 
 __all__ = [
+    "MAX_LINE_SIZE",
     "MAX_PAGE_SIZE",
     "Sample",
     "Series",
+    "check_line",
     "check_size",
+    "check_whole",
     "is_open_metrics",
     "iterate_samples",
     "parse_page",
     "read_comment",
     "read_sample",
 ]
+
+#: The longest line that is read, in characters; longer ones are only passed over.
+MAX_LINE_SIZE = 64 * 1024
 
 #: The longest page that is read, in bytes or characters. Pages of model servers hold tens of kilobytes.
 MAX_PAGE_SIZE = 16 * 1024 * 1024
@@ -113,7 +119,8 @@ def parse_page(page: str | bytes) -> tuple[Sample, ...]:
     lack digits. A page that is cut exactly between two lines cannot be told from a shorter page. Comments, blank
     lines and ``# HELP`` lines are skipped; a page without samples gives an empty tuple. A page whose last line is
     ``# EOF`` is in OpenMetrics text: its timestamps are in seconds, and exemplars behind samples are checked and
-    skipped. Time and memory are linear in the page.
+    skipped. A sample has at most 256 labels and stands in a line of at most 65,536 characters. Time and memory are
+    linear in the page.
 
     Args:
         page: The text, or its bytes in UTF-8; a byte order mark is tolerated.
@@ -156,6 +163,20 @@ def check_size(page: str | bytes) -> None:
         raise InvalidMetricsError(message)
 
 
+def check_whole(page: bytes) -> None:
+    """Raise InvalidMetricsError for a page that was cut, as `parse_page` tells."""
+    if page.endswith(b"\n") or is_open_metrics(page[-_LONGEST_END:].decode("utf-8", "replace")):
+        return
+    rest = page[page.rfind(b"\n") + 1 :]
+    if rest.strip(b" \t\r"):
+        raise _cut(page.count(b"\n") + 1, rest[: _SHOWN + 1].decode("utf-8", "replace"))
+
+
+def _cut(number: int, rest: str) -> InvalidMetricsError:
+    message = f"metrics page, line {number}: the page is cut: no line end after {_shorten(rest)!r}"
+    return InvalidMetricsError(message)
+
+
 def _decode(page: str | bytes) -> str:
     check_size(page)
     if isinstance(page, str):
@@ -177,8 +198,7 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
     rest = text[start:]
     # OpenMetrics lets its end mark, and nothing else, go without a line end.
     if rest.strip(" \t\r") and rest != "# EOF":
-        message = f"metrics page, line {number}: the page is cut: no line end after {_shorten(rest)!r}"
-        raise InvalidMetricsError(message)
+        raise _cut(number, rest)
 
 
 def _shorten(line: str) -> str:
@@ -203,6 +223,7 @@ def read_sample(cursor: Cursor, types: dict[str, str], number: int = 0, *, open_
     Raises:
         ExpositionError: The line holds no sample.
     """
+    check_line(cursor.text)
     name, labels = cursor.read_series()
     value, timestamp = _read_point(cursor, open_metrics=open_metrics)
     if open_metrics and cursor.accept("#"):
@@ -230,6 +251,7 @@ def read_comment(line: str, types: dict[str, str]) -> None:
     cursor.skip_blanks()
     if cursor.read_word() != "#" or cursor.read_word() != "TYPE":
         return
+    check_line(line)
     name = cursor.read_name()
     declared = cursor.read_word()
     if declared not in _TYPES or not cursor.at_end():
@@ -237,6 +259,13 @@ def read_comment(line: str, types: dict[str, str]) -> None:
         raise ExpositionError(message)
     if types.setdefault(name, declared) != declared:
         message = f"second type for {name}, which is a {types[name]}"
+        raise ExpositionError(message)
+
+
+def check_line(line: str) -> None:
+    """Raise ExpositionError for a line with something to read that is longer than `MAX_LINE_SIZE`."""
+    if len(line) > MAX_LINE_SIZE:
+        message = f"longer than {MAX_LINE_SIZE} characters"
         raise ExpositionError(message)
 
 

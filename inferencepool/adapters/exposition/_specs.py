@@ -8,11 +8,11 @@ from typing import TypeVar
 
 import attrs
 
-from inferencepool.adapters.exposition._grammar import Cursor, ExpositionError
+from inferencepool.adapters.exposition._grammar import Cursor, ExpositionError, escape
 from inferencepool.adapters.exposition._samples import Series
 from inferencepool.errors import ConfigurationError
 
-__all__ = ["MetricSpec"]
+__all__ = ["MetricSpec", "is_later"]
 
 
 _S = TypeVar("_S", bound=Series)
@@ -54,7 +54,8 @@ class MetricSpec:
     def __str__(self) -> str:
         if not self.labels:
             return self.name
-        return f"{self.name}{{{','.join(f'{key}={_quote(value)}' for key, value in self.labels.items())}}}"
+        labels = ",".join(f'{key}="{escape(value)}"' for key, value in self.labels.items())
+        return f"{self.name}{{{labels}}}"
 
     def matches(self, sample: Series) -> bool:
         """Tell whether *sample* belongs to this metric."""
@@ -69,19 +70,16 @@ class MetricSpec:
         """
         latest: _S | None = None
         for sample in filter(self.matches, samples):
-            if latest is None or _is_later(sample, latest):
+            if latest is None or is_later(sample, latest):
                 latest = sample
         return latest
 
 
-def _is_later(sample: Series, other: Series) -> bool:
+def is_later(sample: Series, other: Series) -> bool:
+    """Tell whether *sample* has the greater timestamp; one without is older than any with one."""
     if sample.timestamp is None:
         return False
     return other.timestamp is None or sample.timestamp > other.timestamp
-
-
-def _quote(value: str) -> str:
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
 
 def _read_spec(cursor: Cursor) -> tuple[str, dict[str, str]]:

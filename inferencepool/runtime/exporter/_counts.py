@@ -28,6 +28,11 @@ class ScrapeCounts(Protocol):
         """Scrapes that got a page without metrics."""
         ...
 
+    @property
+    def postponed(self) -> int:
+        """Scrapes that began later because those before took too much work."""
+        ...
+
 
 class PrefixCounts(Protocol):
     """**Protocol:** what an index of cached prefixes holds, and how often it knew something."""
@@ -51,7 +56,7 @@ class PrefixCounts(Protocol):
 @final
 class ScrapeMetrics:
     """
-    Tells how many scrapes of endpoints failed.
+    Tells how many scrapes of endpoints failed, and how many were put off.
 
     A collector, for a ``CollectorRegistry`` of prometheus-client. It has no state.
     """
@@ -61,11 +66,12 @@ class ScrapeMetrics:
         self._tell = tell
 
     def collect(self) -> list[Metric]:
-        """Give both metrics."""
+        """Give all of them."""
         counts = self._tell()
         return [
             numbers(names.POLL_ERRORS, [((_SOURCE,), counts.fetch_errors)]),
             numbers(names.EXTRACT_ERRORS, [((_SOURCE, _EXTRACTOR), counts.read_errors)]),
+            numbers(names.POSTPONED_SCRAPES, [((), counts.postponed)]),
         ]
 
 

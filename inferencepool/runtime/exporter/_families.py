@@ -240,6 +240,11 @@ EXTRACT_ERRORS: Final = Family(
     "Scrapes of endpoints that got a page without metrics.",
     ("source_type", "extractor_type"),
 )
+POSTPONED_SCRAPES: Final = Family(
+    "inferencepool_postponed_scrapes_total",
+    "counter",
+    "Scrapes of endpoints that began later because pages before took too much work.",
+)
 INFO: Final = Family("llm_d_epp_info", "gauge", "The build that runs; always 1.", ("commit", "build_ref"))
 STALE_ENDPOINTS: Final = Family(
     "inferencepool_stale_endpoints", "gauge", "Endpoints that may be picked and whose metrics are not fresh.", _POOL

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from http import HTTPStatus
 
 import attrs
@@ -12,6 +12,8 @@ __all__ = ["Answer", "ScrapeError", "page_of"]
 
 _GZIP = 16 + zlib.MAX_WBITS
 _SHOWN = 80
+# Bytes that are inflated in one step.
+_PIECE = 256 * 1024
 
 
 class ScrapeError(Exception):
@@ -34,9 +36,9 @@ class Answer:
     body: bytes
 
 
-def page_of(answer: Answer, limit: int) -> bytes:
+def page_of(answer: Answer, limit: int) -> Generator[None, None, bytes]:
     """
-    Give the page that *answer* holds, decompressed.
+    Give the page that *answer* holds, decompressed; a long one takes several steps.
 
     Raises:
         ScrapeError: It holds none, or one that has more than *limit* bytes.
@@ -56,7 +58,7 @@ def page_of(answer: Answer, limit: int) -> bytes:
     if encoding not in {b"gzip", b"x-gzip"}:
         message = f"content-encoding {_shown(encoding)} was not asked for"
         raise ScrapeError(message)
-    return _decompress(answer.body, limit)
+    return (yield from _decompress(answer.body, limit))
 
 
 def _status_reason(answer: Answer) -> str:
@@ -70,20 +72,28 @@ def _status_reason(answer: Answer) -> str:
     return f"{reason} to {_shown(location)}: redirects are not followed" if location is not None else reason
 
 
-def _decompress(body: bytes, limit: int) -> bytes:
+def _decompress(body: bytes, limit: int) -> Generator[None, None, bytes]:
     decompressor = zlib.decompressobj(_GZIP)
-    try:
-        page = decompressor.decompress(body, limit + 1)
-    except zlib.error as error:
-        message = f"bad gzip: {error}"
-        raise ScrapeError(message) from None
-    if len(page) > limit:
-        message = f"the page is longer than {limit} bytes when decompressed"
-        raise ScrapeError(message)
+    page = bytearray()
+    while not decompressor.eof:
+        room = min(_PIECE, limit + 1 - len(page))
+        try:
+            piece = decompressor.decompress(body, room)
+        except zlib.error as error:
+            message = f"bad gzip: {error}"
+            raise ScrapeError(message) from None
+        page += piece
+        if len(page) > limit:
+            message = f"the page is longer than {limit} bytes when decompressed"
+            raise ScrapeError(message)
+        if len(piece) < room:
+            break
+        body = decompressor.unconsumed_tail
+        yield
     if not decompressor.eof or decompressor.unused_data:
         message = "bad gzip: the stream does not end where the body does"
         raise ScrapeError(message)
-    return page
+    return bytes(page)
 
 
 def _shown(text: bytes) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from typing import Protocol, final
 
 from inferencepool.runtime.scraping._answer import Answer
@@ -17,6 +18,10 @@ class Asker(Protocol):
 
     def answered(self, answer: Answer, /) -> None:
         """Hear of a response."""
+        ...
+
+    def spent(self, seconds: float, /) -> None:
+        """Hear how long it took to take over a part of a response; the connection may be closed for that."""
         ...
 
     def failed(self, reason: str, /, *, unused: bool) -> None:
@@ -36,7 +41,7 @@ class Connection(asyncio.BufferedProtocol):
         usable: Whether another request may be sent.
     """
 
-    def __init__(self, asker: Asker, buffer: memoryview, limit: int) -> None:
+    def __init__(self, asker: Asker, buffer: memoryview, limit: int, clock: Callable[[], float]) -> None:
         """
         Tell *asker* about responses.
 
@@ -44,11 +49,13 @@ class Connection(asyncio.BufferedProtocol):
             asker: Hears of them.
             buffer: What arrives is read into it; all connections of one event loop may share it.
             limit: Most bytes of a body.
+            clock: Measures how long work takes, in seconds.
         """
         self.usable = False
         self._asker = asker
         self._buffer = buffer
         self._limit = limit
+        self._clock = clock
         self._transport: asyncio.Transport | None = None
         self._response: Response | None = None
 
@@ -86,7 +93,11 @@ class Connection(asyncio.BufferedProtocol):
             # Nothing was asked for, so what follows cannot be trusted.
             self.close()
             return
+        began = self._clock()
         response.feed(self._buffer[:nbytes])
+        self._asker.spent(self._clock() - began)
+        if self._response is not response:
+            return
         if response.is_whole:
             self._finish(response)
         elif response.problem:

@@ -43,6 +43,20 @@ class ScrapeLog:
             log_event(_LOG, logging.WARNING, "too many endpoints to keep fresh", interval=interval)
         self._is_slow = is_slow
 
+    def tell_cost(self, target: Target, interval: float) -> None:
+        """Take notice that the next scrape of *target* is postponed, to *interval* seconds behind the last."""
+        if not target.told_cost:
+            target.told_cost = True
+            log_event(
+                _LOG,
+                logging.WARNING,
+                "metrics page too costly",
+                endpoint=target.endpoint.id,
+                destination=target.endpoint.destination,
+                cost=round(target.cost, 3),
+                interval=round(interval, 3),
+            )
+
     def _tell_failure(self, target: Target) -> None:
         if not target.told and target.began - target.fresh_since >= (self._threshold or 0.0):
             target.told = True

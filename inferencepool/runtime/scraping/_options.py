@@ -117,6 +117,10 @@ class ScrapingOptions:
         max_page_size: Most bytes of a page, before and after it is decompressed.
         most_per_second: Most scrapes that begin in a second. Where there are so many endpoints that *interval* would
             need more, it grows for all of them.
+        most_cost: Seconds of work that one page may take, from the first byte of its response. A page that takes longer
+            is given up.
+        most_share: Share of the time that the pages of one endpoint may take, as an average over some seconds. An
+            endpoint whose pages take more is scraped less often.
         gzip: Whether servers are asked to compress pages. It saves four fifths of the bytes, and costs both sides time.
         tls: How connections are secured with ``https``.
         engines: Which engine a pod runs, and where it keeps its metrics.
@@ -133,6 +137,8 @@ class ScrapingOptions:
     port: int | None = None
     max_page_size: int = 1024 * 1024
     most_per_second: float = attrs.field(default=4000.0)
+    most_cost: float = attrs.field(default=0.5, validator=_seconds)
+    most_share: float = attrs.field(default=0.1)
     gzip: bool = False
     tls: ScrapingTls = attrs.field(factory=ScrapingTls)
     engines: Engines = attrs.field(factory=Engines)
@@ -149,6 +155,8 @@ class ScrapingOptions:
             _refuse("max_page_size", self.max_page_size, allowed)
         if not self.most_per_second > 0:
             _refuse("most_per_second", self.most_per_second, "a number above 0")
+        if not 0 < self.most_share <= 1:
+            _refuse("most_share", self.most_share, "a share above 0, up to 1")
         if self.idle_interval is not None and self.idle_interval < self.interval:
             _refuse("idle_interval", self.idle_interval, f"interval, {self.interval}, or more")
         if self.scheme != "https" and self.tls != ScrapingTls():

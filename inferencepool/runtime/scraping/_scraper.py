@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import count
 from random import Random
+from time import perf_counter
 from typing import Final, NoReturn, final
 
 from inferencepool.errors import ConfigurationError
@@ -19,6 +20,7 @@ from inferencepool.runtime.scraping._options import ScrapingOptions
 from inferencepool.runtime.scraping._rhythm import Rhythm
 from inferencepool.runtime.scraping._statistics import EndpointScrapes, ScrapingStatistics
 from inferencepool.runtime.scraping._target import Site, Target
+from inferencepool.runtime.scraping._turns import Turns
 
 __all__ = ["MetricsScraper"]
 
@@ -47,6 +49,7 @@ class MetricsScraper:
         options: ScrapingOptions | None = None,
         in_use: Callable[[], Iterable[Endpoint]] | None = None,
         rng: Random | None = None,
+        clock: Callable[[], float] = perf_counter,
     ) -> None:
         """
         Scrape the endpoints of *registry*; `run` starts it.
@@ -57,6 +60,7 @@ class MetricsScraper:
             in_use: Gives the endpoints that requests are sent to, for adaptive intervals:
                 `EndpointPicker.endpoints_in_flight`. Without it only their own metrics tell whether they are idle.
             rng: Source of the randomness of intervals.
+            clock: Measures how long work on pages takes, in seconds.
 
         Raises:
             ConfigurationError: A file for TLS cannot be used, or an interval is so long that metrics would be stale
@@ -69,7 +73,7 @@ class MetricsScraper:
         _check_intervals(self._options, registry)
         context = self._options.tls.context() if self._options.scheme == "https" else None
         buffer = memoryview(bytearray(_BUFFER_SIZE))
-        self._site = Site(registry, self._options, context, buffer, self._finished)
+        self._site = Site(registry, self._options, context, buffer, Turns(), clock, self._finished)
         self._targets: dict[str, Target] = {}
         self._changes: deque[MembershipChange] = deque()
         self._is_told = False
@@ -79,7 +83,7 @@ class MetricsScraper:
         self._next_look = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._gone = [0, 0, 0]
+        self._gone = [0, 0, 0, 0]
         self._log = ScrapeLog(registry.staleness)
 
     async def run(self) -> NoReturn:
@@ -109,6 +113,7 @@ class MetricsScraper:
             scrapes=self._gone[0] + sum(target.scrapes for target in targets),
             fetch_errors=self._gone[1] + sum(target.fetch_errors for target in targets),
             read_errors=self._gone[2] + sum(target.read_errors for target in targets),
+            postponed=self._gone[3] + sum(target.postponed for target in targets),
         )
 
     def _hear(self, change: MembershipChange) -> None:
@@ -151,7 +156,8 @@ class MetricsScraper:
     def _remove(self, target: Target) -> None:
         del self._targets[target.endpoint.id]
         target.close()
-        for index, number in enumerate((target.scrapes, target.fetch_errors, target.read_errors)):
+        numbers = (target.scrapes, target.fetch_errors, target.read_errors, target.postponed)
+        for index, number in enumerate(numbers):
             self._gone[index] += number
 
     def _stop(self) -> None:
@@ -231,7 +237,7 @@ class MetricsScraper:
             target = self._targets.get(endpoint.id)
             if target is not None:
                 target.calm = 0
-                soon = max(now, target.began + interval)
+                soon = max(now, target.began + interval, now + target.allowance.pause(now))
                 if not target.scraping and not target.failures and target.due > soon:
                     self._plan(target, soon)
 
@@ -241,7 +247,13 @@ class MetricsScraper:
         pause = self._rhythm.next(len(self._targets), failures=target.failures, calm=target.calm)
         # From when it was planned, so that being late by a tick does not add up.
         start = max(target.due, target.began - 2 * _TICK)
-        self._plan(target, max(start + pause, self._loop.time()))
+        now = self._loop.time()
+        due, rested = max(start + pause, now), now + target.allowance.pause(now)
+        if rested > due:
+            target.postponed += 1
+            self._log.tell_cost(target, rested - target.began)
+            due = rested
+        self._plan(target, due)
         self._log.tell(target)
 
 
@@ -276,4 +288,6 @@ def _scrapes_of(target: Target, now: float, threshold: float) -> EndpointScrapes
         scrapes=target.scrapes,
         fetch_errors=target.fetch_errors,
         read_errors=target.read_errors,
+        cost=target.cost,
+        postponed=target.postponed,
     )

@@ -28,6 +28,8 @@ class EndpointScrapes:
         scrapes: Scrapes that began.
         fetch_errors: Scrapes that got no page.
         read_errors: Scrapes that got a page without metrics.
+        cost: Seconds of work that the last scrape took, from the first byte of the response.
+        postponed: Scrapes that began later because those before took more work than they may.
     """
 
     endpoint: Endpoint
@@ -41,6 +43,8 @@ class EndpointScrapes:
     scrapes: int
     fetch_errors: int
     read_errors: int
+    cost: float
+    postponed: int
 
 
 @attrs.frozen(kw_only=True)
@@ -54,6 +58,7 @@ class ScrapingStatistics:
         scrapes: Scrapes that began, those of endpoints that are gone included.
         fetch_errors: Scrapes that got no page, as `scrapes`.
         read_errors: Scrapes that got a page without metrics, as `scrapes`.
+        postponed: Scrapes that began later because those before took too much work, as `scrapes`.
     """
 
     endpoints: tuple[EndpointScrapes, ...]
@@ -61,3 +66,4 @@ class ScrapingStatistics:
     scrapes: int
     fetch_errors: int
     read_errors: int
+    postponed: int

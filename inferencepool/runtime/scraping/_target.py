@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import final
 
 import attrs
 
 from inferencepool.adapters.exposition import Engine, PageReader
 from inferencepool.errors import InvalidMetricsError
-from inferencepool.model import Endpoint, join_host_port
+from inferencepool.model import Endpoint, EndpointMetrics, join_host_port
 from inferencepool.registry import EndpointRegistry
+from inferencepool.runtime.scraping._allowance import Allowance
 from inferencepool.runtime.scraping._answer import Answer, ScrapeError, page_of
 from inferencepool.runtime.scraping._connection import Connection
 from inferencepool.runtime.scraping._options import ScrapingOptions
+from inferencepool.runtime.scraping._turns import Turns
 
 __all__ = ["Site", "Target"]
 
@@ -31,6 +33,8 @@ class Site:
         options: How servers are scraped.
         context: TLS; None for plain connections.
         buffer: What arrives is read into it.
+        turns: Where pages wait that take longer to read.
+        clock: Measures how long work takes, in seconds.
         finished: Is told when a scrape is over.
     """
 
@@ -38,6 +42,8 @@ class Site:
     options: ScrapingOptions
     context: ssl.SSLContext | None
     buffer: memoryview
+    turns: Turns
+    clock: Callable[[], float]
     finished: Callable[[Target], object]
 
 
@@ -64,6 +70,10 @@ class Target:
         calm: How many in a row found nothing waiting and nothing running.
         reason: Why the last one failed; empty when it did not.
         told: Whether the log was told that its metrics are stale.
+        cost: Seconds of work that the last scrape took.
+        allowance: What work its pages may take.
+        postponed: How many scrapes began later because of that.
+        told_cost: Whether the log was told of it.
     """
 
     def __init__(self, endpoint: Endpoint, site: Site, now: float) -> None:
@@ -78,6 +88,11 @@ class Target:
         options = site.options
         address = join_host_port(endpoint.address, options.port or endpoint.port)
         self._request = _request_of(address, options)
+        self.cost = 0.0
+        self.allowance = Allowance(options.most_share, now)
+        self.postponed = 0
+        self.told_cost = False
+        self._steps: Generator[None, None, EndpointMetrics] | None = None
         self._reader = PageReader(self._engine)
         self._observed_at = 0.0
         self._connection: Connection | None = None
@@ -103,7 +118,7 @@ class Target:
 
     def begin(self, now: float) -> None:
         """Begin a scrape at *now*, in seconds of the event loop."""
-        self.scraping, self.began = True, now
+        self.scraping, self.began, self.cost = True, now, 0.0
         self.scrapes += 1
         # What is in flight by now is what the page may show: see `EndpointMetrics.observed_at`.
         self._observed_at = self._site.registry.clock()
@@ -119,6 +134,8 @@ class Target:
         connection, timeout = self._connection, self._site.options.timeout
         if self._connecting is not None:
             what = "no connection"
+        elif self._steps is not None:
+            what = "the page was not read"
         elif connection is not None and connection.received:
             what = f"the response was not whole, with {connection.received} bytes,"
         else:
@@ -134,17 +151,56 @@ class Target:
 
     def answered(self, answer: Answer, /) -> None:
         """Hear of a response."""
+        self._steps = self._read(answer)
+        if self.step() and not self._site.turns.add(self, len(answer.body)):
+            self._steps = None
+            self._fail("too many long pages wait to be read")
+
+    def step(self) -> bool:
+        """Read a slice of the page; False where nothing is left to read."""
+        steps = self._steps
+        if steps is None:
+            return False
+        began = self._site.clock()
+        metrics: EndpointMetrics | None = None
+        problem: Exception | None = None
         try:
-            page = page_of(answer, self._site.options.max_page_size)
-        except ScrapeError as error:
-            self.failed(str(error), unused=False)
-            return
-        try:
-            metrics = self._reader.read(page, self._observed_at)
-        except InvalidMetricsError as error:
+            next(steps)
+        except StopIteration as end:
+            metrics = end.value
+        except (ScrapeError, InvalidMetricsError) as error:
+            problem = error
+        if metrics is not None or problem is not None:
+            self._steps = None
+        self.spent(self._site.clock() - began)
+        if not self.scraping:
+            return False
+        if isinstance(problem, ScrapeError):
+            self.failed(str(problem), unused=False)
+        elif problem is not None:
             self.read_errors += 1
-            self._finish(str(error))
-            return
+            self._finish(str(problem))
+        elif metrics is not None:
+            self._take_over(metrics)
+        return self._steps is not None
+
+    def spent(self, seconds: float, /) -> None:
+        """Hear of work; a scrape that takes too much is ended."""
+        self.cost += seconds
+        self.allowance.charge(seconds)
+        most = self._site.options.most_cost
+        if self.scraping and self.cost > most:
+            self._disconnect()
+            self._fail(f"the page takes more than {most:g} s of work")
+
+    def _read(self, answer: Answer) -> Generator[None, None, EndpointMetrics]:
+        page = yield from page_of(answer, self._site.options.max_page_size)
+        reader = self._reader
+        if not reader.follow(page, self._observed_at):
+            yield from reader.learn(page, self._observed_at)
+        return reader.metrics
+
+    def _take_over(self, metrics: EndpointMetrics) -> None:
         is_idle = not metrics.waiting_queue_size and not metrics.running_requests
         self.calm = self.calm + 1 if is_idle else 0
         self.succeeded, self.fresh_since = self._observed_at, self.began
@@ -171,7 +227,7 @@ class Target:
         site, options = self._site, self._site.options
         try:
             _, connection = await asyncio.get_running_loop().create_connection(
-                lambda: Connection(self, site.buffer, options.max_page_size),
+                lambda: Connection(self, site.buffer, options.max_page_size, site.clock),
                 self.endpoint.address,
                 options.port or self.endpoint.port,
                 ssl=site.context,
@@ -186,6 +242,7 @@ class Target:
         connection.ask(self._request)
 
     def _disconnect(self) -> None:
+        self._steps = None
         if self._connecting is not None:
             self._connecting.cancel()
             self._connecting = None

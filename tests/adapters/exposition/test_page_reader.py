@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 
 import attrs
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
-from inferencepool.adapters.exposition import ENGINES, Engine, Engines, PageReader, iterate_samples
-from inferencepool.adapters.exposition._rules import apply_rules
-from inferencepool.adapters.exposition._search import search
+from inferencepool.adapters.exposition import (
+    ENGINES,
+    Engine,
+    Engines,
+    PageReader,
+    Sample,
+    _page_reader,
+    _search,
+    iterate_samples,
+)
+from inferencepool.adapters.exposition._layout import RememberedSeries
+from inferencepool.adapters.exposition._plain import PlainLine, read_plain
+from inferencepool.adapters.exposition._rules import apply_rules, latest_adapters
+from inferencepool.adapters.exposition._search import Search
 from inferencepool.errors import ConfigurationError, InvalidMetricsError
 from inferencepool.model import EndpointMetrics
-from tests.strategies.exposition import successive_pages
+from tests.strategies.exposition import render, samples, successive_pages
 
 LORA = "vllm:lora_requests_info"
 VLLM = ENGINES["vllm"]
+BACKSLASHES, QUOTES = "\\\\" * 30_000, '""'
 
 
 @attrs.define
@@ -47,18 +62,12 @@ def test_search_finds_what_the_parser_finds(drawn: tuple[Engine, list[str]]) -> 
     engine, pages = drawn
     names = {spec.name for spec in engine.specs}
     for page in pages:
-        expected = [sample for sample in iterate_samples(page) if sample.name in names]
-        lines = search(page.encode(), [each.encode() for each in names])
+        expected = [attrs.evolve(sample, line=0) for sample in iterate_samples(page) if sample.name in names]
+        search = Search(page.encode(), engine)
+        deque(search.steps(), maxlen=0)
 
-        assert str(expected) == str(
-            [
-                attrs.evolve(line.sample, line=sample.line)
-                for line, sample in zip(
-                    [line for line in lines if line.sample and line.sample.name in names], expected, strict=True
-                )
-                if line.sample
-            ]
-        )
+        found = [line.sample for line in search.lines or () if line.sample and line.sample.name in names]
+        assert str(expected) == str(found)
 
 
 @given(successive_pages())
@@ -74,6 +83,208 @@ def test_remembered_pages_are_read_as_parsed_ones(drawn: tuple[Engine, list[str]
             with pytest.raises(InvalidMetricsError):
                 reader.read(page.encode(), float(number))
         assert parsed.metrics == reader.metrics
+
+
+@given(successive_pages(), st.integers(0, 3))
+def test_pages_with_too_many_lines_to_remember_are_read_as_parsed_ones(
+    drawn: tuple[Engine, list[str]], most: int
+) -> None:
+    """However few lines are kept, the series that count are those of the exact parser, and so are the metrics."""
+    engine, pages = drawn
+    reader, parsed = PageReader(engine), Parsed(engine)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_search, "MAX_LINES", most)
+        # A step after each line.
+        patch.setattr(_search, "_SLICE", 1)
+        for number, page in enumerate(pages):
+            if parsed.read(page, number):
+                assert parsed.metrics == reader.read(page.encode(), float(number))
+                assert (parsed.missing, parsed.wrong) == (reader.missing, reader.wrong)
+            else:
+                with pytest.raises(InvalidMetricsError):
+                    reader.read(page.encode(), float(number))
+            assert parsed.metrics == reader.metrics
+
+
+@given(samples(), st.sampled_from(["gauge", "counter"]))
+def test_plain_lines_are_read_as_exact_ones(sample: Sample, kind: str) -> None:
+    """Whatever the regular expression takes for a plain line is what the exact parser reads."""
+    text = render([sample])
+    line = text.encode().removesuffix(b"\n")
+    plain = read_plain(line, 0, len(line))
+    expected = attrs.evolve(next(iterate_samples(text)), type=kind, line=0)
+
+    assert plain is None or str(expected) == str(plain.sample({sample.name: kind}))
+    # It takes what servers write.
+    if text.isascii() and -inf < sample.value < inf and abs(sample.timestamp or 0) < 10**18:
+        assert plain is not None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'a{b="1",b="2"} 1',
+        b'a{__name__="b"} 1',
+        b'a{b="\xff"} 1',
+        b'a{b="\\x"} 1',
+        b'a{b="1"c="2"} 1',
+        b'a{,b="1"} 1',
+        b'a{b="1",,} 1',
+        b'a{"b"} 1',
+        b"a 1e999",
+        b"a 1 2 3",
+        b"a 1 2.5",
+        b"a 1 9223372036854775808",
+        b'a{b ="1", b= "2"} 1',
+        b'a{__name__ ="b"} 1',
+        b"a NaN",
+        b"a",
+        b"a{%s} 1" % b",".join(b'l%d=""' % number for number in range(257)),
+    ],
+)
+def test_what_is_not_plain(line: bytes) -> None:
+    """All that could be wrong, or is written in a rare way, is left to the exact parser."""
+    plain = read_plain(line, 0, len(line))
+
+    assert plain is None or plain.sample({}) is None
+
+
+class TestHostilePages:
+    """What a page costs, counted in lines and slices."""
+
+    COUNT = 8000
+
+    @staticmethod
+    def lines_of_steps(page: str, engine: Engine = VLLM) -> list[int]:
+        """How many lines each step of a search looks at."""
+        counts = [0]
+        with pytest.MonkeyPatch.context() as patch:
+
+            def counted(page: bytes, start: int, end: int) -> PlainLine | None:
+                counts[-1] += 1
+                return read_plain(page, start, end)
+
+            patch.setattr(_search, "read_plain", counted)
+            counts.extend(0 for _ in PageReader(engine).learn(page.encode(), 1.0))
+        return counts
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda number: (
+                f'{LORA}{{max_lora="4",running_lora_adapters="a{number}",waiting_lora_adapters=""}} {number}\n'
+            ),
+            lambda number: f'{LORA}{{max_lora="4",running_lora_adapters="a{number}",waiting_lora_adapters=""}} 5\n',
+            lambda number: f'vllm:num_requests_waiting{{e="{number}"}} 1 {number}\n',
+            lambda number: f"vllm:num_requests_waiting {number}\n",
+            lambda _: "# TYPE vllm:num_requests_waiting gauge\n",
+            lambda _: "# HELP vllm:num_requests_waiting Help.\n",
+            lambda number: f"# HELP other{number} See vllm:num_requests_waiting.\n",
+        ],
+    )
+    def test_searching_is_linear_and_sliced(self, make: Callable[[int], str]) -> None:
+        """Twice the lines are twice the slices, each line is looked at once, and no slice has many."""
+        short, long = (
+            self.lines_of_steps(gauges() + "".join(make(number) for number in range(count)))
+            for count in (self.COUNT, 2 * self.COUNT)
+        )
+
+        for counts, size in ((short, self.COUNT), (long, 2 * self.COUNT)):
+            assert size <= sum(counts) <= size + 9
+            assert max(counts) <= 520
+        assert len(long) <= 2 * len(short) + 2
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            f'{LORA}{{a="{BACKSLASHES}"}} 1\n',
+            f"{LORA}{{{','.join(f'l{number}= {QUOTES}' for number in range(250))}}} 1\n",
+        ],
+    )
+    def test_long_lines_are_few_in_a_slice(self, line: str) -> None:
+        """What a line costs is counted by its length."""
+        counts = self.lines_of_steps(gauges() + line * 20)
+
+        assert max(count * len(line) for count in counts[1:]) <= 4 * len(line) + 64 * 1024
+
+    def test_changed_adapters_are_compared_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where many LoRA series change at a time, the latest is looked for once, and not for each."""
+        compared = []
+
+        def counted(series: list[RememberedSeries]) -> RememberedSeries:
+            compared.append(len(series))
+            return latest_adapters(series)
+
+        reader = PageReader(VLLM)
+        names = [f"a{number}" for number in range(200)]
+        reader.read((gauges() + lora(*((name, 5.0) for name in names))).encode(), 0.0)
+        monkeypatch.setattr(_page_reader, "latest_adapters", counted)
+        assert reader.follow((gauges() + lora(*((name, 6.0) for name in names))).encode(), 1.0)
+
+        assert [200] == compared
+
+    def test_little_is_remembered(self) -> None:
+        """A page with more lines or longer ones than are kept is searched each time, and rightly so."""
+        for page in (
+            gauges() + lora(*((f"a{number}", float(number)) for number in range(300))),
+            gauges() + lora(("x" * 60_000, 1.0), ("y" * 10_000, 2.0)),
+            gauges() + f"# HELP other {'x' * 5000}\n",
+        ):
+            reader = PageReader(VLLM)
+            reader.read(page.encode(), 1.0)
+            assert not reader.follow(page.encode(), 2.0)
+            assert 2 == reader.read(page.encode(), 2.0).waiting_queue_size
+
+    def test_many_adapters(self) -> None:
+        """The first 512 names count, and it is told that there are more."""
+        names = [f"a{number}" for number in range(600)]
+        reader = PageReader(VLLM)
+        metrics = reader.read((gauges() + lora((",".join(names), 1.0))).encode(), 1.0)
+
+        assert set(names[:512]) == metrics.active_models
+        assert "vllm:lora_requests_info[running_lora_adapters] beyond 512 names" in reader.missing
+        metrics = reader.read((gauges() + lora((",".join(names[:512]) + " ,", 1.0))).encode(), 1.0)
+        assert set(names[:512]) == metrics.active_models
+        assert "vllm:lora_requests_info[running_lora_adapters] beyond 512 names" not in reader.missing
+
+    @pytest.mark.parametrize(
+        ("line", "message"),
+        [
+            (f'{LORA}{{a="{"x" * 65_536}"}} 1\n', "line 10: longer than 65536 characters"),
+            (f'{LORA}{{a="{"x" * 300_000}"}} 1\n', "line 10: longer than 65536 characters"),
+            (f"# TYPE {LORA} {'x' * 300_000}\n", "line 10: longer than 65536 characters"),
+            (f'{LORA}{{{",".join(f"""l{number}="" """ for number in range(257))}}} 1\n', "more than 256 labels"),
+            (f"{LORA} {'9' * 1000}\n", "too great for a number"),
+            (f"{LORA} 1{'x' * 1000}\n", "line 10: value '1xxx"),
+        ],
+    )
+    def test_lines_that_are_too_much(self, line: str, message: str) -> None:
+        """What is beyond the limits is refused as the exact parser refuses it, with little of it in the error."""
+        for read in (lambda text: PageReader(VLLM).read(text.encode()), lambda text: list(iterate_samples(text))):
+            with pytest.raises(InvalidMetricsError, match=message) as error:
+                read(gauges() + line)
+            assert len(str(error.value)) < 300
+
+    def test_impossible_label_is_shortened(self) -> None:
+        """A label as long as a line is not shown as a whole."""
+        reader = PageReader(VLLM)
+        reader.read((gauges() + f'{LORA}{{max_lora="{"x" * 60_000}"}} 1\n').encode())
+
+        assert len(reader.wrong["max_active_models"]) < 300
+
+    def test_long_line_of_another_metric(self) -> None:
+        """A line that is not of interest may be as long as it likes."""
+        reader = PageReader(VLLM)
+        long = f'other{{a="{"x" * 500_000}"}} 1\n'
+        pages = [long + gauges(number) + long for number in range(3)]
+
+        assert [0, 1, 2] == [reader.read(page.encode()).waiting_queue_size for page in pages]
+
+    def test_number_with_a_thousand_digits(self) -> None:
+        """It is a number like others."""
+        found = read_all(gauges(usage=0.5), gauges(usage=f"0.{'25' * 500}"), gauges(usage=f"0.{'25' * 400}"))
+
+        assert [0.5, 0.25, 0.25] == [round(metrics.kv_cache_usage, 2) for metrics in found]
 
 
 def gauges(waiting: object = 2, running: object = 3, usage: object = 0.25) -> str:

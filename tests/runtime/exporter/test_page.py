@@ -78,6 +78,7 @@ class Counts:
 
     fetch_errors: int = 0
     read_errors: int = 0
+    postponed: int = 0
     held: int = 0
     hits: int = 0
     misses: int = 0
@@ -163,12 +164,13 @@ class TestTold:
 
     def test_scrapes(self) -> None:
         """A scraper's counts show under the reference's names."""
-        counts = Counts(fetch_errors=3, read_errors=4)
+        counts = Counts(fetch_errors=3, read_errors=4, postponed=2)
         values = shown(ScrapeMetrics(lambda: counts))
         source = {"source_type": "metrics-data-source"}
         extractor = {"extractor_type": "core-metrics-extractor"}
         assert 3 == value_of(values, f"{PREFIX}datalayer_poll_errors_total", **source)
         assert 4 == value_of(values, f"{PREFIX}datalayer_extract_errors_total", **source, **extractor)
+        assert 2 == value_of(values, "inferencepool_postponed_scrapes_total")
 
     def test_prefixes(self) -> None:
         """So do those of an index of prefixes."""
@@ -291,6 +293,7 @@ TOLD = {
     "llm_d_epp_prefix_indexer_size",
     "llm_d_epp_datalayer_poll_errors_total",
     "llm_d_epp_datalayer_extract_errors_total",
+    "inferencepool_postponed_scrapes_total",
     "inferencepool_prefix_lookups_total",
 }
 HISTOGRAMS = {family.name for family in FAMILIES if family.kind == "histogram"}

@@ -16,6 +16,22 @@ def answer(body: bytes = PAGE, status: int = 200, **headers: bytes) -> Answer:
     return Answer(status, {name.replace("_", "-").encode(): value for name, value in headers.items()}, body)
 
 
+def read(given: Answer, limit: int) -> bytes:
+    """The page, with all steps done."""
+    return steps_of(given, limit)[0]
+
+
+def steps_of(given: Answer, limit: int) -> tuple[bytes, int]:
+    """The page, and how often something else could be done while it was read."""
+    steps = page_of(given, limit)
+    for count in range(1000):
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value, count
+    raise AssertionError
+
+
 @pytest.mark.parametrize(
     "given",
     [
@@ -27,7 +43,7 @@ def answer(body: bytes = PAGE, status: int = 200, **headers: bytes) -> Answer:
 )
 def test_page(given: Answer) -> None:
     """A page is given as it was before it was compressed."""
-    assert PAGE == page_of(given, len(PAGE))
+    assert PAGE == read(given, len(PAGE))
 
 
 @pytest.mark.parametrize(
@@ -50,4 +66,13 @@ def test_page(given: Answer) -> None:
 def test_refused(given: Answer, reason: str) -> None:
     """All else is refused with the reason."""
     with pytest.raises(ScrapeError, match=reason):
-        page_of(given, len(PAGE))
+        read(given, len(PAGE))
+
+
+@pytest.mark.parametrize("size", [0, 1, 256 * 1024 - 1, 256 * 1024, 256 * 1024 + 1, 8 * 1024 * 1024])
+def test_long_pages_are_inflated_in_pieces(size: int) -> None:
+    """No more than 256 KiB are inflated before something else may be done, and nothing is lost between two pieces."""
+    page, steps = steps_of(answer(gzip.compress(bytes(size)), content_encoding=b"gzip"), size)
+
+    assert bytes(size) == page
+    assert size // (256 * 1024) == steps

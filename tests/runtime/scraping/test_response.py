@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -91,8 +94,13 @@ def test_connection_that_the_server_closes() -> None:
         (b"HTTP/1.1 101 Switching\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n", "101 Switching Protocols"),
         (OK + b"content-length: 1001\r\n\r\n", "the page is longer than 1000 bytes"),
         (OK + b"transfer-encoding: chunked\r\n\r\n" + b"400\r\n%s\r\n" % (b"x" * 1024) * 70, "longer than 1000"),
-        (OK + b"x: y\r\n" * 12_000, "longer than 1000"),
-        (b"HTTP/1.1 100 Continue\r\n\r\n" * 3000, "longer than 1000"),
+        (OK + b"x: y\r\n" * 258, "more than 256 headers"),
+        (OK + b"x: %s\r\n" % (b"y" * 70_000), "more than 65536 bytes of headers"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 9, "more than 8 informational responses"),
+        (
+            OK + b"transfer-encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 900 + b"1;%s\r\n" % (b"e" * 70_000),
+            "chunks that",
+        ),
     ],
 )
 def test_problems(text: bytes, problem: str) -> None:
@@ -101,3 +109,45 @@ def test_problems(text: bytes, problem: str) -> None:
 
     assert not response.is_whole
     assert problem in response.problem
+
+
+def test_chunks_are_kept_as_one_body() -> None:
+    """A page in tiny chunks takes the memory of its bytes, not of its chunks."""
+    chunks = b"5\r\nab 1\n\r\n" * 40_000
+    text = OK + b"transfer-encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
+    tracemalloc.start()
+    try:
+        response = fed(*(text[at : at + 4096] for at in range(0, len(text), 4096)), limit=1 << 20)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert (True, 200_000) == (response.is_whole, len(response.answer().body))
+    assert held < 2 * 200_000
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        b"x: y\r\n" * 50_000,
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 20_000,
+        OK + b"content-length: 0\r\n\r\n" + b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n" * 20_000,
+    ],
+)
+def test_parser_stops_early(flood: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is too much is not read to its end: no more than a few hundred events come of one buffer."""
+    events: list[str] = []
+
+    def counting(name: str, call: Callable[..., None]) -> Callable[..., None]:
+        def counted(self: Response, *given: bytes) -> None:
+            events.append(name)
+            call(self, *given)
+
+        return counted
+
+    for name in ("on_header", "on_message_begin", "on_headers_complete"):
+        monkeypatch.setattr(Response, name, counting(name, getattr(Response, name)))
+    response = fed(flood if flood.startswith(b"HTTP") else OK + flood)
+
+    assert len(events) < 300
+    assert response.problem or not response.keeps_alive
