@@ -60,7 +60,7 @@ class Route:
     Why a parser was chosen.
 
     Attributes:
-        path: The request's path without the query and without a slash at the end.
+        path: The request's path as `request_path` gives it.
         claim: The claim of the parser that fits it; empty for a fallback, which claims nothing.
     """
 
