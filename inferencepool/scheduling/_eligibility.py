@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from threading import Lock
 from typing import TypeAlias, final
 
 from cachetools import LRUCache
 
+from inferencepool._lock import new_lock, take
 from inferencepool.errors import EndpointsFilteredError, NoEndpointsError, StrategyError
 from inferencepool.model import Candidate, Candidates, EndpointSet, Fleet, InferenceRequest, Snapshot, to_endpoint_set
 from inferencepool.scheduling._profile import NamedFilter, SchedulingProfile
@@ -41,15 +41,18 @@ class Eligibility:
         for item in profile.filters_of("keep"):
             self.members &= kept_by(item, fleet)
         self._hints: LRUCache[object, EndpointSet] = LRUCache(_HINTS)
-        self._lock = Lock()
+        self._lock = new_lock()
 
     def narrow(self, hint: SubsetHint) -> EndpointSet:
         """Give the endpoints of the fleet that a subset *hint* names, filtered or not."""
         key = hint if isinstance(hint, str) else tuple(hint)
-        with self._lock:
+        take(self._lock)
+        try:
             found = self._hints.get(key)
             if found is None:
                 found = self._hints[key] = narrow(self.fleet, key)
+        finally:
+            self._lock.release()
         return found
 
     def members_for(self, departed: EndpointSet, subset: SubsetHint | None) -> EndpointSet:

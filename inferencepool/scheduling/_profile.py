@@ -185,10 +185,11 @@ class SchedulingProfile:
 
     def parts_with(self, method: str) -> tuple[Any, ...]:
         """List those strategies and producers that offer *method*, each once; a producer before who names it."""
-        return tuple(part for part in self._parts if callable(getattr(part, method, None)))
+        return tuple(part for part in self.parts if callable(getattr(part, method, None)))
 
     @cached_property
-    def _parts(self) -> tuple[Any, ...]:
+    def parts(self) -> tuple[Any, ...]:
+        """All strategies and producers, each once; a producer before who names it."""
         strategies = (*(item.filter for item in self.filters), *(item.scorer for item in self.scorers), self.picker)
         return tuple(with_producers(strategies))
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import copy
 from functools import partial
 from random import Random
-from threading import Lock
+from types import FrameType
 from typing import Any, final
 
-from inferencepool._lock import take
+from inferencepool._lock import new_lock, take
 from inferencepool.errors import StrategyError
 from inferencepool.model import Candidates, EndpointSet, InferenceRequest, Snapshot, to_slots
+from inferencepool.scheduling._calls import who_calls
 from inferencepool.scheduling._candidate_set import Standing
 from inferencepool.scheduling._eligibility import Eligibility, SubsetHint, without_avoided
 from inferencepool.scheduling._explaining import explain
@@ -40,7 +42,8 @@ class Scheduler:
     Thread-safe: one lock guards the ranking and the reservations; it is held while the ranking is searched and the pick
     reserved. Producers, plain filters, sparse and plain scorers are asked without it. Set filters with all filters that
     follow them (and then plain scorers), scorers among candidates, fleet scorers (once per snapshot) and pickers are
-    asked with it held, and must not pick themselves. The snapshot with the highest generation seen is the one in use.
+    asked with it held; one of them that calls the picker gets a `StrategyError`. The snapshot with the highest
+    generation seen is the one in use.
     """
 
     def __init__(
@@ -79,7 +82,7 @@ class Scheduler:
             [getattr(part, event) for part in profile.parts_with(event)]
             for event in ("prepare", "picked", "started", "released", "response_headers")
         )
-        self._lock = Lock()
+        self._lock = new_lock()
         self._fleet = RankedFleet(profile, self._rng)
 
     @property
@@ -132,7 +135,7 @@ class Scheduler:
             if self._plain and not self._late:
                 plain = plain_costs(self._plain, request, self._candidates(snapshot, part))
             if not lock.acquire(False):
-                take(lock)
+                self._take()
             try:
                 if snapshot is fleet.snapshot:
                     if departed:
@@ -154,7 +157,7 @@ class Scheduler:
             return
         lock = self._lock
         if not lock.acquire(False):
-            take(lock)
+            self._take()
         try:
             first = not result.released and not result.has_started
             result.has_started = True
@@ -177,7 +180,7 @@ class Scheduler:
         """Take back the load of *result*. Only the first call does anything."""
         lock = self._lock
         if not lock.acquire(False):
-            take(lock)
+            self._take()
         try:
             first = not result.released
             if first:
@@ -192,7 +195,7 @@ class Scheduler:
 
     def explain(self, result: PickResult) -> Explanation:
         """Tell what every scorer gave every candidate of *result*, in O(endpoints)."""
-        with self._lock:
+        with self._held():
             then, exact = self._fleet.reservations.at(result.moves)
         request = copy(result.request)
         request.produced = result.produced
@@ -210,7 +213,7 @@ class Scheduler:
 
     def reserved(self) -> ReservedLoad:
         """Tell the load that picks put on each endpoint of the snapshot in use, in O(endpoints)."""
-        with self._lock:
+        with self._held():
             reservations = self._fleet.reservations
             return ReservedLoad(self._fleet.snapshot.fleet, reservations.pending[:], reservations.in_flight[:])
 
@@ -224,8 +227,37 @@ class Scheduler:
         if snapshot.generation > self._fleet.snapshot.generation:
             for prepare in self._prepare:
                 prepare(snapshot)
-        with self._lock:
+        with self._held():
             self._fleet.adopt(snapshot)
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Hold the lock; for what is not done for every pick."""
+        self._take()
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _take(self) -> None:
+        """
+        Acquire the lock.
+
+        Raises:
+            StrategyError: This thread holds it: a strategy that is being asked calls the picker.
+        """
+        if not self._lock.acquire(False):
+            name = who_calls(self._profile, self._holds)
+            if name:
+                message = f"profile {self._profile.name}: {name}: calls the picker while it is being asked"
+                raise StrategyError(message)
+            take(self._lock)
+
+    def _holds(self, frame: FrameType) -> bool:
+        """Tell whether *frame* runs with the lock held and asks strategies."""
+        if frame.f_code is _DECIDING:
+            return frame.f_locals["self"] is self
+        return frame.f_code is _RANKING and frame.f_locals["self"] is self._fleet
 
     def _tell(self, result: PickResult) -> None:
         """Tell the listeners of a pick; one that nobody gets, because a listener failed, counts no load."""
@@ -368,3 +400,8 @@ class Scheduler:
                 message = f"profile {self._profile.name}: picker: gave {item!r}, which is none of the candidates"
                 raise StrategyError(message)
         return [item.candidate.slot for item in picked]
+
+
+# Whoever runs these holds the lock.
+_DECIDING = Scheduler._decide.__code__  # noqa: SLF001 - its own
+_RANKING = RankedFleet.adopt.__code__
