@@ -10,7 +10,7 @@ from inferencepool.scheduling._profile import SchedulingProfile, strategy_name
 
 __all__ = ["who_calls"]
 
-_OWN = ("inferencepool.scheduling.", "inferencepool.picker", "inferencepool._lock")
+_OWN = ("inferencepool.scheduling.", "inferencepool.model.", "inferencepool.picker", "inferencepool._lock")
 
 
 def who_calls(profile: SchedulingProfile, is_asking: Callable[[FrameType], bool]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import copy
 from functools import partial
 from random import Random
@@ -22,7 +22,7 @@ from inferencepool.scheduling._explanation import Explanation
 from inferencepool.scheduling._filtering import Narrowing, early_and_late
 from inferencepool.scheduling._load import Demand
 from inferencepool.scheduling._max_score import MaxScorePicker
-from inferencepool.scheduling._profile import NamedFilter, SchedulingProfile
+from inferencepool.scheduling._profile import NamedFilter, SchedulingProfile, quoted, strategy_name
 from inferencepool.scheduling._protocols import ScoredCandidate
 from inferencepool.scheduling._ranked_fleet import RankedFleet
 from inferencepool.scheduling._reservations import ReservedLoad
@@ -170,10 +170,24 @@ class Scheduler:
                 tell(result)
 
     def response_headers(self, result: PickResult) -> Mapping[str, str]:
-        """Ask the strategies which headers the response to *result* is to have."""
+        """
+        Ask the strategies which headers the response to *result* is to have.
+
+        Raises:
+            StrategyError: One gave something else than texts by name.
+        """
         headers: dict[str, str] = {}
         for ask in self._headers:
-            headers.update(ask(result))
+            given: Any = ask(result)
+            try:
+                headers.update(given)
+                is_text = all(type(text) is str for item in headers.items() for text in item)
+            except Exception:  # noqa: BLE001 - whatever it is, it is no mapping
+                is_text = False
+            if not is_text:
+                name = strategy_name(getattr(ask, "__self__", ask))
+                message = f"profile {self._profile.name}: {name}: gave response headers that are no texts by name"
+                raise StrategyError(message)
         return headers
 
     def release(self, result: PickResult) -> None:
@@ -253,6 +267,22 @@ class Scheduler:
                 raise StrategyError(message)
             take(self._lock)
 
+    def blame_for_recursion(self, picker: object) -> None:
+        """
+        Raise a `StrategyError` that names who picked for every pick, if calls of *picker* are nested in this thread.
+
+        Args:
+            picker: Whose method ``pick`` handles a ``RecursionError``.
+        """
+
+        def picks(frame: FrameType) -> bool:
+            return frame.f_code.co_name == "pick" and frame.f_locals.get("self") is picker
+
+        name = who_calls(self._profile, picks)
+        if name:
+            message = f"profile {self._profile.name}: {name}: calls the picker for every pick"
+            raise StrategyError(message) from None
+
     def _holds(self, frame: FrameType) -> bool:
         """Tell whether *frame* runs with the lock held and asks strategies."""
         if frame.f_code is _DECIDING:
@@ -330,18 +360,19 @@ class Scheduler:
         standing = fleet.standing(part, members, given, demands, plain)
         slots = self._choose(request, standing, count)
         try:
-            is_one = len(slots) == 1 and members >> slots[0] & 1
-        except (TypeError, ValueError):
+            slot: Any = slots[0]
+            is_one = type(slots) is list and len(slots) == 1 and type(slot) is int and members >> slot & 1
+        except Exception:  # noqa: BLE001 - whatever it is, it is no choice
             is_one = False
         if not is_one:
-            self._check_choice(slots, members, count)
+            slot = self._check_choice(slots, members, count)
         if wide is not part and len(slots) < count:
             slots = [*slots, *self._choose_others(request, wide, part, extra, demands, count - len(slots))]
         fallbacks = tuple(slots[1:]) if count > 1 else ()
-        result = PickResult(self, request, snapshot, slots[0], subset, self._clock(), fallbacks, fleet.departed)
+        result = PickResult(self, request, snapshot, slot, subset, self._clock(), fallbacks, fleet.departed)
         result.produced = request.produced
         if self._reserve:
-            fleet.reservations.reserve(result, tuple([demand.at(slots[0]) for demand in demands]) if demands else ())
+            fleet.reservations.reserve(result, tuple([demand.at(slot) for demand in demands]) if demands else ())
         else:
             result.birth, result.moves = snapshot.fleet.births[result.slot], fleet.reservations.moves
         return result
@@ -377,14 +408,19 @@ class Scheduler:
         extra = extra + bonuses(self._among, request, fleet.candidates)
         return self._others.choose(request, fleet.standing(wide, others, extra, demands, plain), count)
 
-    def _check_choice(self, slots: object, members: EndpointSet, count: int) -> None:
-        listed = list(slots) if isinstance(slots, Sequence) else []
+    def _check_choice(self, slots: object, members: EndpointSet, count: int) -> int:
+        """Check what a picker gave; the first of it is the choice."""
+        listed: list[Any] = []
+        with suppress(Exception):  # whatever it is, it is no choice
+            listed = list(slots) if isinstance(slots, Sequence) else []
         known = [slot for slot in listed if type(slot) is int and slot >= 0 and members >> slot & 1]
         if not 0 < len(listed) <= count or len(set(known)) != len(listed):
             message = (
-                f"profile {self._profile.name}: picker: chose slots {slots!r}, not 1 to {count} different candidates"
+                f"profile {self._profile.name}: picker: chose slots {quoted(slots)}, not 1 to {count} different "
+                "candidates"
             )
             raise StrategyError(message)
+        return known[0]
 
     def _choose_plainly(self, request: InferenceRequest, standing: Standing, count: int) -> list[int]:
         """Let a plain picker choose among all candidates."""
@@ -394,12 +430,12 @@ class Scheduler:
         ]
         given: Any = self._pick_plainly
         picked = given(request, scored, count)
-        known = {id(item) for item in scored}
-        for item in picked:
-            if id(item) not in known:
-                message = f"profile {self._profile.name}: picker: gave {item!r}, which is none of the candidates"
-                raise StrategyError(message)
-        return [item.candidate.slot for item in picked]
+        known = {id(item): item.candidate.slot for item in scored}
+        try:
+            return [known[id(item)] for item in picked]
+        except Exception as error:
+            message = f"profile {self._profile.name}: picker: gave {quoted(picked)}, not a list of candidates"
+            raise StrategyError(message) from error
 
 
 # Whoever runs these holds the lock.
