@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from copy import copy
 from functools import partial
 from random import Random
@@ -13,22 +13,21 @@ from typing import Any, final
 
 from inferencepool._lock import new_lock, take
 from inferencepool.errors import StrategyError
-from inferencepool.model import Candidates, EndpointSet, InferenceRequest, Snapshot, to_slots
+from inferencepool.model import Candidates, EndpointSet, InferenceRequest, Snapshot
 from inferencepool.scheduling._calls import who_calls
-from inferencepool.scheduling._candidate_set import Standing
+from inferencepool.scheduling._choosing import check_choice, check_headers, choose_plainly
 from inferencepool.scheduling._eligibility import Eligibility, SubsetHint, without_avoided
 from inferencepool.scheduling._explaining import explain
 from inferencepool.scheduling._explanation import Explanation
 from inferencepool.scheduling._filtering import Narrowing, early_and_late
 from inferencepool.scheduling._load import Demand
 from inferencepool.scheduling._max_score import MaxScorePicker
-from inferencepool.scheduling._profile import NamedFilter, SchedulingProfile, quoted, strategy_name
-from inferencepool.scheduling._protocols import ScoredCandidate
+from inferencepool.scheduling._profile import NamedFilter, SchedulingProfile
 from inferencepool.scheduling._ranked_fleet import RankedFleet
 from inferencepool.scheduling._reservations import ReservedLoad
 from inferencepool.scheduling._result import PickResult
 from inferencepool.scheduling._scan import candidates_of
-from inferencepool.scheduling._terms import ONE, Bonuses, bonuses, demand_of, plain_costs
+from inferencepool.scheduling._terms import Bonuses, bonuses, demand_of, plain_costs
 from inferencepool.selection import parse_subset
 
 __all__ = ["Scheduler"]
@@ -75,8 +74,7 @@ class Scheduler:
         self._measures = profile.parts_with("amounts")
         self._until_started = [bool(getattr(measure, "until_started", False)) for measure in self._measures]
         self._produce = [part.produce for part in profile.parts_with("produce")]
-        self._pick_plainly = picker.pick if profile.picker_kind == "pick" else None
-        self._choose = self._choose_plainly if self._pick_plainly else picker.choose
+        self._choose = partial(choose_plainly, profile) if profile.picker_kind == "pick" else picker.choose
         self._others = MaxScorePicker()
         self._prepare, self._picked, self._started, self._released, self._headers = (
             [getattr(part, event) for part in profile.parts_with(event)]
@@ -178,16 +176,7 @@ class Scheduler:
         """
         headers: dict[str, str] = {}
         for ask in self._headers:
-            given: Any = ask(result)
-            try:
-                headers.update(given)
-                is_text = all(type(text) is str for item in headers.items() for text in item)
-            except Exception:  # noqa: BLE001 - whatever it is, it is no mapping
-                is_text = False
-            if not is_text:
-                name = strategy_name(getattr(ask, "__self__", ask))
-                message = f"profile {self._profile.name}: {name}: gave response headers that are no texts by name"
-                raise StrategyError(message)
+            headers.update(check_headers(self._profile.name, ask, ask(result)))
         return headers
 
     def release(self, result: PickResult) -> None:
@@ -268,12 +257,7 @@ class Scheduler:
             take(self._lock)
 
     def blame_for_recursion(self, picker: object) -> None:
-        """
-        Raise a `StrategyError` that names who picked for every pick, if calls of *picker* are nested in this thread.
-
-        Args:
-            picker: Whose method ``pick`` handles a ``RecursionError``.
-        """
+        """Raise a `StrategyError` that names who picks for every pick, where calls of ``picker.pick`` are nested."""
 
         def picks(frame: FrameType) -> bool:
             return frame.f_code.co_name == "pick" and frame.f_locals.get("self") is picker
@@ -365,7 +349,7 @@ class Scheduler:
         except Exception:  # noqa: BLE001 - whatever it is, it is no choice
             is_one = False
         if not is_one:
-            slot = self._check_choice(slots, members, count)
+            slot = check_choice(self._profile.name, slots, members, count)
         if wide is not part and len(slots) < count:
             slots = [*slots, *self._choose_others(request, wide, part, extra, demands, count - len(slots))]
         fallbacks = tuple(slots[1:]) if count > 1 else ()
@@ -407,35 +391,6 @@ class Scheduler:
         fleet.candidates.members = shown
         extra = extra + bonuses(self._among, request, fleet.candidates)
         return self._others.choose(request, fleet.standing(wide, others, extra, demands, plain), count)
-
-    def _check_choice(self, slots: object, members: EndpointSet, count: int) -> int:
-        """Check what a picker gave; the first of it is the choice."""
-        listed: list[Any] = []
-        with suppress(Exception):  # whatever it is, it is no choice
-            listed = list(slots) if isinstance(slots, Sequence) else []
-        known = [slot for slot in listed if type(slot) is int and slot >= 0 and members >> slot & 1]
-        if not 0 < len(listed) <= count or len(set(known)) != len(listed):
-            message = (
-                f"profile {self._profile.name}: picker: chose slots {quoted(slots)}, not 1 to {count} different "
-                "candidates"
-            )
-            raise StrategyError(message)
-        return known[0]
-
-    def _choose_plainly(self, request: InferenceRequest, standing: Standing, count: int) -> list[int]:
-        """Let a plain picker choose among all candidates."""
-        scored = [
-            ScoredCandidate(standing.snapshot.candidate(slot), standing.score(slot) / ONE)
-            for slot in to_slots(standing.members)
-        ]
-        given: Any = self._pick_plainly
-        picked = given(request, scored, count)
-        known = {id(item): item.candidate.slot for item in scored}
-        try:
-            return [known[id(item)] for item in picked]
-        except Exception as error:
-            message = f"profile {self._profile.name}: picker: gave {quoted(picked)}, not a list of candidates"
-            raise StrategyError(message) from error
 
 
 # Whoever runs these holds the lock.
