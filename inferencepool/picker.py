@@ -10,7 +10,7 @@ from typing import Protocol, final
 import attrs
 
 from inferencepool.errors import InferencePoolError
-from inferencepool.model import Endpoint, InferenceRequest
+from inferencepool.model import Endpoint, EndpointSet, InferenceRequest, Snapshot
 from inferencepool.plugins import default_profile
 from inferencepool.registry import EndpointRegistry
 from inferencepool.scheduling import PickResult, ReservedLoad, Scheduler, SchedulingProfile, SubsetHint
@@ -148,18 +148,32 @@ class EndpointPicker:
             EndpointsFilteredError: The profile's filters kept none (429).
             StrategyError: A strategy broke its contract (500).
         """
-        snapshot, departed = self._registry.current()
-        if self._observer is None:
-            return self._scheduler.schedule(request, snapshot, departed=departed, subset=subset)
+        try:
+            snapshot, departed = self._registry.current()
+            if self._observer is None:
+                return self._scheduler.schedule(request, snapshot, departed=departed, subset=subset)
+            return self._pick_observed(self._observer, request, snapshot, departed, subset)
+        except RecursionError:
+            self._scheduler.blame_for_recursion(self)
+            raise
+
+    def _pick_observed(
+        self,
+        observer: Observer,
+        request: InferenceRequest,
+        snapshot: Snapshot,
+        departed: EndpointSet,
+        subset: SubsetHint | None,
+    ) -> PickResult:
         began = self._clock()
         try:
             result = self._scheduler.schedule(request, snapshot, departed=departed, subset=subset)
         except InferencePoolError as error:
-            self._observer.refused(request, error)
+            observer.refused(request, error)
             raise
         result.seconds = self._clock() - began
         try:
-            self._observer.picked(result)
+            observer.picked(result)
         except BaseException:
             # Nobody gets the result, so nobody could release it.
             result.release()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, Final
 
 from inferencepool.errors import ConfigurationError
 from inferencepool.gateway._address import HostPort
@@ -17,6 +18,17 @@ from inferencepool.gateway._types import duration, extension, message, socket_ad
 from inferencepool.model import Endpoint, InferencePool
 
 __all__ = ["render_endpoints", "render_envoy"]
+
+# What the picker reads and what servers read is then one path: Envoy decodes dots, resolves `.` and `..` and joins
+# slashes. Escaped slashes are sent back to the client as plain ones rather than refused, for names of models have
+# slashes (`/v1/models/org%2Fname`); to forward them unescaped would let a path pass whoever judged it before Envoy.
+_PLAIN_PATHS: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "normalize_path": True,
+        "merge_slashes": True,
+        "path_with_escaped_slashes_action": "UNESCAPE_AND_REDIRECT",
+    }
+)
 
 _RETRY_ON = "connect-failure,refused-stream,reset-before-request,retriable-status-codes"
 
@@ -115,6 +127,7 @@ def _connection_manager(planned: Plan) -> dict[str, Any]:
         # list would mean all private addresses, so it holds one that no client has.
         use_remote_address=True,
         internal_address_config={"cidr_ranges": [{"address_prefix": "0.0.0.0", "prefix_len": 32}]},  # noqa: S104 - not bound to
+        **_PLAIN_PATHS,
         **_request_id(),
         early_header_mutation_extensions=_stripping(planned.stripped),
         route_config={

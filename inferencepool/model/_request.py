@@ -7,6 +7,8 @@ from typing import Any
 
 import attrs
 
+from inferencepool._showing import show_length, show_names
+
 __all__ = ["InferenceRequest"]
 
 
@@ -17,6 +19,8 @@ class InferenceRequest:
 
     Not frozen, because a request is built once per pick and frozen values are three times as slow to build; nothing in
     this library changes one, but for *produced*.
+
+    Its text shows neither prompt nor values of headers, so that it may get into logs.
 
     Attributes:
         model: Name of the model or LoRA adapter that serves the request (after any rewrite).
@@ -35,13 +39,13 @@ class InferenceRequest:
     """
 
     model: str = ""
-    prompt: bytes = b""
-    headers: Mapping[str, str] = attrs.field(factory=dict)
+    prompt: bytes = attrs.field(default=b"", repr=show_length)
+    headers: Mapping[str, str] = attrs.field(factory=dict, repr=show_names)
     id: str = ""
-    prompt_tokens: Sequence[int] | None = None
+    prompt_tokens: Sequence[int] | None = attrs.field(default=None, repr=show_length)
     stream: bool = False
     max_output_tokens: int | None = None
-    cache_salt: str = ""
+    cache_salt: str = attrs.field(default="", repr=show_length)
     priority: int = 0
     fairness_id: str = ""
     produced: dict[object, Any] | None = attrs.field(default=None, init=False, repr=False)

@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from inferencepool._lock import tolerant_lock
 from inferencepool.model import Fleet, InferenceRequest, Snapshot
 from inferencepool.plugins._parameters import checked_number, checked_text, checked_whole_number, refusal
 from inferencepool.plugins._ring import Ring, position_of
@@ -73,7 +74,7 @@ class ConsistentHashPicker:
     _ring: Ring | None = attrs.field(default=None, init=False, repr=False)
     _generation: int = attrs.field(default=-1, init=False, repr=False)
     # Keeps two threads from building the same ring.
-    _lock: Lock = attrs.field(factory=Lock, init=False, repr=False)
+    _lock: Lock = attrs.field(factory=tolerant_lock, init=False, repr=False)
 
     def choose(self, request: InferenceRequest, standing: Standing, count: int, /) -> Sequence[int]:
         """Choose the endpoint that the request's key belongs to, and the next ones as fallbacks."""

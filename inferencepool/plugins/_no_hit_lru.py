@@ -8,6 +8,7 @@ from threading import Lock
 
 import attrs
 
+from inferencepool._lock import tolerant_lock
 from inferencepool.model import EndpointSet, InferenceRequest, Snapshot, to_slots
 from inferencepool.plugins._parameters import checked_method, checked_whole_number
 from inferencepool.plugins._prefix_producer import ApproxPrefixCacheProducer
@@ -51,7 +52,7 @@ class NoHitLruScorer:
     lru_size: int = attrs.field(default=1024, validator=checked_whole_number(_NAME, 1))
     # Slot to the number of its occupant, the one that got a prompt longest ago first.
     _used: OrderedDict[int, int] = attrs.field(factory=OrderedDict, init=False, repr=False)
-    _lock: Lock = attrs.field(factory=Lock, init=False, repr=False)
+    _lock: Lock = attrs.field(factory=tolerant_lock, init=False, repr=False)
 
     @property
     def producers(self) -> tuple[object, ...]:

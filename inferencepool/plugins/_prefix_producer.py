@@ -10,6 +10,7 @@ from typing import Literal
 import attrs
 from cachetools import LRUCache
 
+from inferencepool._lock import tolerant_lock
 from inferencepool.model import InferenceRequest, Snapshot
 from inferencepool.plugins._parameters import checked_choice, checked_flag, checked_whole_number, refusal
 from inferencepool.plugins._tokens import BYTES_PER_TOKEN
@@ -74,7 +75,7 @@ class ApproxPrefixCacheProducer:
     fingerprints: bool = attrs.field(default=False, kw_only=True, validator=checked_flag(_NAME))
     compatibility: bool = attrs.field(default=False, kw_only=True, validator=checked_flag(_NAME))
     index: PrefixIndex = attrs.field(init=False, repr=False)
-    _lock: Lock = attrs.field(factory=Lock, init=False, repr=False)
+    _lock: Lock = attrs.field(factory=tolerant_lock, init=False, repr=False)
     _generation: int = attrs.field(default=-1, init=False, repr=False)
     _births: Sequence[int] = attrs.field(default=(), init=False, repr=False)
     _sizes: dict[int, tuple[int | None, int | None]] = attrs.field(factory=dict, init=False, repr=False)

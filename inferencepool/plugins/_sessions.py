@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import attrs
 
+from inferencepool._lock import tolerant_lock
 from inferencepool.model import InferenceRequest, Snapshot
 from inferencepool.plugins._parameters import checked_number, checked_text, checked_whole_number, refusal
 from inferencepool.scheduling import PickResult
@@ -108,7 +109,7 @@ class SessionBindings:
     # No session expires before.
     _next_expiry: float = attrs.field(default=-inf, init=False, repr=False)
     _bound: OrderedDict[str, tuple[int, int, float]] = attrs.field(factory=OrderedDict, init=False, repr=False)
-    _lock: Lock = attrs.field(factory=Lock, init=False, repr=False)
+    _lock: Lock = attrs.field(factory=tolerant_lock, init=False, repr=False)
 
     def slot_of(self, request: InferenceRequest, snapshot: Snapshot, /) -> int | None:
         """Look the request's session up, in O(1); the same answer throughout a pick and for its explanation."""

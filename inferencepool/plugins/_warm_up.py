@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import attrs
 
+from inferencepool._lock import tolerant_lock
 from inferencepool.model import EndpointSet, InferenceRequest, Snapshot, to_endpoint_set
 from inferencepool.plugins._parameters import checked_number
 from inferencepool.scheduling import CandidateSet
@@ -55,7 +56,7 @@ class WarmUpFilter:
     duration: float = attrs.field(default=30.0, validator=checked_number(_NAME, 1e-3))
     share: float = attrs.field(default=0.25, validator=checked_number(_NAME, 1e-3, 10))
     clock: Callable[[], float] = attrs.field(default=time.monotonic, kw_only=True)
-    _lock: Lock = attrs.field(factory=Lock, init=False, repr=False)
+    _lock: Lock = attrs.field(factory=tolerant_lock, init=False, repr=False)
     _births: Sequence[int] | None = attrs.field(default=None, init=False, repr=False)
     _generation: int = attrs.field(default=-1, init=False, repr=False)
     # When each group of endpoints joined, and the slots of those that are still there.

@@ -7,12 +7,11 @@ from collections.abc import Hashable, Iterable
 from functools import reduce
 from itertools import accumulate, groupby, takewhile
 from operator import or_
-from threading import Lock
 from typing import final
 
 import attrs
 
-from inferencepool._lock import take
+from inferencepool._lock import new_lock, take
 from inferencepool.model import EndpointSet
 from inferencepool.prefix._index import (
     PrefixMatch,
@@ -101,7 +100,7 @@ class HashChainIndex:
         self._block_size = checked_count(_NAME, "block_size", block_size, 1)
         self._capacity = checked_count(_NAME, "capacity", capacity, 1)
         self._max_match = None if max_match is None else checked_count(_NAME, "max_match", max_match, 1)
-        self._lock = Lock()
+        self._lock = new_lock()
         self._holders: dict[int, EndpointSet] = {}
         self._caches: dict[int, _Cache] = {}
         self._capacities: dict[int, int] = {}

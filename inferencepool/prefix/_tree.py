@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from sys import maxsize
-from threading import Lock
 from typing import final
 
 import attrs
 
-from inferencepool._lock import take
+from inferencepool._lock import new_lock, take
 from inferencepool.prefix._fingerprints import FINGERPRINT_SIZE, Fingerprinter
 from inferencepool.prefix._forest import Forest
 from inferencepool.prefix._index import (
@@ -113,7 +112,7 @@ class PrefixTree:
         self._longest = min(most, maxsize // block_size) * block_size
         self._fingerprint = Fingerprinter(block_size) if fingerprints else None
         self._width = FINGERPRINT_SIZE if fingerprints else block_size
-        self._lock = Lock()
+        self._lock = new_lock()
         self._forest = Forest(self._width)
         self._recency = Recency(self._forest, most_bytes)
         # At which tick slots were removed, so that a match that was made before is not inserted.

@@ -8,11 +8,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from math import inf
-from threading import Condition, Lock
+from threading import Condition
 from typing import TypeAlias, assert_never, final
 
 import attrs
 
+from inferencepool._lock import held, new_lock, take, tolerant_lock
 from inferencepool.errors import ConfigurationError
 from inferencepool.model import Endpoint, EndpointMetrics, EndpointSet, InferencePool, Pod, Snapshot, to_slots
 from inferencepool.registry._changes import (
@@ -99,7 +100,7 @@ class EndpointRegistry:
         self._slots_by_pod: dict[tuple[str, str], dict[int | None, tuple[int, Endpoint]]] = {}
         self._slots: dict[str, int] = {}
         self._columns = Columns()
-        self._lock = Lock()
+        self._lock = new_lock()
         self._arrived = Condition(self._lock)
         self._staleness = staleness
         self._published_at = float("-inf")
@@ -107,7 +108,7 @@ class EndpointRegistry:
         self._current: tuple[Snapshot, EndpointSet] = (Snapshot(), 0)
         self._listeners: tuple[tuple[Listener], ...] = ()
         self._outbox: deque[MembershipChange] = deque()
-        self._delivering = Lock()
+        self._delivering = tolerant_lock()
 
     @property
     def pool(self) -> InferencePool | None:
@@ -145,7 +146,7 @@ class EndpointRegistry:
 
     def publish(self) -> Snapshot:
         """Publish what changed at once, whatever the interval. Keeps the snapshot where nothing changed."""
-        with self._lock:
+        with held(self._lock):
             now = self.clock()
             if self._is_outdated(now):
                 generation = self._current[0].generation + 1
@@ -220,7 +221,10 @@ class EndpointRegistry:
         observed_at = metrics.observed_at if metrics.observed_at is not None else self.clock()
         known = endpoint if isinstance(endpoint, Endpoint) else None
         endpoint_id = endpoint if isinstance(endpoint, str) else endpoint.id
-        with self._lock:
+        lock = self._lock
+        if not lock.acquire(False):
+            take(lock)
+        try:
             columns, slot = self._columns, self._slots.get(endpoint_id)
             if slot is None or not (known is None or columns.is_occupied_by(slot, known)):
                 return False
@@ -228,6 +232,8 @@ class EndpointRegistry:
                 return True
             now = self.clock()
             return observed_at <= now and columns.turn_back(slot, now) and columns.observe(slot, metrics, observed_at)
+        finally:
+            lock.release()
 
     def apply(self, change: Change) -> bool:
         """Apply any change, given as a value. True if it changed something."""
@@ -255,34 +261,39 @@ class EndpointRegistry:
         """
         # An object of its own for each subscription, so that ending one ends no other of the same listener.
         entry = (listener,)
-        with self._lock:
+        with held(self._lock):
             self._listeners = (*self._listeners, entry)
 
         def unsubscribe() -> None:
-            with self._lock:
+            with held(self._lock):
                 self._listeners = tuple(item for item in self._listeners if item is not entry)
 
         return unsubscribe
 
     def wait_until_ready(self, timeout: float | None = None) -> bool:
         """Wait until there is an endpoint to pick, *timeout* seconds at most. False when there is none by then."""
-        with self._arrived:
+        with held(self._lock):
             return self._arrived.wait_for(lambda: bool(self._columns.members), timeout)
 
     def statistics(self) -> RegistryStatistics:
         """Tell how much the registry holds."""
-        with self._lock:
+        with held(self._lock):
             return RegistryStatistics(len(self._pods), len(self._slots), self._current[0].generation)
 
     def _change(self, make: Callable[[], MembershipChange]) -> bool:
         """Make a change under the lock, then tell about it."""
-        with self._lock:
+        lock = self._lock
+        if not lock.acquire(False):
+            take(lock)
+        try:
             change = make()
             if change:
                 self._current = (self._current[0], self._columns.departed)
                 self._outbox.append(change)
                 if change.added:
                     self._arrived.notify_all()
+        finally:
+            lock.release()
         self._deliver()
         return bool(change)
 

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from threading import Lock
-from typing import TypeAlias, final
+from typing import Any, TypeAlias, final
 
 from cachetools import LRUCache
 
+from inferencepool._lock import new_lock, take
 from inferencepool.errors import EndpointsFilteredError, NoEndpointsError, StrategyError
-from inferencepool.model import Candidate, Candidates, EndpointSet, Fleet, InferenceRequest, Snapshot, to_endpoint_set
-from inferencepool.scheduling._profile import NamedFilter, SchedulingProfile
+from inferencepool.model import (
+    Candidate,
+    Candidates,
+    Endpoint,
+    EndpointSet,
+    Fleet,
+    InferenceRequest,
+    Snapshot,
+    to_endpoint_set,
+)
+from inferencepool.scheduling._profile import NamedFilter, SchedulingProfile, quoted
 from inferencepool.selection import narrow
 
 __all__ = ["Eligibility", "SubsetHint", "apply_filter", "without_avoided"]
@@ -41,15 +50,18 @@ class Eligibility:
         for item in profile.filters_of("keep"):
             self.members &= kept_by(item, fleet)
         self._hints: LRUCache[object, EndpointSet] = LRUCache(_HINTS)
-        self._lock = Lock()
+        self._lock = new_lock()
 
     def narrow(self, hint: SubsetHint) -> EndpointSet:
         """Give the endpoints of the fleet that a subset *hint* names, filtered or not."""
         key = hint if isinstance(hint, str) else tuple(hint)
-        with self._lock:
+        take(self._lock)
+        try:
             found = self._hints.get(key)
             if found is None:
                 found = self._hints[key] = narrow(self.fleet, key)
+        finally:
+            self._lock.release()
         return found
 
     def members_for(self, departed: EndpointSet, subset: SubsetHint | None) -> EndpointSet:
@@ -77,8 +89,21 @@ class Eligibility:
 
 
 def kept_by(item: NamedFilter, fleet: Fleet) -> EndpointSet:
-    """Ask an endpoint filter about every endpoint of *fleet*."""
-    return to_endpoint_set(slot for slot in fleet.slots if item.ask(fleet.at(slot)))
+    """
+    Ask an endpoint filter about every endpoint of *fleet*.
+
+    Raises:
+        StrategyError: It gave something else than True or False.
+    """
+    return to_endpoint_set(slot for slot in fleet.slots if _keeps(item, fleet.at(slot)))
+
+
+def _keeps(item: NamedFilter, endpoint: Endpoint) -> bool:
+    kept: Any = item.ask(endpoint)
+    if type(kept) is not bool:
+        message = f"filter {item.name}: gave {quoted(kept)} for {endpoint}, not True or False"
+        raise StrategyError(message)
+    return kept
 
 
 def apply_filter(item: NamedFilter, request: InferenceRequest, candidates: Candidates) -> EndpointSet:
@@ -95,12 +120,18 @@ def _slots_kept(item: NamedFilter, kept: Iterable[object], allowed: set[int]) ->
     try:
         for candidate in kept:
             if not isinstance(candidate, Candidate) or candidate.slot not in allowed:
-                message = f"filter {item.name}: gave {candidate!r}, which is none of the candidates it was asked about"
-                raise StrategyError(message)
+                raise _stranger(item, candidate)  # noqa: TRY301 - a generator has no inner function for it
             yield candidate.slot
-    except TypeError as error:
-        message = f"filter {item.name}: gave {kept!r}, not a list of candidates"
+    except StrategyError:
+        raise
+    except Exception as error:
+        message = f"filter {item.name}: gave {quoted(kept)}, not a list of candidates"
         raise StrategyError(message) from error
+
+
+def _stranger(item: NamedFilter, candidate: object) -> StrategyError:
+    message = f"filter {item.name}: gave {quoted(candidate)}, which is none of the candidates it was asked about"
+    return StrategyError(message)
 
 
 def without_avoided(part: EndpointSet, snapshot: Snapshot, departed: EndpointSet) -> EndpointSet:

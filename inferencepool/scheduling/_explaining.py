@@ -183,4 +183,4 @@ def _scores(
             for slot in candidates.slots
         ]
     arguments = (candidates,) if scorer.kind == "score_endpoints" else (request, candidates)
-    return scores_of(scorer, scorer.ask(*arguments), len(candidates))
+    return list(map(float, scores_of(scorer, scorer.ask(*arguments), len(candidates))))

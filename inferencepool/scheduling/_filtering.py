@@ -11,7 +11,7 @@ import attrs
 from inferencepool.errors import EndpointsFilteredError, StrategyError
 from inferencepool.model import Candidates, EndpointSet, InferenceRequest
 from inferencepool.scheduling._eligibility import apply_filter, filtered_out
-from inferencepool.scheduling._profile import NamedFilter, SchedulingProfile
+from inferencepool.scheduling._profile import NamedFilter, SchedulingProfile, quoted
 from inferencepool.scheduling._standing import ReservedCandidates
 
 __all__ = ["Narrowing", "early_and_late"]
@@ -120,7 +120,7 @@ def _ask(
         return apply_filter(item, request, listed(members))
     asked.members = members
     kept: Any = item.ask(request, asked)
-    if not isinstance(kept, int) or kept < 0:
-        message = f"filter {item.name}: gave {kept!r}, not an EndpointSet"
+    if type(kept) is not int or kept < 0:
+        message = f"filter {item.name}: gave {quoted(kept)}, not an EndpointSet"
         raise StrategyError(message)
     return kept & members

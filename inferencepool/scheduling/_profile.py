@@ -20,6 +20,8 @@ __all__ = ["MAX_WEIGHT", "NamedFilter", "SchedulingProfile", "WeightedScorer", "
 MAX_WEIGHT = 1 << 16
 """Largest sum of weights in a profile; keeps every sum of scores exact (see `inferencepool.scheduling.ONE`)."""
 
+_LONGEST_SHOWN = 200
+
 _FILTER_METHODS = ("keep", "narrow", "filter")
 _SCORER_METHODS = ("score_endpoints", "score_load", "affinities", "affinities_among", "score")
 _PICKER_METHODS = ("choose", "pick")
@@ -29,6 +31,15 @@ def strategy_name(strategy: object) -> str:
     """Name a strategy the way configurations do: its class name in kebab case, ``QueueScorer`` -> ``queue-scorer``."""
     name = getattr(strategy, "__name__", None) or type(strategy).__name__
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name).lower().strip("_")
+
+
+def quoted(value: object) -> str:
+    """Show what a strategy gave, which may be anything, in an error; long texts are cut."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - the error to be told is another one
+        text = f"a {type(value).__name__} that cannot be shown"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def kind_of(strategy: object, methods: tuple[str, ...], role: str) -> str:
@@ -185,10 +196,11 @@ class SchedulingProfile:
 
     def parts_with(self, method: str) -> tuple[Any, ...]:
         """List those strategies and producers that offer *method*, each once; a producer before who names it."""
-        return tuple(part for part in self._parts if callable(getattr(part, method, None)))
+        return tuple(part for part in self.parts if callable(getattr(part, method, None)))
 
     @cached_property
-    def _parts(self) -> tuple[Any, ...]:
+    def parts(self) -> tuple[Any, ...]:
+        """All strategies and producers, each once; a producer before who names it."""
         strategies = (*(item.filter for item in self.filters), *(item.scorer for item in self.scorers), self.picker)
         return tuple(with_producers(strategies))
 

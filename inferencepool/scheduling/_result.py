@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Protocol, Self, final
+from typing import Any, NoReturn, Protocol, Self, final
 
 import attrs
 
@@ -133,5 +133,19 @@ class PickResult:
     ) -> None:
         self._owner.release(self)
 
+    def __copy__(self) -> NoReturn:
+        _refuse_copy()
+
+    def __deepcopy__(self, _: object) -> NoReturn:
+        _refuse_copy()
+
+    def __reduce_ex__(self, _: object) -> NoReturn:
+        _refuse_copy()
+
     def __repr__(self) -> str:
         return "<PickResult, detached>" if self.snapshot is _NO_SNAPSHOT else f"<PickResult {self.endpoint}>"
+
+
+def _refuse_copy() -> NoReturn:
+    message = "a PickResult cannot be copied or pickled: its load is released once"
+    raise TypeError(message)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import copy
 from functools import partial
 from random import Random
-from threading import Lock
+from types import FrameType
 from typing import Any, final
 
-from inferencepool._lock import take
+from inferencepool._lock import new_lock, take
 from inferencepool.errors import StrategyError
-from inferencepool.model import Candidates, EndpointSet, InferenceRequest, Snapshot, to_slots
-from inferencepool.scheduling._candidate_set import Standing
+from inferencepool.model import Candidates, EndpointSet, InferenceRequest, Snapshot
+from inferencepool.scheduling._calls import who_calls
+from inferencepool.scheduling._choosing import check_choice, check_headers, choose_plainly
 from inferencepool.scheduling._eligibility import Eligibility, SubsetHint, without_avoided
 from inferencepool.scheduling._explaining import explain
 from inferencepool.scheduling._explanation import Explanation
@@ -21,12 +23,11 @@ from inferencepool.scheduling._filtering import Narrowing, early_and_late
 from inferencepool.scheduling._load import Demand
 from inferencepool.scheduling._max_score import MaxScorePicker
 from inferencepool.scheduling._profile import NamedFilter, SchedulingProfile
-from inferencepool.scheduling._protocols import ScoredCandidate
 from inferencepool.scheduling._ranked_fleet import RankedFleet
 from inferencepool.scheduling._reservations import ReservedLoad
 from inferencepool.scheduling._result import PickResult
 from inferencepool.scheduling._scan import candidates_of
-from inferencepool.scheduling._terms import ONE, Bonuses, bonuses, demand_of, plain_costs
+from inferencepool.scheduling._terms import Bonuses, bonuses, demand_of, plain_costs
 from inferencepool.selection import parse_subset
 
 __all__ = ["Scheduler"]
@@ -40,7 +41,8 @@ class Scheduler:
     Thread-safe: one lock guards the ranking and the reservations; it is held while the ranking is searched and the pick
     reserved. Producers, plain filters, sparse and plain scorers are asked without it. Set filters with all filters that
     follow them (and then plain scorers), scorers among candidates, fleet scorers (once per snapshot) and pickers are
-    asked with it held, and must not pick themselves. The snapshot with the highest generation seen is the one in use.
+    asked with it held; one of them that calls the picker gets a `StrategyError`. The snapshot with the highest
+    generation seen is the one in use.
     """
 
     def __init__(
@@ -72,14 +74,13 @@ class Scheduler:
         self._measures = profile.parts_with("amounts")
         self._until_started = [bool(getattr(measure, "until_started", False)) for measure in self._measures]
         self._produce = [part.produce for part in profile.parts_with("produce")]
-        self._pick_plainly = picker.pick if profile.picker_kind == "pick" else None
-        self._choose = self._choose_plainly if self._pick_plainly else picker.choose
+        self._choose = partial(choose_plainly, profile) if profile.picker_kind == "pick" else picker.choose
         self._others = MaxScorePicker()
         self._prepare, self._picked, self._started, self._released, self._headers = (
             [getattr(part, event) for part in profile.parts_with(event)]
             for event in ("prepare", "picked", "started", "released", "response_headers")
         )
-        self._lock = Lock()
+        self._lock = new_lock()
         self._fleet = RankedFleet(profile, self._rng)
 
     @property
@@ -132,7 +133,7 @@ class Scheduler:
             if self._plain and not self._late:
                 plain = plain_costs(self._plain, request, self._candidates(snapshot, part))
             if not lock.acquire(False):
-                take(lock)
+                self._take()
             try:
                 if snapshot is fleet.snapshot:
                     if departed:
@@ -154,7 +155,7 @@ class Scheduler:
             return
         lock = self._lock
         if not lock.acquire(False):
-            take(lock)
+            self._take()
         try:
             first = not result.released and not result.has_started
             result.has_started = True
@@ -167,17 +168,22 @@ class Scheduler:
                 tell(result)
 
     def response_headers(self, result: PickResult) -> Mapping[str, str]:
-        """Ask the strategies which headers the response to *result* is to have."""
+        """
+        Ask the strategies which headers the response to *result* is to have.
+
+        Raises:
+            StrategyError: One gave something else than texts by name.
+        """
         headers: dict[str, str] = {}
         for ask in self._headers:
-            headers.update(ask(result))
+            headers.update(check_headers(self._profile.name, ask, ask(result)))
         return headers
 
     def release(self, result: PickResult) -> None:
         """Take back the load of *result*. Only the first call does anything."""
         lock = self._lock
         if not lock.acquire(False):
-            take(lock)
+            self._take()
         try:
             first = not result.released
             if first:
@@ -192,7 +198,7 @@ class Scheduler:
 
     def explain(self, result: PickResult) -> Explanation:
         """Tell what every scorer gave every candidate of *result*, in O(endpoints)."""
-        with self._lock:
+        with self._held():
             then, exact = self._fleet.reservations.at(result.moves)
         request = copy(result.request)
         request.produced = result.produced
@@ -210,7 +216,7 @@ class Scheduler:
 
     def reserved(self) -> ReservedLoad:
         """Tell the load that picks put on each endpoint of the snapshot in use, in O(endpoints)."""
-        with self._lock:
+        with self._held():
             reservations = self._fleet.reservations
             return ReservedLoad(self._fleet.snapshot.fleet, reservations.pending[:], reservations.in_flight[:])
 
@@ -224,8 +230,48 @@ class Scheduler:
         if snapshot.generation > self._fleet.snapshot.generation:
             for prepare in self._prepare:
                 prepare(snapshot)
-        with self._lock:
+        with self._held():
             self._fleet.adopt(snapshot)
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Hold the lock; for what is not done for every pick."""
+        self._take()
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _take(self) -> None:
+        """
+        Acquire the lock.
+
+        Raises:
+            StrategyError: This thread holds it: a strategy that is being asked calls the picker.
+        """
+        if not self._lock.acquire(False):
+            name = who_calls(self._profile, self._holds)
+            if name:
+                message = f"profile {self._profile.name}: {name}: calls the picker while it is being asked"
+                raise StrategyError(message)
+            take(self._lock)
+
+    def blame_for_recursion(self, picker: object) -> None:
+        """Raise a `StrategyError` that names who picks for every pick, where calls of ``picker.pick`` are nested."""
+
+        def picks(frame: FrameType) -> bool:
+            return frame.f_code.co_name == "pick" and frame.f_locals.get("self") is picker
+
+        name = who_calls(self._profile, picks)
+        if name:
+            message = f"profile {self._profile.name}: {name}: calls the picker for every pick"
+            raise StrategyError(message) from None
+
+    def _holds(self, frame: FrameType) -> bool:
+        """Tell whether *frame* runs with the lock held and asks strategies."""
+        if frame.f_code is _DECIDING:
+            return frame.f_locals["self"] is self
+        return frame.f_code is _RANKING and frame.f_locals["self"] is self._fleet
 
     def _tell(self, result: PickResult) -> None:
         """Tell the listeners of a pick; one that nobody gets, because a listener failed, counts no load."""
@@ -298,18 +344,19 @@ class Scheduler:
         standing = fleet.standing(part, members, given, demands, plain)
         slots = self._choose(request, standing, count)
         try:
-            is_one = len(slots) == 1 and members >> slots[0] & 1
-        except (TypeError, ValueError):
+            slot: Any = slots[0]
+            is_one = type(slots) is list and len(slots) == 1 and type(slot) is int and members >> slot & 1
+        except Exception:  # noqa: BLE001 - whatever it is, it is no choice
             is_one = False
         if not is_one:
-            self._check_choice(slots, members, count)
+            slot = check_choice(self._profile.name, slots, members, count)
         if wide is not part and len(slots) < count:
             slots = [*slots, *self._choose_others(request, wide, part, extra, demands, count - len(slots))]
         fallbacks = tuple(slots[1:]) if count > 1 else ()
-        result = PickResult(self, request, snapshot, slots[0], subset, self._clock(), fallbacks, fleet.departed)
+        result = PickResult(self, request, snapshot, slot, subset, self._clock(), fallbacks, fleet.departed)
         result.produced = request.produced
         if self._reserve:
-            fleet.reservations.reserve(result, tuple([demand.at(slots[0]) for demand in demands]) if demands else ())
+            fleet.reservations.reserve(result, tuple([demand.at(slot) for demand in demands]) if demands else ())
         else:
             result.birth, result.moves = snapshot.fleet.births[result.slot], fleet.reservations.moves
         return result
@@ -345,26 +392,7 @@ class Scheduler:
         extra = extra + bonuses(self._among, request, fleet.candidates)
         return self._others.choose(request, fleet.standing(wide, others, extra, demands, plain), count)
 
-    def _check_choice(self, slots: object, members: EndpointSet, count: int) -> None:
-        listed = list(slots) if isinstance(slots, Sequence) else []
-        known = [slot for slot in listed if type(slot) is int and slot >= 0 and members >> slot & 1]
-        if not 0 < len(listed) <= count or len(set(known)) != len(listed):
-            message = (
-                f"profile {self._profile.name}: picker: chose slots {slots!r}, not 1 to {count} different candidates"
-            )
-            raise StrategyError(message)
 
-    def _choose_plainly(self, request: InferenceRequest, standing: Standing, count: int) -> list[int]:
-        """Let a plain picker choose among all candidates."""
-        scored = [
-            ScoredCandidate(standing.snapshot.candidate(slot), standing.score(slot) / ONE)
-            for slot in to_slots(standing.members)
-        ]
-        given: Any = self._pick_plainly
-        picked = given(request, scored, count)
-        known = {id(item) for item in scored}
-        for item in picked:
-            if id(item) not in known:
-                message = f"profile {self._profile.name}: picker: gave {item!r}, which is none of the candidates"
-                raise StrategyError(message)
-        return [item.candidate.slot for item in picked]
+# Whoever runs these holds the lock.
+_DECIDING = Scheduler._decide.__code__  # noqa: SLF001 - its own
+_RANKING = RankedFleet.adopt.__code__

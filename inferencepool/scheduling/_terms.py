@@ -20,7 +20,7 @@ from inferencepool.errors import StrategyError
 from inferencepool.model import Candidates, EndpointSet, InferenceRequest, Snapshot, to_endpoint_set
 from inferencepool.scheduling._candidate_set import CandidateSet
 from inferencepool.scheduling._load import Demand, LinearLoad
-from inferencepool.scheduling._profile import SchedulingProfile, WeightedScorer, strategy_name
+from inferencepool.scheduling._profile import SchedulingProfile, WeightedScorer, quoted, strategy_name
 
 __all__ = [
     "MAX_LOAD",
@@ -49,6 +49,10 @@ _ROUND = 1.5 * (1 << 52)
 
 _FIRST = itemgetter(0)
 
+_PLAIN = (float, int)
+_SEQUENCES = (tuple, list)
+_NOTHING: tuple[()] = ()
+
 Bonuses: TypeAlias = list[list[tuple[float, EndpointSet]]]
 """For each sparse scorer with a preference: its sets with what they take off the cost, best first."""
 
@@ -73,13 +77,22 @@ def scores_of(scorer: WeightedScorer, scores: Sequence[float], count: int) -> Se
         StrategyError: A wrong number of scores, one that is no number, or NaN.
     """
     try:
-        given, total = len(scores), sum(scores)
-    except TypeError as error:
+        return _scores_of(scorer, scores, count)
+    except StrategyError:
+        raise
+    except Exception as error:
         message = f"scorer {scorer.name}: gave no sequence of numbers: {error}"
         raise StrategyError(message) from error
+
+
+def _scores_of(scorer: WeightedScorer, scores: Sequence[float], count: int) -> Sequence[float]:
+    given, total = len(scores), sum(scores)
     if given != count:
         message = f"scorer {scorer.name}: gave {given} scores for {count} candidates"
         raise StrategyError(message)
+    if type(total) not in _PLAIN:
+        # Numbers of other kinds may be less exact, or not mix with floats.
+        scores = list(map(float, scores))
     if isnan(total):
         for index, score in enumerate(scores):
             if isnan(score):
@@ -100,25 +113,36 @@ def load_of(scorer: WeightedScorer, candidates: Candidates) -> LinearLoad:
         StrategyError: A wrong number of loads, one that is no whole number, or a step that is negative or not finite.
     """
     load: Any = scorer.ask(candidates)
-    if not isinstance(load, LinearLoad):
-        message = f"scorer {scorer.name}: gave {load!r}, not a LinearLoad"
+    if type(load) is not LinearLoad:
+        message = f"scorer {scorer.name}: gave {quoted(load)}, not a LinearLoad"
         raise StrategyError(message)
-    if len(load.loads) != len(candidates):
-        message = f"scorer {scorer.name}: gave {len(load.loads)} loads for {len(candidates)} candidates"
+    try:
+        wrong = _wrong_with(load, len(candidates))
+    except Exception as error:
+        message = f"scorer {scorer.name}: gave a LinearLoad that cannot be read: {error}"
+        raise StrategyError(message) from error
+    if wrong:
+        message = f"scorer {scorer.name}: gave {wrong}"
         raise StrategyError(message)
-    if type(sum(load.loads)) is not int or type(load.zero) is not int:
-        message = f"scorer {scorer.name}: gave loads that are not whole numbers"
-        raise StrategyError(message)
-    if load.loads and (min(load.loads) < -MAX_LOAD or max(load.loads) > MAX_LOAD or abs(load.zero) > MAX_LOAD + 1):
-        message = f"scorer {scorer.name}: gave loads or a zero outside -{MAX_LOAD} to {MAX_LOAD}"
-        raise StrategyError(message)
-    if not (isfinite(load.step) and load.step >= 0):
-        message = f"scorer {scorer.name}: gave the step {load.step!r}, not a finite number of 0 or more"
-        raise StrategyError(message)
-    if load.of is not None and load.is_relative:
-        message = f"scorer {scorer.name}: gave a load of a measure that is relative to the candidates"
-        raise StrategyError(message)
-    return load
+    return load if type(load.step) in _PLAIN else attrs.evolve(load, step=float(load.step))
+
+
+def _wrong_with(load: LinearLoad, count: int) -> str:
+    """Tell what is wrong with *load* for *count* candidates; empty for nothing."""
+    loads: Any = load.loads
+    zero: Any = load.zero
+    step: Any = load.step
+    is_relative: Any = load.is_relative
+    if len(loads) != count or type(sum(loads)) is not int or type(zero) is not int:
+        found = f"{len(loads)} loads for {count} candidates"
+        return found if len(loads) != count else "loads that are not whole numbers"
+    if loads and (min(loads) < -MAX_LOAD or max(loads) > MAX_LOAD or abs(zero) > MAX_LOAD + 1):
+        return f"loads or a zero outside -{MAX_LOAD} to {MAX_LOAD}"
+    if not (isfinite(step) and step >= 0):
+        return f"the step {quoted(step)}, not a finite number of 0 or more"
+    if type(is_relative) is not bool:
+        return f"is_relative {quoted(is_relative)}, not True or False"
+    return "a load of a measure that is relative to the candidates" if load.of is not None and load.is_relative else ""
 
 
 def demand_of(measure: Any, request: InferenceRequest, snapshot: Snapshot) -> Demand:
@@ -129,16 +153,28 @@ def demand_of(measure: Any, request: InferenceRequest, snapshot: Snapshot) -> De
         StrategyError: It gave no `Demand`, or amounts that are no whole numbers from 0 to 2^31 - 1.
     """
     demand: Any = measure.amounts(request, snapshot)
-    if not isinstance(demand, Demand):
-        message = f"measure {strategy_name(measure)}: gave {demand!r}, not a Demand"
+    if type(demand) is not Demand:
+        message = f"measure {strategy_name(measure)}: gave {quoted(demand)}, not a Demand"
         raise StrategyError(message)
-    for amount in (demand.amount, *[less for less, _ in demand.less]):
+    amounts: tuple[Any, ...] = (demand.amount,)
+    less: Any = demand.less
+    if less is not _NOTHING:
+        if type(less) not in _SEQUENCES or not all(map(_is_amount_and_set, less)):
+            message = f"measure {strategy_name(measure)}: gave less {quoted(less)}, not pairs of an amount and a set"
+            raise StrategyError(message)
+        amounts += tuple(map(_FIRST, less))
+    for amount in amounts:
         if type(amount) is not int or not 0 <= amount <= MAX_LOAD:
             message = (
-                f"measure {strategy_name(measure)}: gave the amount {amount!r}, not a whole number from 0 to {MAX_LOAD}"
+                f"measure {strategy_name(measure)}: gave the amount {quoted(amount)}, "
+                f"not a whole number from 0 to {MAX_LOAD}"
             )
             raise StrategyError(message)
     return demand
+
+
+def _is_amount_and_set(pair: Any) -> bool:
+    return type(pair) is tuple and len(pair) == 2 and type(pair[1]) is int and pair[1] >= 0  # noqa: PLR2004 - a pair
 
 
 def demand_terms(charges: Charges, demands: Sequence[Demand]) -> tuple[float, Bonuses]:
@@ -225,7 +261,7 @@ def _index_of(scorer: WeightedScorer, load: LinearLoad, profile: SchedulingProfi
     for index, measure in enumerate(profile.parts_with("amounts")):
         if measure is load.of:
             return index
-    message = f"scorer {scorer.name}: gave a load of {load.of!r}, which no strategy of the profile names"
+    message = f"scorer {scorer.name}: gave a load of {quoted(load.of)}, which no strategy of the profile names"
     raise StrategyError(message)
 
 
@@ -256,12 +292,14 @@ def bonuses(scorers: Iterable[WeightedScorer], request: InferenceRequest, shown:
             sets = [
                 ((score if score < 1 else 1.0) * scale + _ROUND - _ROUND, members)
                 for score, members in given
-                if type(members) is int and members > 0 and score > 0
+                if type(members) is int and members > 0 and type(score) is float and score > 0
             ]
             if len(sets) != len(given):
-                _check_sets(scorer, given)
-        except (AttributeError, TypeError, ValueError) as error:
-            message = f"scorer {scorer.name}: gave {given!r}, not pairs of a score and an EndpointSet"
+                sets = _read_sets(scorer, given, scale)
+        except StrategyError:
+            raise
+        except Exception as error:
+            message = f"scorer {scorer.name}: gave {quoted(given)}, not pairs of a score and an EndpointSet"
             raise StrategyError(message) from error
         if sets:
             # Most scorers give the best set first.
@@ -271,15 +309,21 @@ def bonuses(scorers: Iterable[WeightedScorer], request: InferenceRequest, shown:
     return found
 
 
-def _check_sets(scorer: WeightedScorer, given: Iterable[tuple[Any, Any]]) -> None:
-    """Tell sets of nobody and scores of 0, which are left out, from mistakes."""
+def _read_sets(
+    scorer: WeightedScorer, given: Iterable[tuple[Any, Any]], scale: float
+) -> list[tuple[float, EndpointSet]]:
+    """Leave out sets of nobody and scores of 0, and tell them from mistakes; scores may be numbers of any kind."""
+    sets = []
     for score, members in given:
         if isnan(score):
             message = f"scorer {scorer.name}: gave NaN for a set of endpoints; scores are numbers from 0 to 1"
             raise StrategyError(message)
-        if not isinstance(members, int) or members < 0:
-            message = f"scorer {scorer.name}: gave {members!r}, not an EndpointSet"
+        if type(members) is not int or members < 0:
+            message = f"scorer {scorer.name}: gave {quoted(members)}, not an EndpointSet"
             raise StrategyError(message)
+        if members and score > 0:
+            sets.append((_whole(min(float(score), 1.0) * scale), members))
+    return sets
 
 
 def plain_costs(

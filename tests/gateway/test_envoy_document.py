@@ -167,6 +167,14 @@ class TestListener:
         assert "admin" not in _render()
         assert "admin" in _render(admin=HostPort("127.0.0.1", 0))
 
+    def test_paths_are_tidied_up_before_anybody_reads_them(self) -> None:
+        """The picker and the model server get the same path, with no spelling left to be read in two ways."""
+        manager = connection_manager(_render())
+
+        assert manager["normalize_path"] is True
+        assert manager["merge_slashes"] is True
+        assert "UNESCAPE_AND_REDIRECT" == manager["path_with_escaped_slashes_action"]
+
     def test_kept_headers_are_not_removed(self) -> None:
         """A header that a trusted proxy sets passes; the others do not."""
         kept = "Test-EPP-Endpoint-Selection"

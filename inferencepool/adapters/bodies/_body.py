@@ -8,6 +8,8 @@ from typing import Protocol
 
 import attrs
 
+from inferencepool._showing import show_length
+
 __all__ = ["BodyParser", "ParsedBody", "Route", "UsageKind"]
 
 
@@ -44,11 +46,11 @@ class ParsedBody:
     """
 
     model: str | None = None
-    prompt: bytes = b""
-    prompt_tokens: Sequence[int] | None = None
+    prompt: bytes = attrs.field(default=b"", repr=show_length)
+    prompt_tokens: Sequence[int] | None = attrs.field(default=None, repr=show_length)
     stream: bool = False
     max_output_tokens: int | None = None
-    cache_salt: str = ""
+    cache_salt: str = attrs.field(default="", repr=show_length)
     can_rewrite: bool = False
     reads_response: bool = True
     usage: UsageKind = UsageKind.NONE
@@ -60,7 +62,7 @@ class Route:
     Why a parser was chosen.
 
     Attributes:
-        path: The request's path without the query and without a slash at the end.
+        path: The request's path as `request_path` gives it.
         claim: The claim of the parser that fits it; empty for a fallback, which claims nothing.
     """
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
+from urllib.parse import unquote
 
 from inferencepool.adapters.bodies._anthropic import AnthropicParser
 from inferencepool.adapters.bodies._body import BodyParser, ParsedBody, Route
@@ -24,6 +26,10 @@ _DEFAULT_PATH = "/v1/completions"
 _REMEMBERED_PATHS = 512
 _LONGEST_REMEMBERED = 256
 _LONGEST_SHOWN = 256
+
+# What a path holds that somebody on the way may read in another way than it stands there.
+_UNPLAIN = re.compile(r"[%;\\#\x00-\x1f\x7f]|//|/\.")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class PassthroughParser:
@@ -72,19 +78,54 @@ def default_parsers(loads: Loads = loads_json) -> tuple[BodyParser, ...]:
 
 def request_path(headers: Mapping[str, str]) -> str:
     """
-    Find the path that decides who reads the body, without the query and without a slash at the end.
+    Find the path that decides who reads the body: without the query, as servers read it, no slash at the end.
 
     It is ``:path``, or ``x-original-path``, or ``x-forwarded-path``, the first that is not empty; where there is none
     it is ``/v1/completions``.
 
+    Escapes are decoded once, backslashes are slashes, and empty segments, segments ``.`` and what follows a ``;`` in a
+    segment are left out. No server does all of that; but whatever some server takes for a claim of a parser ends with
+    that claim here too. Case counts, as it does for the engines.
+
     Args:
         headers: Headers, names in lower case.
+
+    Raises:
+        InvalidRequestError: The path has a segment ``..``, a ``#`` or a control character, escaped or not in the first
+            and the last case: servers differ in what they make of it, so no reading is safe.
     """
     for name in _PATH_HEADERS:
         path = headers.get(name)
         if path:
-            return path.partition("?")[0].removesuffix("/")
+            path = path.partition("?")[0]
+            return _normalise(path) if len(path) > _LONGEST_REMEMBERED else _remember_normalised(path)
     return _DEFAULT_PATH
+
+
+def _normalise(path: str) -> str:
+    if not _UNPLAIN.search(path):
+        return path.removesuffix("/")
+    if "#" in path:
+        raise _unreadable(path, "'#'")
+    decoded = unquote(path).replace("\\", "/")
+    if _CONTROL.search(decoded):
+        raise _unreadable(path, "control character")
+    segments = [segment.partition(";")[0] for segment in decoded.split("/")]
+    if ".." in segments:
+        # What it takes away depends on whether escapes, empty segments and parameters are seen to before or after.
+        raise _unreadable(path, "segment '..'")
+    return "/".join(["", *[segment for segment in segments if segment not in {"", "."}]])
+
+
+_remember_normalised = lru_cache(_REMEMBERED_PATHS)(_normalise)
+
+
+def _unreadable(path: str, found: str) -> InvalidRequestError:
+    return InvalidRequestError(f"request: path: {_shown(ascii(path)[1:-1])} has a {found}, allowed is none")
+
+
+def _shown(path: str) -> str:
+    return path if len(path) <= _LONGEST_SHOWN else f"{path[:_LONGEST_SHOWN]}..."
 
 
 class BodyParsers:
@@ -162,7 +203,6 @@ class BodyParsers:
             if text.endswith(claim if self._within_segments else f"/{claim}"):
                 return parser, Route(path, claim)
         if self._fallback is None:
-            shown = path if len(path) <= _LONGEST_SHOWN else f"{path[:_LONGEST_SHOWN]}..."
-            message = f"no parser registered matching path suffix for: {shown}"
+            message = f"no parser registered matching path suffix for: {_shown(path)}"
             raise InvalidRequestError(message)
         return self._fallback, Route(path)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from inferencepool._showing import show_names
 from inferencepool.adapters.bodies import ParsedBody, UsageKind, rewrite_model
 from inferencepool.adapters.extproc import _headers as names
 from inferencepool.adapters.extproc._exchange import RequestTraits
@@ -41,7 +42,7 @@ class Inquiry:
     target: str | None
     rewrite: str
     parsed: ParsedBody | None
-    extra: tuple[tuple[str, str], ...]
+    extra: tuple[tuple[str, str], ...] = attrs.field(repr=show_names)
 
 
 @attrs.define
@@ -69,7 +70,7 @@ class Decision:
     rewrite: str = ""
     reads_response: bool = True
     usage: UsageKind = UsageKind.NONE
-    response_headers: tuple[tuple[str, str], ...] = ()
+    response_headers: tuple[tuple[str, str], ...] = attrs.field(default=(), repr=show_names)
 
 
 def read_request(processor: ExternalProcessor, head: RequestHeaders, body: bytes | None, *, whole: bool) -> Inquiry:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import attrs
 
+from inferencepool._showing import show_path
 from inferencepool.adapters.bodies import Usage
 from inferencepool.adapters.extproc._refusal import code_of
 from inferencepool.errors import InferencePoolError
@@ -65,7 +66,7 @@ class Exchange:
     """
 
     request_id: str = ""
-    path: str = ""
+    path: str = attrs.field(default="", repr=show_path)
     traits: RequestTraits = _UNKNOWN
     destination: str = ""
     served: str = ""

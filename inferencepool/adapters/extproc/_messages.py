@@ -12,6 +12,8 @@ from typing import Any
 
 import attrs
 
+from inferencepool._showing import show_length, show_names
+
 __all__ = [
     "UNCHANGED",
     "Answer",
@@ -66,20 +68,20 @@ class RequestHeaders:
         metadata: Filter metadata that the proxy forwards, such as the subset hint.
     """
 
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = attrs.field(repr=show_names)
     end_of_stream: bool = False
     request_body_mode: BodyMode | None = None
     response_body_mode: BodyMode | None = None
-    metadata: Metadata = _NO_METADATA
+    metadata: Metadata = attrs.field(default=_NO_METADATA, repr=show_names)
 
 
 @attrs.frozen
 class RequestBody:
     """The request's body, or a chunk of it."""
 
-    body: bytes = b""
+    body: bytes = attrs.field(default=b"", repr=show_length)
     end_of_stream: bool = False
-    metadata: Metadata = _NO_METADATA
+    metadata: Metadata = attrs.field(default=_NO_METADATA, repr=show_names)
 
 
 @attrs.frozen
@@ -91,18 +93,18 @@ class RequestTrailers:
 class ResponseHeaders:
     """The response's headers, as `RequestHeaders`; the metadata tells which endpoint served."""
 
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = attrs.field(repr=show_names)
     end_of_stream: bool = False
-    metadata: Metadata = _NO_METADATA
+    metadata: Metadata = attrs.field(default=_NO_METADATA, repr=show_names)
 
 
 @attrs.frozen
 class ResponseBody:
     """The response's body, or a chunk of it."""
 
-    body: bytes = b""
+    body: bytes = attrs.field(default=b"", repr=show_length)
     end_of_stream: bool = False
-    metadata: Metadata = _NO_METADATA
+    metadata: Metadata = attrs.field(default=_NO_METADATA, repr=show_names)
 
 
 @attrs.frozen
@@ -129,7 +131,7 @@ class Routing:
     """
 
     destination: str = ""
-    set_headers: tuple[tuple[str, str], ...] = ()
+    set_headers: tuple[tuple[str, str], ...] = attrs.field(default=(), repr=show_names)
     remove_headers: tuple[str, ...] = ()
     scores: Mapping[str, float] | None = None
 
@@ -156,14 +158,14 @@ class RequestBodyAnswer:
     """
 
     routing: Routing = UNCHANGED
-    replacement: bytes | None = None
+    replacement: bytes | None = attrs.field(default=None, repr=show_length)
 
 
 @attrs.frozen
 class StreamedRequestBody:
     """A chunk of the request's body on its way on, in full duplex: what is not sent here does not arrive."""
 
-    body: bytes | memoryview = b""
+    body: bytes | memoryview = attrs.field(default=b"", repr=show_length)
     end_of_stream: bool = False
 
 
@@ -176,7 +178,7 @@ class RequestTrailersAnswer:
 class ResponseHeadersAnswer:
     """Answers `ResponseHeaders`."""
 
-    set_headers: tuple[tuple[str, str], ...] = ()
+    set_headers: tuple[tuple[str, str], ...] = attrs.field(default=(), repr=show_names)
 
 
 @attrs.frozen
@@ -188,7 +190,7 @@ class ResponseBodyAnswer:
 class StreamedResponseBody:
     """A chunk of the response's body on its way on, in full duplex."""
 
-    body: bytes | memoryview = b""
+    body: bytes | memoryview = attrs.field(default=b"", repr=show_length)
     end_of_stream: bool = False
 
 
@@ -210,8 +212,8 @@ class ImmediateResponse:
     """
 
     status: int
-    body: bytes = b""
-    set_headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = attrs.field(default=b"", repr=show_length)
+    set_headers: tuple[tuple[str, str], ...] = attrs.field(default=(), repr=show_names)
     details: str = ""
 
 

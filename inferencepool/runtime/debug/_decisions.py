@@ -11,6 +11,7 @@ from typing import Final, final
 
 import attrs
 
+from inferencepool._showing import without_query
 from inferencepool.errors import ConfigurationError, InferencePoolError
 from inferencepool.model import InferenceRequest
 from inferencepool.scheduling import Explanation, PickResult
@@ -201,7 +202,7 @@ class DecisionLog:
             number=self._number,
             at=self._wall_clock(),
             request_id=request.id,
-            path=request.headers.get(":path", "").partition("?")[0],
+            path=without_query(request.headers.get(":path", "")),
             model=request.model[:_LONGEST_NAME],
             fairness_id=request.fairness_id[:_LONGEST_NAME],
             priority=request.priority,

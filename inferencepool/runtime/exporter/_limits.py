@@ -23,7 +23,9 @@ class CardinalityLimits:
     How many different values metrics may get from clients; what comes beyond is counted as ``other``.
 
     Attributes:
-        models: Names of models, those asked for and those served together; those of model rewrites do not count.
+        models: Names of models, those asked for and those served together; those of model rewrites do not count. Half
+            of them are for models that a model server answered for (a status from 200 to 299), so that names that
+            clients make up do not take their places.
         fairness_ids: Fairness ids.
         requests: Combinations of models, fairness id and priority. The reference does not bound these.
         picks: Combinations of model and endpoint that picks are counted by; those that got none for the longest time

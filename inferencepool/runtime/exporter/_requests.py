@@ -109,12 +109,13 @@ class RequestMetrics:
 
     def _count_all(self) -> None:
         told = _take(self._requests_told)
+        exchanges = [each for each in told if isinstance(each, Exchange)]
+        self._requests.prove(exchanges)
         for (traits, rewrite), count in Counter(each for each in told if type(each) is tuple).items():
-            tally = self._requests.of(traits)
-            tally.decided += count
+            tally = self._requests.begin(traits, count)
             if rewrite:
                 self._rewrites[rewrite, *tally.labels[:2]] += count
-        self._finish([each for each in told if isinstance(each, Exchange)])
+        self._finish(exchanges)
         self._attempts.succeed(_take(self._picks))
         self._attempts.fail(_take(self._refusals))
 
@@ -125,7 +126,7 @@ class RequestMetrics:
         for each in exchanges:
             by_traits[each.traits].append(each)
         for traits, group in by_traits.items():
-            self._requests.of(traits).finish(group)
+            self._requests.finish(traits, group)
 
     def _collect(self) -> Iterator[Metric]:
         tallies = list(self._requests)

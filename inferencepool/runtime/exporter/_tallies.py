@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, TypeAlias, final
 
 import attrs
@@ -23,6 +23,9 @@ Pick: TypeAlias = tuple[str, Fleet, int, float]
 """The model asked for, the endpoint's fleet and slot, and the seconds that it took."""
 
 _Labels: TypeAlias = tuple[str, ...]
+
+# Statuses by which a model server says that it served what was asked for.
+_ANSWERED: Final = range(200, 300)
 
 _SUCCESS: Final = "success"
 _FAILURE: Final = ("failure", "", "", "")
@@ -109,16 +112,54 @@ class RequestTallies:
 
     def __init__(self, limits: CardinalityLimits) -> None:
         """Keep to *limits*."""
-        self.models = BoundedLabel(limits.models)
+        # A client may claim any model; half of the places are for those that a model server answered for.
+        self.models = BoundedLabel(limits.models, (limits.models + 1) // 2)
         self._fairness_ids = BoundedLabel(limits.fairness_ids)
         self._limit = limits.requests
         self._by_traits: dict[RequestTraits, RequestTally] = {}
         self._by_labels: dict[_Labels, RequestTally] = {}
+        # Those who began under other labels than their own, and so end under these whatever is proven meanwhile.
+        self._misnamed: dict[RequestTraits, deque[RequestTally]] = {}
 
     def of(self, traits: RequestTraits) -> RequestTally:
         """Give the tally of requests with these *traits*."""
         found = self._by_traits.get(traits)
         return found if found is not None else self._admit(traits)
+
+    def begin(self, traits: RequestTraits, count: int) -> RequestTally:
+        """Count *count* requests that got an endpoint."""
+        tally = self.of(traits)
+        tally.decided += count
+        if tally.labels[:-1] != traits[:-1]:
+            self._misnamed.setdefault(traits, deque()).extend([tally] * count)
+        return tally
+
+    def finish(self, traits: RequestTraits, exchanges: Sequence[Exchange]) -> None:
+        """Count requests that are over; what a model server answered for is a model."""
+        misnamed = self._misnamed.get(traits)
+        if misnamed:
+            exchanges = self._finish_misnamed(misnamed, exchanges)
+            if not misnamed:
+                del self._misnamed[traits]
+        if exchanges:
+            self.of(traits).finish(exchanges)
+
+    def prove(self, exchanges: Iterable[Exchange]) -> None:
+        """Take note of the models that model servers answered for."""
+        answered = {each.traits for each in exchanges if each.destination and each.status in _ANSWERED}
+        for model in {name for traits in answered for name in traits[:2]}:
+            self.models.prove(model)
+
+    @staticmethod
+    def _finish_misnamed(misnamed: deque[RequestTally], exchanges: Sequence[Exchange]) -> list[Exchange]:
+        """Count those that began under other labels; gives the others."""
+        rest = []
+        for each in exchanges:
+            if each.destination and misnamed:
+                misnamed.popleft().finish([each])
+            else:
+                rest.append(each)
+        return rest
 
     def _admit(self, traits: RequestTraits) -> RequestTally:
         model, target = self.models.bound(traits.model), self.models.bound(traits.target_model)

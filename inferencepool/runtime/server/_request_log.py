@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import final
 
+from inferencepool._showing import without_query
 from inferencepool.adapters.extproc import Exchange
 from inferencepool.errors import InferencePoolError
 from inferencepool.runtime.logs import log_event
@@ -34,7 +35,7 @@ class RequestLog:
     def finished(self, exchange: Exchange) -> None:
         """Hear of a request that is over."""
         error = exchange.error
-        request = {"request_id": exchange.request_id, "path": exchange.path, "model": exchange.model}
+        request = {"request_id": exchange.request_id, "path": without_query(exchange.path), "model": exchange.model}
         if exchange.refused:
             dropped = error.dropped_reason if isinstance(error, InferencePoolError) else None
             fields = request | {"status": exchange.status, "reason": str(error), "dropped_reason": dropped}

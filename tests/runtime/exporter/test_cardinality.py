@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,11 @@ from inferencepool.runtime.exporter import CardinalityLimits, RequestMetrics
 from inferencepool.runtime.exporter._labels import OTHER, BoundedLabel
 from inferencepool.testing import ManualClock, make_pod, make_pool
 from tests.runtime.exporter.reading import Values, shown
+
+
+def decision_about(traits: RequestTraits) -> Any:
+    """Make what metrics look at of a decision."""
+    return SimpleNamespace(traits=traits, rewrite="")
 
 
 def told(metrics: RequestMetrics, *traits: RequestTraits) -> None:
@@ -61,10 +68,71 @@ class TestBound:
         assert ["x", "a", "y", OTHER] == [label.bound(value) for value in ("x", "a", "y", "b")]
 
 
+class TestClaims:
+    """Names that clients make up take no place from those that somebody knows."""
+
+    def test_proven_values_have_places_of_their_own(self) -> None:
+        """Claims take their share, what is proven the rest, and a claim that is proven gives its place back."""
+        label = BoundedLabel(4, 2)
+        assert ["a", "b", OTHER] == [label.bound(value) for value in ("a", "b", "c")]
+        label.prove("real")
+        label.prove("a")
+        assert ["real", "a", "b", "c", OTHER] == [label.bound(value) for value in ("real", "a", "b", "c", "d")]
+        label.prove("late")
+        assert OTHER == label.bound("late")
+        assert 4 == len(label._admitted)
+
+    @pytest.mark.parametrize("value", ["", "x" * 257])
+    def test_what_cannot_be_proven(self, value: str) -> None:
+        """Nothing, and what is too long, take no place."""
+        label = BoundedLabel(1)
+        label.prove(value)
+        assert not label._admitted
+
+    def test_a_flood_of_made_up_names_hides_no_model(self) -> None:
+        """A real model is told from its first answer on; how many are running stays right all the while."""
+        metrics = RequestMetrics(CardinalityLimits(models=10))
+        made_up = [RequestTraits(f"m{n}", f"m{n}", "f", 0) for n in range(1_000)]
+        real = RequestTraits("real", "real", "f", 0)
+        for traits in (*made_up, real, real):
+            metrics.decided(decision_about(traits))
+        for traits in made_up:
+            metrics.finished(Exchange(traits=traits, destination="10.0.0.1:80", status=404))
+        answer = Exchange(traits=real, destination="10.0.0.1:80", status=200)
+        metrics.finished(answer)
+        metrics.decided(decision_about(real))
+        values = shown(metrics)
+        total, running = "llm_d_epp_request_total", "llm_d_epp_request_running"
+
+        assert {"m0", "m1", "m2", "m3", "m4", "real", OTHER} == labels_of(values, total, "model_name")
+        assert [1] == [
+            count for (name, labels), count in values.items() if name == total and ("model_name", "real") in labels
+        ]
+        metrics.finished(answer)
+        metrics.finished(answer)
+        values = shown(metrics)
+        assert {0} == {
+            count
+            for (name, labels), count in values.items()
+            if name == running and ({("model_name", "real"), ("model_name", OTHER)} & set(labels))
+        }
+        assert not metrics._requests._misnamed
+
+    def test_refusals_prove_nothing(self) -> None:
+        """A server that says that it has no such model does not know it."""
+        metrics = RequestMetrics(CardinalityLimits(models=2))
+        for number in range(10):
+            traits = RequestTraits(f"m{number}", f"m{number}", "f", 0)
+            metrics.decided(decision_about(traits))
+            metrics.finished(Exchange(traits=traits, destination="10.0.0.1:80", status=404))
+
+        assert {"m0", OTHER} == labels_of(shown(metrics), "llm_d_epp_request_total", "model_name")
+
+
 class TestRequests:
     def test_models(self) -> None:
         """Both labels share the limit, so one name that is in both counts once."""
-        metrics = RequestMetrics(CardinalityLimits(models=3))
+        metrics = RequestMetrics(CardinalityLimits(models=6))
         told(metrics, *(RequestTraits(f"m{n}", f"m{n + 1}", "f", 0) for n in range(10)))
         values = shown(metrics)
 
@@ -137,7 +205,7 @@ class TestPicks:
         """Models of picks are bounded as those of requests, where the reference does not bound them."""
         registry = EndpointRegistry(make_pool(), clock=ManualClock())
         registry.resync([make_pod("p", ip="10.0.0.1")])
-        metrics = RequestMetrics(CardinalityLimits(models=2))
+        metrics = RequestMetrics(CardinalityLimits(models=4))
         picker = EndpointPicker(registry, observer=metrics)
         for number in range(10):
             picker.pick(InferenceRequest(model=f"m{number}"))

@@ -1,0 +1,51 @@
+"""Strategies that call the picker that is asking them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+from inferencepool.scheduling._profile import SchedulingProfile, strategy_name
+
+__all__ = ["who_calls"]
+
+_OWN = ("inferencepool.scheduling.", "inferencepool.model.", "inferencepool.picker", "inferencepool._lock")
+
+
+def who_calls(profile: SchedulingProfile, is_asking: Callable[[FrameType], bool]) -> str:
+    """
+    Name the strategy, if any, through which this thread came here, in O(frames).
+
+    To look when a lock is found taken costs a pick nothing; to note who holds it would cost every pick.
+
+    Args:
+        profile: Has the names.
+        is_asking: Tells of a frame whether it asks strategies.
+
+    Returns:
+        The name; empty where no frame of this thread asks strategies.
+    """
+    asked: FrameType | None = None
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - documented, and `inspect` costs a hundred times as much
+    while frame is not None:
+        if asked is not None and is_asking(frame):
+            return _name_of(profile, asked)
+        if not frame.f_globals.get("__name__", "").startswith(_OWN):
+            asked = frame
+        frame = frame.f_back
+    return ""
+
+
+def _name_of(profile: SchedulingProfile, frame: FrameType) -> str:
+    code = frame.f_code
+    strategy = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
+    for item in profile.filters:
+        if item.filter is strategy:
+            return f"filter {item.name}"
+    for scorer in profile.scorers:
+        if scorer.scorer is strategy:
+            return f"scorer {scorer.name}"
+    if strategy is profile.picker:
+        return f"picker {strategy_name(strategy)}"
+    return strategy_name(strategy) if any(strategy is part for part in profile.parts) else code.co_qualname
