@@ -156,7 +156,7 @@ def test_limits_follow_the_longest_body(max_body: int) -> None:
 
     assert limits.message_bytes > min(max(max_body, 64 << 20), 2**32 - 2)
     assert limits.queued_bytes >= limits.message_bytes
-    assert min(limits.partial_bytes, limits.connection_queued_bytes) >= 8 * limits.message_bytes
+    assert min(limits.partial_bytes, limits.connection_queued_bytes) >= 4 * limits.message_bytes
 
 
 def test_half_close_behind_the_end_says_nothing() -> None:
