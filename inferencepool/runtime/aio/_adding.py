@@ -79,7 +79,9 @@ def add_to_grpc_aio_server(
     holdings = Holdings(held_bytes)
     handlers = {
         path: grpc.stream_stream_rpc_method_handler(
-            _make_handler(grpc, factory, lambda *rpc: Exchange(*rpc, queued_bytes, holdings, on_error), path)
+            _make_handler(
+                grpc, factory, lambda path, metadata: Exchange(path, metadata, queued_bytes, holdings, on_error), path
+            )
         )
         for path, factory in routes.items()
     }

@@ -42,7 +42,7 @@ async def _until(condition: Callable[[], bool]) -> None:
 
 
 def _limits(**more: Any) -> Limits:
-    return Limits(message_bytes=MIB, partial_bytes=2 * MIB - 20, server_bytes=4 * MIB, **more)
+    return Limits(message_bytes=MIB, partial_bytes=2 * MIB, server_bytes=4 * MIB, **more)
 
 
 def test_what_calls_hold_counts() -> None:
@@ -54,7 +54,7 @@ def test_what_calls_hold_counts() -> None:
             peer = await Peer.connect(server.port)
             await peer.settled()
             for number in range(3):
-                _pour(peer, peer.open(KEEP), message(bytes(HALF)) * (1 if number == 2 else 2))
+                _pour(peer, peer.open(KEEP), message(bytes(100)) if number == 2 else message(bytes(HALF)) * 2)
                 await peer.flush()
             await peer.over(5)
             assert Status.UNAVAILABLE == peer.status(5)

@@ -133,6 +133,7 @@ class TestEnd:
             async with serving({"/": slow}) as server:
                 port = server.port
                 async with client_of(server) as idle, client_of(server) as waiting:
+                    await idle.say(b"G")
                     await waiting.say(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n")
                     await eventually(lambda: len(server._clients) == 2)
                     await server.stop()
