@@ -222,12 +222,6 @@ INFLIGHT_TOKENS: Final = Family(
     "Tokens of the picks of an endpoint that were not released yet.",
     ("endpoint_name", "namespace", "producer_name", "fairness_id", "priority"),
 )
-LIMITS_REACHED: Final = Family(
-    "inferencepool_limits_reached_total",
-    "counter",
-    "How often a limit acted that protects a server of the picker from all clients together.",
-    ("server", "limit"),
-)
 PREFIX_INDEXER_SIZE: Final = Family(
     "llm_d_epp_prefix_indexer_size",
     "gauge",
@@ -263,6 +257,12 @@ PENDING_REQUESTS: Final = Family(
     _ENDPOINT,
 )
 
+LIMITS_REACHED: Final = Family(
+    "inferencepool_limits_reached_total",
+    "counter",
+    "How often a limit acted that protects a server of the picker from all clients together.",
+    ("server", "limit"),
+)
 PREFIX_LOOKUPS: Final = Family(
     "inferencepool_prefix_lookups_total",
     "counter",

@@ -74,6 +74,7 @@ class Connection(asyncio.Protocol):
         self._is_counted = False
         self._is_closing = False
         self._is_leaving = False
+        self._has_worked = False
         self._silent = 0
         # What came and is still to be handled, and what came after it.
         self._work: Iterator[None] | None = None
@@ -113,7 +114,7 @@ class Connection(asyncio.Protocol):
         self._is_counted = True
         self._service.connection_opened()
         self._opened(self)
-        self._guest.on_close = self._depart
+        self._guest.on_close = self._make_way
         self._patience.begin()
         self._writer.write()
 
@@ -296,6 +297,7 @@ class Connection(asyncio.Protocol):
     def _mark_busy(self, is_busy: bool) -> None:
         self._patience.is_busy(is_busy)
         if is_busy:
+            self._has_worked = True
             self._guest.work()
         else:
             self._guest.rest()
@@ -326,6 +328,14 @@ class Connection(asyncio.Protocol):
             self._writer.flush()
             self._say_goodbye(ErrorCodes.NO_ERROR)
             self._shut(_LOST)
+
+    def _make_way(self) -> None:
+        """Close a connection without RPCs as there is no room for another one."""
+        self._depart()
+        if not self._has_worked:
+            # It has not deserved to be waited for, and its place is needed at once.
+            self._transport.abort()
+            self._guest.leave()
 
     def _say_goodbye(self, code: ErrorCodes) -> None:
         self._http2.close_connection(code)
