@@ -131,12 +131,15 @@ class _Arrival:
         self._connection = connection
         self._guest = guest
         self._task: asyncio.Task[None] | None = None
+        self._is_connected = False
         self._timer = acceptor.loop.call_later(acceptor.seconds, self._expire)
         guest.on_close = self.close
         acceptor.loop.add_reader(connection, self._hear)
 
     def close(self) -> None:
-        """Hang up."""
+        """Hang up, unless it is somebody else's already."""
+        if self._is_connected:
+            return
         if self._task is not None:
             self._task.cancel()
             return
@@ -177,6 +180,8 @@ class _Arrival:
 
     def _connected(self, task: asyncio.Task[None]) -> None:
         """See what became of it: a peer that is gone, or fails at the handshake, is no error of this side."""
+        # The task's error knows this object, and all that TLS made: in a circle it would stay for long.
+        self._task = None
         if task.cancelled():
             self._end()
         elif (error := task.exception()) is not None:
@@ -184,6 +189,7 @@ class _Arrival:
             if not isinstance(error, OSError):
                 _LOG.error("a connection failed", exc_info=error)
         else:
+            self._is_connected = True
             self._acceptor.guests.end_handshake(self._guest)
             self._acceptor.arrivals.discard(self)
 
