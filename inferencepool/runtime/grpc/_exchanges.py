@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from itertools import chain
 
 from inferencepool.runtime.grpc._closure import Closure, Reason
 from inferencepool.runtime.grpc._ending import Ending, ending
@@ -22,6 +23,8 @@ __all__ = ["Exchanges"]
 _FRAMES_PER_MESSAGE = 8
 # Data this short counts as a frame without work, unless it brings messages.
 _SHORT_DATA = 16
+# So many messages of one frame are delivered in one step.
+_MESSAGES_AT_ONCE = 3
 # Headers up to this size are not counted as held: every RPC has some, and there is a limit to the number of RPCs.
 _SMALL_HEADERS = 4096
 # What HTTP/2 counts for each header beside its texts (RFC 9113, 6.5.2).
@@ -103,7 +106,7 @@ class Exchanges:
             exchange.finish(refusal)
         elif factory is not None:
             self._await_message(stream_id)
-            size = sum(len(name) + len(value) + _PER_HEADER for name, value in headers)
+            size = sum(map(len, chain.from_iterable(headers))) + _PER_HEADER * len(headers)
             if size > _SMALL_HEADERS:
                 exchange.header_bytes = size
                 self._hold(exchange)
@@ -112,7 +115,7 @@ class Exchanges:
             exchange.begin(factory, self._on_error)
 
     def receive(self, event: PlainData | events.DataReceived) -> Iterator[None] | None:
-        """Take in data. Where it brings several messages, what is given delivers one more at each step."""
+        """Take in data. Where it brings many messages, what is given delivers one more at each step."""
         data = event.data
         size = event.flow_controlled_length
         has_ended = event.stream_ended is not None
@@ -131,9 +134,10 @@ class Exchanges:
         if messages:
             self._awaited.pop(exchange.id, None)
             self._budget.earn(_FRAMES_PER_MESSAGE * len(messages))
-            if len(messages) > 1:
+            if len(messages) > _MESSAGES_AT_ONCE:
                 return self._deliver(exchange, messages, credit)
-            exchange.deliver(messages[0], self._on_error)
+            for message in messages:
+                exchange.deliver(message, self._on_error)
         self._take_stock(exchange, credit)
         return None
 

@@ -64,7 +64,7 @@ class Patience:
     def is_busy(self, busy: bool) -> None:
         """Learn whether there are RPCs."""
         self._busy = busy
-        if not busy:
+        if not busy and self._idle_timer is not None:
             self._idle_since = self._loop.time()
 
     def watch_headers(self) -> bool:

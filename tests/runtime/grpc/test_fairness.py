@@ -8,6 +8,7 @@ import pytest
 
 from inferencepool.runtime.grpc import Limits
 from inferencepool.runtime.grpc._connection import _TURN_STEPS
+from inferencepool.runtime.grpc._exchanges import _MESSAGES_AT_ONCE
 from tests.runtime.grpc.peer import Peer, message, messages
 from tests.runtime.grpc.serving import SINK, Journal, serving
 
@@ -52,7 +53,7 @@ def test_a_burst_is_handled_in_turns(kind: str) -> None:
             await journal.until(lambda: sum(len(call.messages) for call in journal.calls) == COUNT)
             await asyncio.sleep(0)
             steps = [after - before for before, after in zip([0, *turns], turns, strict=False)]
-            assert max(steps) <= _TURN_STEPS
+            assert max(steps) <= _TURN_STEPS * _MESSAGES_AT_ONCE
             await first.close()
 
     asyncio.run(run())
