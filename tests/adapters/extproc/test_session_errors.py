@@ -218,7 +218,7 @@ def test_a_request_without_room() -> None:
     feed(session, RequestBody(bytes(100)))
     assert 100 == session.held_bytes
 
-    answers = session.refuse(OverloadedError("full"))
+    answers = list(session.refuse(OverloadedError("full")))
     check_refused(bench, session, answers, (503, "inference error: ServiceUnavailable - full", None), OverloadedError)
     assert 0 == session.held_bytes
     assert () == session.refuse(OverloadedError("full"))
