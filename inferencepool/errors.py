@@ -14,6 +14,7 @@ Every error this library raises, as one tree.
     ├── ApiServerError            a Kubernetes API server refuses, or cannot be reached
     │   └── RefusedError              the one for tests does; in `inferencepool.testing.apiserver`
     ├── MissingExtraError         an optional dependency is not installed            (also ImportError)
+    ├── OverloadedError           the picker holds as much as it may                 (503)
     └── NoEndpointsError          nothing to pick from                               (503)
         └── EndpointsFilteredError    there were candidates; the filters kept none   (429)
 
@@ -41,6 +42,7 @@ __all__ = [
     "Issue",
     "MissingExtraError",
     "NoEndpointsError",
+    "OverloadedError",
     "RequestTimeoutError",
     "RequestTooLargeError",
     "StrategyError",
@@ -129,6 +131,12 @@ class InvalidMessageError(InferencePoolError, ValueError):
 
 class StrategyError(InferencePoolError):
     """Raised when a strategy broke its contract during a pick: a wrong number of scores, NaN, or no candidate."""
+
+
+class OverloadedError(InferencePoolError):
+    """Raised when a request is refused because the picker itself holds as much as it may."""
+
+    http_status: ClassVar[int] = 503
 
 
 class ApiServerError(InferencePoolError):

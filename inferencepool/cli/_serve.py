@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from inferencepool.cli._input_file import STANDARD_INPUT
 from inferencepool.cli._output import report
 from inferencepool.cli._serve_cluster import add_cluster_flags, check_cluster_flags
 from inferencepool.cli._serve_election import add_election_flags, check_election_flags
+from inferencepool.cli._serve_limits import add_limit_flags, check_limit_flags
 from inferencepool.cli._serve_scraping import ScrapingSetup, add_scraping_flags, scraping_setup
 from inferencepool.errors import ConfigurationError, InvalidDocumentError
 
@@ -52,6 +54,7 @@ def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     _add_ports(parser.add_argument_group("ports"))
     add_election_flags(parser.add_argument_group("several replicas"), _boolean)
     _add_behavior(parser.add_argument_group("requests"))
+    add_limit_flags(parser.add_argument_group("limits: what clients may use"), _whole)
     add_scraping_flags(parser.add_argument_group("metrics of the model servers"), _boolean)
     _add_pages(parser.add_argument_group("pages: metrics, and what the picker knows"))
     _add_logs(parser.add_argument_group("logs"))
@@ -83,6 +86,7 @@ def _add_ports(group: argparse._ArgumentGroup) -> None:
     _add_boolean(group, "--enable-cert-reload", "follow changes of these two files")
     _add_boolean(group, "--health-checking", "serve health on the port of ext_proc as well")
     add("--drain-timeout", metavar="TIME", type=duration, default=30.0, help="go on serving after SIGTERM (30s)")
+    add("--drain-notice", metavar="TIME", type=duration, default=5.0, help="let gateways notice SIGTERM, before (5s)")
 
 
 def _add_behavior(group: argparse._ArgumentGroup) -> None:
@@ -185,6 +189,7 @@ def _check(arguments: argparse.Namespace) -> None:
         usage_error(f"needed is {ways}; given: {shown}")
     check_cluster_flags(arguments)
     check_election_flags(arguments)
+    check_limit_flags(arguments)
     for name in given.intersection(_FILES):
         if getattr(arguments, name) == STANDARD_INPUT:
             usage_error(f"argument {_flag(name)}: standard input (-) cannot be read again; give a file")
@@ -231,6 +236,7 @@ def _options(arguments: argparse.Namespace) -> ServerOptions:
             enable_cert_reload=arguments.enable_cert_reload,
             health_checking=arguments.health_checking,
             drain_timeout=arguments.drain_timeout,
+            drain_notice=arguments.drain_notice,
         )
     except ConfigurationError as error:
         text = str(error).removeprefix("server: ")
@@ -250,7 +256,16 @@ async def _serve(arguments: argparse.Namespace, options: ServerOptions, scraping
 
     server = assemble(arguments, options, scraping)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        if sys.platform != "win32":
+    if sys.platform != "win32":
+        for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, server.stop)
+        # It would end the process, and is sent by whoever wants files to be read again.
+        loop.add_signal_handler(signal.SIGHUP, _ignore)
     await server.run()
+
+
+def _ignore() -> None:
+    from inferencepool.runtime.logs import log_event  # noqa: PLC0415 - as in _run
+
+    reason = "files are read again when they change; flags hold until the end"
+    log_event(logging.getLogger(__name__), logging.INFO, "signal ignored", signal="SIGHUP", reason=reason)

@@ -13,6 +13,7 @@ from inferencepool.adapters.extproc import ExternalProcessor, ProcessorOptions
 from inferencepool.cli._serve_cluster import follows_cluster, make_cluster_part
 from inferencepool.cli._serve_election import LEADER, make_election_part
 from inferencepool.cli._serve_files import endpoints_file, pods_file, read_serve_pool_file
+from inferencepool.cli._serve_limits import server_limits
 from inferencepool.cli._serve_scraping import ScrapingSetup, make_scraper
 from inferencepool.picker import EndpointPicker
 from inferencepool.registry import EndpointRegistry
@@ -60,6 +61,7 @@ def assemble(arguments: argparse.Namespace, options: ServerOptions, scraping: Sc
         picker,
         options=ProcessorOptions(
             request_timeout=arguments.request_deadline,
+            least_rate=arguments.least_body_rate,
             emit_scores=arguments.emit_endpoint_scores,
             ignore_subset=arguments.disable_endpoint_subset_filter,
             usage=arguments.usage,
@@ -89,8 +91,17 @@ def assemble(arguments: argparse.Namespace, options: ServerOptions, scraping: Sc
         parts.append(part)
         on_closed = {"on_closed": streams.closed}
     server = EndpointPickerServer(
-        processor, options=options, files=source.files, parts=parts, health=health, notes=source.notes, **on_closed
+        processor,
+        options=options,
+        files=source.files,
+        parts=parts,
+        health=health,
+        notes=source.notes,
+        limits=server_limits(arguments, processor),
+        **on_closed,
     )
+    if pages is not None:
+        pages.tell_limits(server.limits_acted)
     if source.files:
         server.load()
     return server

@@ -8,12 +8,14 @@ from functools import partial
 from typing import TYPE_CHECKING, final
 
 from inferencepool.adapters.extproc import ExchangeObserver, ExchangeObservers, ExternalProcessor
+from inferencepool.cli._serve_limits import page_limits
 from inferencepool.cli._serve_scraping import scraping_state
 from inferencepool.picker import Observer, Observers
 from inferencepool.plugins import ApproxPrefixCacheProducer
 from inferencepool.runtime.debug import DebugPages, DecisionLog
 from inferencepool.runtime.exporter import (
     CardinalityLimits,
+    LimitMetrics,
     MetricsPage,
     PoolMetrics,
     PrefixMetrics,
@@ -41,6 +43,8 @@ class ServedPages:
         """Prepare what *arguments* ask for."""
         self._arguments = arguments
         self._metrics = RequestMetrics(CardinalityLimits(fairness_ids=arguments.fairness_id_metric_label_limit))
+        self._page: MetricsPage | None = None
+        self._server: PageServer | None = None
         self._decisions = DecisionLog(arguments.debug_decisions) if arguments.debug else None
 
     def picker_observer(self) -> Observer:
@@ -87,7 +91,17 @@ class ServedPages:
         if self._decisions is not None:
             remote = arguments.debug_from == "anywhere"
             pages |= DebugPages(picker, self._decisions, statistics=statistics, remote=remote).pages()
-        return PageServer(pages, address=arguments.address, port=arguments.metrics_port), streams
+        server = PageServer(
+            pages, address=arguments.address, port=arguments.metrics_port, limits=page_limits(arguments)
+        )
+        self._page, self._server = metrics, server
+        return server, streams
+
+    def tell_limits(self, acted: Callable[[], Mapping[str, Mapping[str, int]]]) -> None:
+        """Show how often limits acted: those of other servers, which *acted* gives, and those of the pages' own."""
+        page, server = self._page, self._server
+        if page is not None and server is not None:
+            page.add(LimitMetrics(lambda: {**acted(), "pages": server.limits_acted}))
 
 
 def _prefix_producers(profile: SchedulingProfile) -> list[ApproxPrefixCacheProducer]:

@@ -302,6 +302,12 @@ class TestDrain:
             assert [] == list(answers)
             said.put(None)
 
+    def test_hang_up_is_ignored(self, plain: Server) -> None:
+        """SIGHUP does not end the server, and one line says what is done instead."""
+        plain.process.send_signal(signal.SIGHUP)
+        assert "SIGHUP" == plain.wait_for("signal ignored")["signal"]
+        assert Health.SERVING == plain.health()
+
 
 class TestPool:
     def test_pods_are_reloaded(self, tmp_path: Path) -> None:
@@ -414,6 +420,11 @@ class TestFlags:
             (["--endpoints-file", "a", "--debug-from", "here"], "argument --debug-from: invalid choice: 'here'"),
             (["--endpoints-file", "a", "--fairness-id-metric-label-limit", "-1"], "'-1' is not a whole number below"),
             (["--endpoints-file", "a", "--metrics-staleness-threshold", "0"], "0 leaves no metrics that are fresh"),
+            (["--endpoints-file", "a", "--max-connections", "0"], "argument --max-connections: 0 leaves no room"),
+            (["--endpoints-file", "a", "--max-held-bytes", "64Mi"], "67108864 bytes do not hold the longest body"),
+            (["--endpoints-file", "a", "--max-held-bytes", "1GB"], "'1GB' is not a number of bytes such as 4096"),
+            (["--endpoints-file", "a", "--least-body-rate", "0"], "argument --least-body-rate: 0 leaves no room"),
+            (["--endpoints-file", "a", "--exempt-peer", "node"], "argument --exempt-peer: 'node' is neither"),
             (["--endpoints-file", "a", "--grpc-health", "1"], "unrecognized arguments"),
         ],
     )

@@ -66,6 +66,35 @@ class TestMetrics:
         assert set(attempts) <= {"a", "b"}
         assert 5 == sum(attempts.values())
 
+    def test_limits_are_counted(self, endpoints: str) -> None:
+        """How often a limit acted shows on the page, by server and limit, and in a line of the log."""
+        flags = (
+            "--secure-serving=false",
+            "--metrics-port",
+            "0",
+            "--max-connections",
+            "3",
+            "--max-page-connections",
+            "4",
+        )
+        with Server("--endpoints-file", endpoints, *flags) as server:
+            port = port_of(server)
+            assert 0 == value_of(
+                scrape(port), "inferencepool_limits_reached_total", server="extproc", limit="handshakes"
+            )
+            crowd = [socket.create_connection(("127.0.0.1", server.first["grpc_port"])) for _ in range(5)]
+            crowd += [socket.create_connection(("127.0.0.1", port)) for _ in range(6)]
+            line = server.wait_for("limit reached")
+            assert ("extproc", "connections", "127.0.0.1") == (line["server"], line["limit"], line["peer"])
+            server.pick()
+            values = scrape(port)
+            for name, least in (("extproc", 2), ("pages", 2)):
+                found = value_of(values, "inferencepool_limits_reached_total", server=name, limit="connections")
+                assert found is not None
+                assert found >= least
+            for each in crowd:
+                each.close()
+
     def test_options(self, tmp_path: Path) -> None:
         """Former names, and a limit on fairness ids, come from flags; a pool gives its name to its metrics."""
         documents = (pool(), objective("o", "llama"), rewrite("r", "llama"))

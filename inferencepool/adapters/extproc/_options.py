@@ -44,6 +44,12 @@ def _positive(_: object, attribute: attrs.Attribute[Any], value: object) -> None
         raise ConfigurationError(message)
 
 
+def _rate(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value <= 0:
+        message = f"ext_proc: {attribute.name}: {value!r} is not a number of bytes per second above 0"
+        raise ConfigurationError(message)
+
+
 def _size(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if type(value) is not int or value < 1:
         message = f"ext_proc: {attribute.name}: {value!r} is not a whole number of bytes, 1 or more"
@@ -79,6 +85,9 @@ class ProcessorOptions:
         request_timeout: Seconds that a request may stall before its end has come; then it is refused with 408. A
             proxy in full duplex has no timeout of its own for that. It does not count where the proxy sends a body as
             a whole: nobody sees then whether more of it arrives, and the proxy's own timeouts act.
+        least_rate: Bytes per second that a body must bring while it is not whole. Each chunk gives its client as much
+            more time as its bytes take at this rate, `request_timeout` from then on at most; so a client that sends
+            steadily but less is refused with 408 as well.
         max_body: Most bytes that a request's body may have; a longer one is refused with 413.
         chunk_size: Most bytes of a body in one message to the proxy.
         partial_body: In the mode ``STREAMED`` the request's headers leave with the first answers, so a body is read up
@@ -103,6 +112,7 @@ class ProcessorOptions:
     """
 
     request_timeout: float = attrs.field(default=10.0, validator=_positive)
+    least_rate: float = attrs.field(default=4096.0, validator=_rate)
     max_body: int = attrs.field(default=64 << 20, validator=_size)
     chunk_size: int = attrs.field(default=62_000, validator=_size)
     partial_body: int = attrs.field(default=512 << 10, validator=_size)

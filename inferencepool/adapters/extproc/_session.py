@@ -113,6 +113,11 @@ class Session:
         """
         return self._responding
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the request's body that are kept until it is whole."""
+        return self._size if self._chunks else 0
+
     def receive(self, message: Message) -> Sequence[Answer]:
         """
         Take in what the proxy said, and give what to answer, in this order.
@@ -140,7 +145,13 @@ class Session:
         if self.deadline is None or self._processor.clock() < self.deadline:
             return _NOTHING
         seconds = self._processor.options.request_timeout
-        return self._refuse(RequestTimeoutError(f"no more of the request arrived for {seconds:g} s"))
+        rate = self._processor.options.least_rate
+        text = f"no more of the request arrived for {seconds:g} s, or less than {rate:g} bytes per second"
+        return self._refuse(RequestTimeoutError(text))
+
+    def refuse(self, error: InferencePoolError) -> Sequence[Answer]:
+        """Refuse a request that is not answered yet for a reason of the server's own, such as that it has no room."""
+        return _NOTHING if self.done or self._state is not _State.READING else self._refuse(error)
 
     def close(self, *, finished: bool) -> None:
         """
@@ -194,7 +205,7 @@ class Session:
         if message.end_of_stream or self._mode is BodyMode.NONE:
             return (RequestHeadersAnswer(self._decide(None)[0].routing),)
         if self._mode in _IN_PIECES:
-            self._wait()
+            self.deadline = self._began + self._processor.options.request_timeout
         return _NOTHING if self._mode is _FULL else (RequestHeadersAnswer(),)
 
     def _request_body(self, message: RequestBody) -> Sequence[Answer]:
@@ -218,7 +229,7 @@ class Session:
             return self._answer_body(whole=False)
         if self._mode is BodyMode.STREAMED and self._size > options.partial_body:
             return self._answer_body(whole=False)
-        self._wait()
+        self._wait(len(message.body))
         return _NOTHING
 
     def _request_trailers(self) -> Sequence[Answer]:
@@ -284,8 +295,17 @@ class Session:
             return False
         return not self._head.response_body_mode or options.usage
 
-    def _wait(self) -> None:
-        self.deadline = self._processor.clock() + self._processor.options.request_timeout
+    def _wait(self, received: int) -> None:
+        """
+        Give the client more time, for as many bytes as it sent.
+
+        Time that was not used is not saved: whoever stops sends nothing for `ProcessorOptions.request_timeout` at most,
+        and whoever sends less than the least rate runs out of it, however often he sends.
+        """
+        options = self._processor.options
+        if received and self.deadline is not None:
+            latest = self._processor.clock() + options.request_timeout
+            self.deadline = min(latest, self.deadline + received / options.least_rate)
 
     def _refuse(self, error: InferencePoolError) -> Sequence[Answer]:
         self._error, self._status, self.done, self.deadline = error, error.http_status, True, None

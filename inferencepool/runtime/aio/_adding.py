@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from inferencepool.errors import ConfigurationError, MissingExtraError
 from inferencepool.runtime.aio._exchange import Exchange
 from inferencepool.runtime.aio._handling import Handling
-from inferencepool.runtime.grpc import CallFactory
+from inferencepool.runtime.grpc import CallFactory, Holdings
 
 if TYPE_CHECKING:
     import grpc.aio  # type: ignore[import-untyped]  # grpcio ships no types
@@ -19,6 +19,7 @@ __all__ = ["add_to_grpc_aio_server"]
 
 _LOGGER = logging.getLogger(__name__)
 _DEFAULT_QUEUED_BYTES = 64 * 1024 * 1024
+_DEFAULT_HELD_BYTES = 512 * 1024 * 1024
 
 
 def _log(error: Exception) -> None:
@@ -30,6 +31,7 @@ def add_to_grpc_aio_server(
     routes: Mapping[str, CallFactory],
     *,
     queued_bytes: int = _DEFAULT_QUEUED_BYTES,
+    held_bytes: int = _DEFAULT_HELD_BYTES,
     on_error: Callable[[Exception], None] = _log,
 ) -> None:
     """
@@ -50,11 +52,12 @@ def add_to_grpc_aio_server(
         routes: Call factories by path, such as those of `health_routes`.
         queued_bytes: Answers of one RPC that may wait for the client. Beyond half of it, nothing more is read from that
             client; beyond the whole, the RPC ends.
+        held_bytes: What all calls together may hold for requests that are not whole; beyond it `Stream.hold` says no.
         on_error: Told of every exception of a call; it must not raise. The RPC has ended with INTERNAL then. Without
             it, errors are logged.
 
     Raises:
-        ConfigurationError: *queued_bytes* is not a whole number above 0, or a path does not look like
+        ConfigurationError: *queued_bytes* or *held_bytes* is not a whole number above 0, or a path does not look like
             ``/package.Service/Method``.
         MissingExtraError: grpcio is not installed.
     """
@@ -63,17 +66,23 @@ def add_to_grpc_aio_server(
     except ImportError:
         message = "adding to a grpc.aio server needs grpcio: pip install grpcio"
         raise MissingExtraError(message) from None
-    if type(queued_bytes) is not int or queued_bytes < 1:
-        message = f"grpc.aio server: queued_bytes: {queued_bytes!r} is not a whole number above 0"
-        raise ConfigurationError(message)
+    for name, size in (("queued_bytes", queued_bytes), ("held_bytes", held_bytes)):
+        if type(size) is not int or size < 1:
+            message = f"grpc.aio server: {name}: {size!r} is not a whole number above 0"
+            raise ConfigurationError(message)
     for path in routes:
         if not path.startswith("/") or path.count("/") != 2:  # noqa: PLR2004 - service and method
             message = f"grpc.aio server: routes: {path!r} does not look like /package.Service/Method"
             raise ConfigurationError(message)
 
     # Streaming in both directions covers the three other kinds, and without serializers messages stay bytes.
+    holdings = Holdings(held_bytes)
     handlers = {
-        path: grpc.stream_stream_rpc_method_handler(_make_handler(grpc, path, factory, queued_bytes, on_error))
+        path: grpc.stream_stream_rpc_method_handler(
+            _make_handler(
+                grpc, factory, lambda path, metadata: Exchange(path, metadata, queued_bytes, holdings, on_error), path
+            )
+        )
         for path, factory in routes.items()
     }
 
@@ -85,10 +94,9 @@ def add_to_grpc_aio_server(
 
 
 def _make_handler(
-    grpc_: ModuleType, path: str, factory: CallFactory, queued_bytes: int, on_error: Callable[[Exception], None]
+    grpc_: ModuleType, factory: CallFactory, make: Callable[[str, Any], Exchange], path: str
 ) -> Callable[[Any, Any], Any]:
     async def handle(_requests: Any, context: Any) -> None:
-        exchange = Exchange(path, context.invocation_metadata() or (), queued_bytes, on_error)
-        await Handling(grpc_, context, exchange).run(factory)
+        await Handling(grpc_, context, make(path, context.invocation_metadata() or ())).run(factory)
 
     return handle

@@ -7,7 +7,7 @@ from base64 import b64encode
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
-from inferencepool.runtime.grpc import Call, CallFactory, Closure, Reason, Status
+from inferencepool.runtime.grpc import Call, CallFactory, Closure, Holdings, Reason, Status
 
 __all__ = ["Exchange"]
 
@@ -35,6 +35,7 @@ class Exchange:
         path: str,
         metadata: Iterable[tuple[str, str | bytes]],
         queued_bytes: int,
+        holdings: Holdings,
         on_error: Callable[[Exception], None],
     ) -> None:
         self.headers: Mapping[str, str] = _text_headers(path, metadata)
@@ -45,6 +46,8 @@ class Exchange:
         self.end_with: tuple[Status, str] | None = None
         self._most_queued = queued_bytes
         self._queued = 0
+        self._holdings = holdings
+        self._held = 0
         self._overflowed = False
         self._is_closed = False
         self._call: Call | None = None
@@ -63,6 +66,13 @@ class Exchange:
             self.end_with = Status.RESOURCE_EXHAUSTED, f"more than {self._most_queued} bytes wait for the client"
             # Not at once: no method of the call runs inside one of the stream's.
             asyncio.get_running_loop().call_soon(self.close, Closure(Reason.OVERFLOW))
+
+    def hold(self, size: int) -> bool:
+        """Tell how many bytes the call holds; False where that is too much."""
+        more = 0 if self._is_closed else size - self._held
+        self._held += more
+        self._holdings.unfinished += more
+        return more <= 0 or self._holdings.room >= 0
 
     def end(self, status: Status = Status.OK, text: str = "") -> None:
         """End the RPC after everything sent so far."""
@@ -103,6 +113,7 @@ class Exchange:
         """End all, and tell the call; once."""
         if self._is_closed:
             return
+        self.hold(0)
         self._is_closed = True
         self.waiting.clear()
         call, self._call = self._call, None

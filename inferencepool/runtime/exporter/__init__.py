@@ -1,6 +1,12 @@
 """The picker's metrics about itself, for Prometheus: the reference's names, labels and buckets."""
 
-from inferencepool.runtime.exporter._counts import PrefixCounts, PrefixMetrics, ScrapeCounts, ScrapeMetrics
+from inferencepool.runtime.exporter._counts import (
+    LimitMetrics,
+    PrefixCounts,
+    PrefixMetrics,
+    ScrapeCounts,
+    ScrapeMetrics,
+)
 from inferencepool.runtime.exporter._deprecated import DeprecatedNames
 from inferencepool.runtime.exporter._families import FAMILIES, Family
 from inferencepool.runtime.exporter._limits import CardinalityLimits
@@ -15,6 +21,7 @@ __all__ = [
     "CardinalityLimits",
     "DeprecatedNames",
     "Family",
+    "LimitMetrics",
     "MetricsPage",
     "PoolMetrics",
     "PrefixCounts",

@@ -1,14 +1,14 @@
-"""Metrics from what others count: scrapers, and indexes of cached prefixes."""
+"""Metrics from what others count: scrapers, limits of servers, and indexes of cached prefixes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol, final
 
 from inferencepool.runtime.exporter import _families as names
 from inferencepool.runtime.exporter._prometheus import Metric, numbers
 
-__all__ = ["PrefixCounts", "PrefixMetrics", "ScrapeCounts", "ScrapeMetrics"]
+__all__ = ["LimitMetrics", "PrefixCounts", "PrefixMetrics", "ScrapeCounts", "ScrapeMetrics"]
 
 # What the reference calls its own.
 _SOURCE: Final = "metrics-data-source"
@@ -73,6 +73,26 @@ class ScrapeMetrics:
             numbers(names.EXTRACT_ERRORS, [((_SOURCE, _EXTRACTOR), counts.read_errors)]),
             numbers(names.POSTPONED_SCRAPES, [((), counts.postponed)]),
         ]
+
+
+@final
+class LimitMetrics:
+    """
+    Tells how often limits acted that protect servers from all their clients together.
+
+    A collector, for a ``CollectorRegistry`` of prometheus-client. It has no state.
+    """
+
+    def __init__(self, tell: Callable[[], Mapping[str, Mapping[str, int]]]) -> None:
+        """Ask *tell*, by server and by limit, both of a fixed set; in another thread than the event loop's."""
+        self._tell = tell
+
+    def collect(self) -> list[Metric]:
+        """Give the metric; a limit that never acted is there, as 0."""
+        counts = [
+            ((server, limit), times) for server, limits in self._tell().items() for limit, times in limits.items()
+        ]
+        return [numbers(names.LIMITS_REACHED, counts)]
 
 
 @final

@@ -262,6 +262,12 @@ PENDING_REQUESTS: Final = Family(
     _ENDPOINT,
 )
 
+LIMITS_REACHED: Final = Family(
+    "inferencepool_limits_reached_total",
+    "counter",
+    "How often a limit acted that protects a server of the picker from all clients together.",
+    ("server", "limit"),
+)
 PREFIX_LOOKUPS: Final = Family(
     "inferencepool_prefix_lookups_total",
     "counter",

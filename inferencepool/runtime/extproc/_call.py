@@ -9,7 +9,7 @@ from typing import Final, final
 import attrs
 
 from inferencepool.adapters.extproc import Answer, ExternalProcessor, Session, decode, encode
-from inferencepool.errors import InvalidMessageError
+from inferencepool.errors import InvalidMessageError, OverloadedError
 from inferencepool.runtime.grpc import CallFactory, Closure, Limits, Reason, Status, Stream
 
 __all__ = ["EXT_PROC_SERVICE", "extproc_limits", "extproc_routes"]
@@ -24,8 +24,10 @@ _MIB = 1 << 20
 _BESIDE = _MIB
 # A larger body than the processor takes is to be refused with 413, and not to end the RPC, up to this size at least.
 _LEAST = 64 * _MIB
-# Bodies of this many requests may wait on one connection. Envoy has one for each of its threads.
-_AT_ONCE = 8
+# The largest bodies of this many requests may wait on one connection, and as many more on all others together. Envoy
+# has one connection for each of its threads.
+_AT_ONCE = 4
+_NO_ROOM = "the endpoint picker holds as many bodies of other requests as it may"
 _MOST = 2**32 - 1
 
 
@@ -40,6 +42,7 @@ def extproc_limits(processor: ExternalProcessor) -> Limits:
     return Limits(
         message_bytes=message,
         partial_bytes=_AT_ONCE * message,
+        server_bytes=2 * _AT_ONCE * message,
         queued_bytes=message,
         connection_queued_bytes=_AT_ONCE * message,
     )
@@ -119,6 +122,11 @@ class _Call:
         except InvalidMessageError as error:
             self._stream.end(Status.INVALID_ARGUMENT, str(error))
             return
+        held = self._session.held_bytes
+        if not self._stream.hold(held):
+            # An answer, because the proxy gave the body away: it could not go on without the picker.
+            answers = self._session.refuse(OverloadedError(_NO_ROOM))
+            self._stream.hold(0)
         self._answer(answers)
 
     def half_closed(self) -> None:

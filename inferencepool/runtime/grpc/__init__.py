@@ -2,6 +2,7 @@
 
 from inferencepool.runtime.grpc._call import Call, CallFactory, Stream
 from inferencepool.runtime.grpc._closure import Closure, Reason
+from inferencepool.runtime.grpc._holdings import Holdings
 from inferencepool.runtime.grpc._limits import Limits
 from inferencepool.runtime.grpc._server import GrpcServer
 from inferencepool.runtime.grpc._service import Statistics
@@ -12,6 +13,7 @@ __all__ = [
     "CallFactory",
     "Closure",
     "GrpcServer",
+    "Holdings",
     "Limits",
     "Reason",
     "Statistics",

@@ -30,6 +30,16 @@ class Stream(Protocol):
     def send(self, *messages: bytes) -> None:
         """Send gRPC *messages*, in order. What the client cannot take yet is queued. Ignored after the end."""
 
+    def hold(self, size: int) -> bool:
+        """
+        Tell how many bytes the call holds for a request that is not whole yet, in place of what it told before.
+
+        They count toward the limits of the connection and of the server until it tells less, or the RPC is over.
+
+        Returns:
+            Whether they may stay. If not, the call is to let go of them, and to end the RPC in its own manner.
+        """
+
     def end(self, status: Status = Status.OK, text: str = "") -> None:
         """
         End the RPC after everything sent so far. Only the first end counts.

@@ -36,7 +36,9 @@ class Exchange:
     Attributes:
         id: Number of the stream.
         reader: Finds the messages that come in.
-        held: Bytes of `reader` that the connection counted.
+        held: Bytes that the connection counted: those of `reader`, of `header_bytes` and of `held_by_call`.
+        header_bytes: Bytes of headers that are large enough to be counted.
+        held_by_call: Bytes that the call said it holds.
         unacknowledged: Bytes received for which the client was not given room again.
         queued: Bytes that wait to be sent.
         answered: Whether the headers of the answer were sent.
@@ -48,6 +50,7 @@ class Exchange:
 
     __slots__ = (
         "_call",
+        "_count",
         "_current",
         "_headers",
         "_outlet",
@@ -55,7 +58,9 @@ class Exchange:
         "_waiting",
         "answered",
         "end_with",
+        "header_bytes",
         "held",
+        "held_by_call",
         "id",
         "is_closed",
         "overflowed",
@@ -66,11 +71,18 @@ class Exchange:
     )
 
     def __init__(
-        self, outlet: Outlet, stream_id: int, headers: Iterable[tuple[bytes, bytes]], reader: MessageReader
+        self,
+        outlet: Outlet,
+        stream_id: int,
+        headers: Iterable[tuple[bytes, bytes]],
+        reader: MessageReader,
+        count: Callable[[Exchange], bool],
     ) -> None:
         self.id = stream_id
         self.reader = reader
         self.held = 0
+        self.header_bytes = 0
+        self.held_by_call = 0
         self.unacknowledged = 0
         self.queued = 0
         self.answered = False
@@ -79,6 +91,7 @@ class Exchange:
         self.timer: asyncio.TimerHandle | None = None
         self.is_closed = False
         self._outlet = outlet
+        self._count = count
         self._headers = headers
         self._texts: Mapping[str, str] | None = None
         self._call: Call | None = None
@@ -104,6 +117,13 @@ class Exchange:
         if size:
             self._outlet.account(self, size)
             self._outlet.mark(self)
+
+    def hold(self, size: int) -> bool:
+        """Tell how many bytes the call holds; False where that is too much."""
+        if self.is_closed or self.end_with is not None or self.overflowed or size == self.held_by_call:
+            return True
+        self.held_by_call = size
+        return self._count(self)
 
     def end(self, status: Status = Status.OK, text: str = "") -> None:
         """End the RPC after everything sent so far."""
@@ -150,16 +170,13 @@ class Exchange:
         except Exception as error:  # noqa: BLE001 - an RPC may fail in any way; the others go on
             self._fail(error, on_error)
 
-    def deliver(self, messages: Iterable[bytes], on_error: Callable[[Exception], None]) -> None:
-        """Hand *messages* to the call until the RPC ends."""
+    def deliver(self, message: bytes, on_error: Callable[[Exception], None]) -> None:
+        """Hand *message* to the call, unless the RPC ended."""
         call = self._call
-        if call is None:
+        if call is None or self.end_with is not None or self.overflowed:
             return
         try:
-            for message in messages:
-                if self.end_with is not None or self.overflowed:
-                    return
-                call.message(message)
+            call.message(message)
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(error, on_error)
 

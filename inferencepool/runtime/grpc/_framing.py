@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 
 from inferencepool.runtime.grpc._status import Status
 
@@ -31,13 +32,15 @@ class MessageReader:
     Args:
         limit: Size of the largest message in bytes, before and after decompression.
         gzip: Whether compressed messages are compressed by gzip; if not, there must be none.
+        room: Tells how many bytes may be held; compressed messages are not unpacked beyond that. None for any number.
     """
 
-    __slots__ = ("_buffer", "_gzip", "_limit", "failure")
+    __slots__ = ("_buffer", "_gzip", "_limit", "_room", "failure")
 
-    def __init__(self, limit: int, *, gzip: bool) -> None:
+    def __init__(self, limit: int, *, gzip: bool, room: Callable[[], int] | None = None) -> None:
         self._limit = limit
         self._gzip = gzip
+        self._room = room
         self._buffer = bytearray()
         self.failure: tuple[Status, str] | None = None
 
@@ -82,7 +85,7 @@ class MessageReader:
         Returns:
             How many bytes they take; all of them after a failure, so that nothing is kept.
         """
-        start = 0
+        start = unpacked_size = 0
         size = len(data)
         while size - start >= PREFIX_SIZE:
             flag, length = _PREFIX.unpack_from(data, start)
@@ -96,10 +99,11 @@ class MessageReader:
                 return start if not flag or self._check_flag(flag) else size
             message = bytes(data[start + PREFIX_SIZE : stop])
             if flag:
-                unpacked = self._decompress(message) if self._check_flag(flag) else None
+                unpacked = self._decompress(message, unpacked_size) if self._check_flag(flag) else None
                 if unpacked is None:
                     return size
                 message = unpacked
+                unpacked_size += len(message)
             messages.append(message)
             start = stop
         return start
@@ -111,15 +115,21 @@ class MessageReader:
         self.failure = Status.INTERNAL, text
         return False
 
-    def _decompress(self, message: bytes) -> bytes | None:
+    def _decompress(self, message: bytes, before: int) -> bytes | None:
+        """Unpack *message*, where *before* bytes were unpacked that nobody counted yet."""
+        limit = self._limit
+        if self._room is not None:
+            limit = max(0, min(limit, self._room() - before))
         inflater = zlib.decompressobj(_GZIP_WINDOW)
         try:
-            unpacked = inflater.decompress(message, self._limit + 1)
+            unpacked = inflater.decompress(message, limit + 1)
         except zlib.error:
             self.failure = Status.INTERNAL, "a message is not what gzip makes"
             return None
-        if len(unpacked) > self._limit:
+        if len(unpacked) > limit:
             text = f"a message is larger than the limit of {self._limit} after decompression"
+            if limit < self._limit:
+                text = "there is no room for a message after decompression"
             self.failure = Status.RESOURCE_EXHAUSTED, text
             return None
         if not inflater.eof or inflater.unused_data:

@@ -17,6 +17,7 @@ floods, deadlines. What would cost too much or end too much inside it is changed
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator, Sequence
 from typing import Any, final
 
 from inferencepool.errors import MissingExtraError
@@ -157,21 +158,22 @@ class Http2(H2Connection):
         self._data_to_send = bytearray()
         return data
 
-    def receive(self, data: bytes | memoryview) -> list[Any]:
+    def receive(self, data: bytes | memoryview) -> Iterator[Sequence[Any]]:
         """
-        Take in what the peer sent, and give the events it led to, `PlainData` among them.
+        Take in what the peer sent, and give the events that each frame led to, `PlainData` among them.
+
+        Frames are looked at one by one as the iterator goes on; it must be at its end before more is received.
 
         Raises:
             ProtocolError: The peer broke the protocol; the GOAWAY is made.
         """
-        found: list[Any] = []
         # Only whole frames go further, so that plain data is recognised wherever reads cut it.
         rest = self._rest
         rest += data
         view = memoryview(rest)
         start = min(self.incoming_buffer._preamble_len, len(view))  # noqa: SLF001 - what is left of the preface
         if start:
-            found += self.receive_data(view[:start])
+            yield self.receive_data(view[:start])
         size = len(view)
         while size - start >= _FRAME_HEADER.size:
             high, low, kind, flags, stream_id = _FRAME_HEADER.unpack_from(view, start)
@@ -185,14 +187,13 @@ class Http2(H2Connection):
                 break
             stream = self._plain_stream(stream_id, stop - body) if kind == _DATA_FRAME and not flags else None
             if stream is None:
-                found += self.receive_data(view[start:stop])
+                yield self.receive_data(view[start:stop])
             else:
-                found.append(PlainData(stream_id, view[body:stop]))
+                yield (PlainData(stream_id, view[body:stop]),)
             start = stop
         if start:
             # Another buffer: events hold parts of this one.
             self._rest = bytearray(view[start:])
-        return found
 
     def _plain_stream(self, stream_id: int, size: int) -> H2Stream | None:
         """Take *size* bytes of data into account, if nothing is odd about them; None where h2 is to judge."""

@@ -11,11 +11,11 @@ from functools import partial
 from math import isfinite
 
 from inferencepool.errors import ConfigurationError
-from inferencepool.runtime._listening import listen
 from inferencepool.runtime.grpc._call import CallFactory
 from inferencepool.runtime.grpc._connection import Connection
 from inferencepool.runtime.grpc._limits import Limits
 from inferencepool.runtime.grpc._service import Service, Statistics
+from inferencepool.runtime.listening import Acceptor, Guest, Guests, listen
 
 __all__ = ["GrpcServer"]
 
@@ -38,6 +38,7 @@ class GrpcServer:
         limits: What one peer may use.
         on_error: Told of every exception of a call; it must not raise. The RPC has ended with INTERNAL then, and
             nothing else is touched. Without it, errors are logged.
+        name: What the server is called in log lines about its limits.
 
     Raises:
         ConfigurationError: A path does not begin with a slash.
@@ -49,6 +50,7 @@ class GrpcServer:
         *,
         limits: Limits | None = None,
         on_error: Callable[[Exception], None] = _log,
+        name: str = "grpc",
     ) -> None:
         for path in routes:
             if not path.startswith("/"):
@@ -56,8 +58,9 @@ class GrpcServer:
                     f"grpc server: routes: {path!r} is not the path of a method, such as '/package.Service/Method'"
                 )
                 raise ConfigurationError(message)
-        self._service = Service(routes, limits or Limits(), on_error)
-        self._listeners: list[asyncio.Server] = []
+        self._service = Service(name, routes, limits or Limits(), on_error)
+        self._guests = Guests(self._service.limits.of_connections(), self._service.tally)
+        self._acceptors: list[Acceptor] = []
         self._addresses: list[tuple[str, int]] = []
         self._connections: set[Connection] = set()
 
@@ -101,28 +104,38 @@ class GrpcServer:
             message = "grpc server: start: the server was stopped and cannot be started again"
             raise ConfigurationError(message)
         loop = asyncio.get_running_loop()
-        timeout = None
         if tls is not None:
             tls.set_alpn_protocols(["h2"])
-            timeout = self._service.limits.handshake_seconds
-        start = partial(
-            loop.create_server,
-            lambda: self._connect(loop),
-            host,
-            ssl=tls,
-            ssl_handshake_timeout=timeout,
-            backlog=_BACKLOG,
-        )
+        start = partial(loop.create_server, asyncio.Protocol, host, backlog=_BACKLOG, start_serving=False)
         listener = await listen(lambda chosen: start(port=chosen), port)
-        self._listeners.append(listener)
+        acceptor = Acceptor(
+            listener,
+            self._guests,
+            lambda guest: self._connect(guest, loop),
+            tls=tls,
+            seconds=self._service.limits.handshake_seconds,
+            tally=self._service.tally,
+        )
+        self._acceptors.append(acceptor)
         self._addresses += [socket.getsockname()[:2] for socket in listener.sockets]
+        acceptor.start()
+
+    def drain(self) -> None:
+        """
+        Ask the clients of all connections that there are to open no more RPCs on these; they may connect anew.
+
+        What they open all the same is served.
+        """
+        for connection in self._connections.copy():
+            connection.drain()
 
     async def stop(self, grace: float) -> None:
         """
         End in order: take no more connections, let RPCs in flight finish, end the rest with status OK, close.
 
-        Clients are asked at once to open no more RPCs; those that they open until then are served. To Envoy, status OK
-        from an external processor means that the HTTP exchange goes on without it.
+        Clients are asked at once to open no more RPCs. Those that they open before they can have read that, for
+        `Limits.linger_seconds`, are served; later ones are refused as not processed, so that they can be tried
+        elsewhere. To Envoy, status OK from an external processor means that the HTTP exchange goes on without it.
 
         Args:
             grace: Seconds that RPCs in flight may still take; 0 ends them now.
@@ -135,11 +148,10 @@ class GrpcServer:
             raise ConfigurationError(message)
         service = self._service
         if not service.is_stopping:
-            service.is_stopping = True
-            for listener in self._listeners:
-                listener.close()
-            for connection in self._connections.copy():
-                connection.drain()
+            service.stop(asyncio.get_running_loop().time())
+            for acceptor in self._acceptors:
+                acceptor.close()
+            self.drain()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace):
                 await service.quiet.wait()
@@ -161,7 +173,8 @@ class GrpcServer:
             streams_refused=service.streams_refused,
             floods=service.floods,
             violations=service.violations,
+            limits=dict(service.tally.counts),
         )
 
-    def _connect(self, loop: asyncio.AbstractEventLoop) -> Connection:
-        return Connection(self._service, self._connections.add, self._connections.discard, loop)
+    def _connect(self, guest: Guest, loop: asyncio.AbstractEventLoop) -> Connection:
+        return Connection(self._service, guest, self._connections.add, self._connections.discard, loop)

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from math import inf
+from typing import Final
 
 import attrs
 
 from inferencepool.runtime.grpc._call import CallFactory
+from inferencepool.runtime.grpc._holdings import Holdings
 from inferencepool.runtime.grpc._limits import Limits
+from inferencepool.runtime.listening import CONNECTION_LIMITS, LimitTally
 
 __all__ = ["Service", "Statistics"]
+
+
+#: Limits that protect the server from all clients together, by their names.
+LIMITS: Final = (*CONNECTION_LIMITS, "server_streams", "partial_bytes", "server_bytes", "message_seconds")
 
 
 @attrs.frozen
@@ -21,13 +29,14 @@ class Statistics:
     Attributes:
         connections: Open connections, those included that are about to close.
         streams: RPCs in flight.
-        partial_bytes: Bytes of messages that came in part.
+        partial_bytes: Bytes that are held for requests which are not whole: messages in part, and what calls hold.
         queued_bytes: Bytes of answers that clients do not take yet.
         connections_total: Connections since the start.
         streams_total: RPCs since the start.
-        streams_refused: RPCs beyond `Limits.streams`.
+        streams_refused: RPCs beyond `Limits.streams` or `Limits.server_streams`, or that came late to a server's end.
         floods: Connections closed because of frames without work or headers beyond their limit.
         violations: Connections closed because the peer broke HTTP/2.
+        limits: How often each limit acted that protects the server from all clients together, by its name.
     """
 
     connections: int
@@ -39,6 +48,7 @@ class Statistics:
     streams_refused: int
     floods: int
     violations: int
+    limits: Mapping[str, int] = attrs.field(factory=dict)
 
 
 class Service:
@@ -50,17 +60,22 @@ class Service:
         limits: What one peer may use.
         on_error: Told of every exception of a call.
         is_stopping: Whether the server takes no more connections.
+        holdings: What all connections hold together.
+        tally: Told when a limit acts.
         quiet: Set while no RPC is in flight.
         empty: Set while there is no connection.
     """
 
     def __init__(
-        self, routes: Mapping[str, CallFactory], limits: Limits, on_error: Callable[[Exception], None]
+        self, name: str, routes: Mapping[str, CallFactory], limits: Limits, on_error: Callable[[Exception], None]
     ) -> None:
         self.routes = {path.encode(): factory for path, factory in routes.items()}
         self.limits = limits
         self.on_error = on_error
         self.is_stopping = False
+        self.holdings = Holdings(limits.server_bytes)
+        self.tally = LimitTally(name, LIMITS)
+        self._refuses_from = inf
         self.quiet = asyncio.Event()
         self.quiet.set()
         self.empty = asyncio.Event()
@@ -84,6 +99,22 @@ class Service:
         self.connections -= 1
         if not self.connections:
             self.empty.set()
+
+    def stop(self, now: float) -> None:
+        """Take no more connections, and no more RPCs once clients have had time to read that."""
+        self.is_stopping = True
+        self._refuses_from = now + self.limits.linger_seconds
+
+    def takes_streams(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Tell whether there may be one more RPC."""
+        if self.streams < self.limits.server_streams:
+            return not self.is_stopping or loop.time() < self._refuses_from
+        self.tally.acted("server_streams")
+        return False
+
+    def refuse_stream(self) -> None:
+        """Count an RPC that is refused."""
+        self.streams_refused += 1
 
     def stream_opened(self) -> None:
         """Count an RPC."""

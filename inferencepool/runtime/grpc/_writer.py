@@ -9,6 +9,7 @@ from inferencepool.runtime.grpc._closure import Closure, Reason
 from inferencepool.runtime.grpc._ending import ANSWER_HEADERS
 from inferencepool.runtime.grpc._exchange import Exchange
 from inferencepool.runtime.grpc._flood import FrameBudget
+from inferencepool.runtime.grpc._holdings import Holdings
 from inferencepool.runtime.grpc._http2 import ErrorCodes, H2Stream, Http2
 from inferencepool.runtime.grpc._limits import Limits
 
@@ -32,13 +33,14 @@ class Writer:
 
     Attributes:
         queued: Bytes of all exchanges that wait.
+        close: Called when an exchange is over; set by whoever has them.
 
     Args:
         http2: The connection's state.
         transport: Where bytes go.
         limits: How much may wait.
+        holdings: What all connections hold together.
         budget: Earns frames for what is sent.
-        close: Called when an exchange is over.
         loop: The event loop.
     """
 
@@ -47,16 +49,17 @@ class Writer:
         http2: Http2,
         transport: asyncio.Transport,
         limits: Limits,
+        holdings: Holdings,
         budget: FrameBudget,
-        close: Callable[[Exchange, Closure], None],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.queued = 0
+        self.close: Callable[[Exchange, Closure], None]
         self._http2 = http2
         self._transport = transport
         self._limits = limits
+        self._holdings = holdings
         self._budget = budget
-        self._close = close
         self._loop = loop
         self._marked: dict[int, Exchange] = {}
         self._blocked: dict[int, Exchange] = {}
@@ -77,6 +80,7 @@ class Writer:
         """Take note that *size* more bytes of *exchange* wait; mark it for a reset if they are too many."""
         exchange.queued += size
         self.queued += size
+        self._holdings.queued += size
         if size <= 0 or not self._has_too_much(exchange):
             return
         # What the peer can take is not queued: it only was not written yet.
@@ -89,7 +93,12 @@ class Writer:
             exchange.overflowed = True
             exchange.drop()
 
-    def hold(self) -> None:
+    @property
+    def is_paused(self) -> bool:
+        """Whether the socket takes no more for now."""
+        return self._is_paused
+
+    def collect(self) -> None:
         """Collect what is sent until `flush`."""
         self._is_held = True
 
@@ -155,7 +164,11 @@ class Writer:
 
     def _has_too_much(self, exchange: Exchange) -> bool:
         limits = self._limits
-        return exchange.queued > limits.queued_bytes or self.queued > limits.connection_queued_bytes
+        return exchange.queued > 0 and (
+            exchange.queued > limits.queued_bytes
+            or self.queued > limits.connection_queued_bytes
+            or self._holdings.room < 0
+        )
 
     def _flush(self, exchange: Exchange) -> None:
         stream = self._http2.live_stream(exchange.id)
@@ -164,7 +177,7 @@ class Writer:
             return
         if exchange.overflowed:
             self._http2.reset(exchange.id, ErrorCodes.ENHANCE_YOUR_CALM)
-            self._close(exchange, _OVERFLOW)
+            self.close(exchange, _OVERFLOW)
             return
         if exchange.queued:
             self._send(exchange, stream)
@@ -183,6 +196,7 @@ class Writer:
             http2.write_data(stream, data)
             exchange.queued -= size
             self.queued -= size
+            self._holdings.queued -= size
             if size >= _BYTES_PER_FRAME:
                 self._budget.earn(size // _BYTES_PER_FRAME)
         if not exchange.queued:
@@ -202,4 +216,4 @@ class Writer:
             if not stream.closed:
                 # The client has not ended its side: it need not send the rest (RFC 9113, section 8.1).
                 self._http2.reset_stream(exchange.id, ErrorCodes.NO_ERROR)
-            self._close(exchange, how.closure)
+            self.close(exchange, how.closure)

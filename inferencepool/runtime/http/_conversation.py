@@ -14,6 +14,7 @@ import h11
 
 from inferencepool.runtime.http._limits import PageLimits
 from inferencepool.runtime.http._page import Page, PageRequest
+from inferencepool.runtime.listening import Guest
 
 __all__ = ["Conversation"]
 
@@ -47,13 +48,15 @@ class Conversation:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         limits: PageLimits,
+        guest: Guest,
         answer: Callable[[PageRequest], Awaitable[Page]],
     ) -> None:
-        """Answer requests with *answer*, which must not raise."""
+        """Answer requests with *answer*, which must not raise; tell *guest* when there is something to do."""
         self.is_idle = True
         self._reader = reader
         self._writer = writer
         self._limits = limits
+        self._guest = guest
         self._answer = answer
         self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.head_bytes)
 
@@ -105,13 +108,16 @@ class Conversation:
         event = connection.next_event()
         if event is not h11.NEED_DATA:
             return event
-        self.is_idle = True
+        if not self.is_idle:
+            self.is_idle = True
+            self._guest.rest()
         try:
             async with asyncio.timeout(self._limits.idle_seconds):
                 data = await self._reader.read(_CHUNK)
         except TimeoutError:
             return event
         self.is_idle = False
+        self._guest.work()
         connection.receive_data(data)
         try:
             async with asyncio.timeout(self._limits.head_seconds):

@@ -7,12 +7,13 @@ import contextlib
 import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn, final
 
 from inferencepool.errors import ConfigurationError, MissingExtraError
-from inferencepool.runtime._listening import listen
 from inferencepool.runtime.http._limits import PageLimits
 from inferencepool.runtime.http._page import Page, PageHandler, PageRequest
+from inferencepool.runtime.listening import CONNECTION_LIMITS, Acceptor, Guest, Guests, LimitTally, listen
 from inferencepool.runtime.logs import log_event
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["PageServer"]
 
 _LOG = logging.getLogger(__name__)
+_BACKLOG = 128
+_TOO_MANY = Page.text(503, "too many pages are asked for at once", ("retry-after", "1"))
 _NO_PAGE = Page.text(404, "there is no such page")
 
 
@@ -63,7 +66,10 @@ class PageServer:
         self._address = address
         self._port = port
         self._limits = limits if limits is not None else PageLimits()
+        self._tally = LimitTally("pages", (*CONNECTION_LIMITS, "pages"))
         self._listener: asyncio.Server | None = None
+        self._acceptor: Acceptor | None = None
+        self._waiting = 0
         self._clients: dict[asyncio.Task[None], Conversation] = {}
         self._maker: ThreadPoolExecutor | None = None
 
@@ -80,6 +86,11 @@ class PageServer:
             raise ConfigurationError(message)
         port: int = self._listener.sockets[0].getsockname()[1]
         return port
+
+    @property
+    def limits_acted(self) -> Mapping[str, int]:
+        """How often each limit acted, by its name."""
+        return dict(self._tally.counts)
 
     async def run(self) -> NoReturn:
         """
@@ -110,12 +121,22 @@ class PageServer:
             message = 'serving pages needs h11: pip install "inferencepool[epp]"'
             raise MissingExtraError(message) from None
 
-        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await self._converse(Conversation(reader, writer, self._limits, self._make))
+        loop = asyncio.get_running_loop()
 
-        self._listener = await listen(
-            lambda port: asyncio.start_server(accept, self._address or None, port), self._port
+        def make(guest: Guest) -> asyncio.BaseProtocol:
+            async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                await self._converse(Conversation(reader, writer, self._limits, guest, self._make), guest)
+
+            return asyncio.StreamReaderProtocol(asyncio.StreamReader(loop=loop), converse, loop=loop)
+
+        start = partial(loop.create_server, asyncio.Protocol, self._address or None, backlog=_BACKLOG)
+        self._listener = await listen(lambda port: start(port=port, start_serving=False), self._port)
+        limits = self._limits
+        guests = Guests(limits.of_connections(), self._tally)
+        self._acceptor = Acceptor(
+            self._listener, guests, make, tls=None, seconds=limits.idle_seconds, tally=self._tally
         )
+        self._acceptor.start()
         self._maker = ThreadPoolExecutor(1, "pages")
         log_event(
             _LOG,
@@ -128,42 +149,50 @@ class PageServer:
 
     async def stop(self) -> None:
         """Close the listener and hang up on all clients; no effect when it is not started."""
-        listener, self._listener = self._listener, None
+        acceptor, self._acceptor = self._acceptor, None
         maker, self._maker = self._maker, None
-        if listener is None or maker is None:
+        self._listener = None
+        if acceptor is None or maker is None:
             return
-        listener.close()
+        acceptor.close()
         clients = list(self._clients)
         for client in clients:
             client.cancel()
         await asyncio.gather(*clients, return_exceptions=True)
         maker.shutdown(wait=False, cancel_futures=True)
 
-    async def _converse(self, conversation: Conversation) -> None:
-        """Serve one client, in place of another one if there are too many."""
+    async def _converse(self, conversation: Conversation, guest: Guest) -> None:
+        """Serve one client."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine of asyncio runs in a task
         self._clients[task] = conversation
-        if len(self._clients) > self._limits.connections:
-            # The one that just came is idle, too.
-            idle = next(client for client, other in self._clients.items() if other.is_idle)
-            del self._clients[idle]
-            idle.cancel()
-        # Only `stop` and the lines above cancel it. To asyncio a callback that ends that way is an error.
+        guest.on_close = partial(self._hang_up, task)
+        # Only `stop` and its guest cancel it. To asyncio a callback that ends that way is an error.
         with contextlib.suppress(asyncio.CancelledError):
             await conversation.run()
         self._clients.pop(task, None)
+        guest.leave()
+
+    def _hang_up(self, client: asyncio.Task[None]) -> None:
+        self._clients.pop(client, None)
+        client.cancel()
 
     async def _make(self, request: PageRequest) -> Page:
         handler = self._handler_for(request.path)
         if handler is None:
             below = f"{request.path}/"
             return Page.text(308, f"see {below}", ("location", below)) if below in self._pages else _NO_PAGE
+        if self._waiting >= self._limits.pages:
+            self._tally.acted("pages")
+            return _TOO_MANY
+        self._waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._maker, handler, request)
         except Exception:  # noqa: BLE001 - whatever it is, it concerns this page alone
             _LOG.exception("page failed", extra={"fields": {"path": request.path}})
             return Page.text(500, "the page could not be made; the log tells why")
+        finally:
+            self._waiting -= 1
 
     def _handler_for(self, path: str) -> PageHandler | None:
         if path in self._pages:

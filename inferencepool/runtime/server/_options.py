@@ -46,6 +46,9 @@ class ServerOptions:
         enable_cert_reload: Whether changes of these files are followed.
         health_checking: Whether the port of ext_proc serves health as well.
         drain_timeout: Seconds that requests are served after the first signal, at most.
+        drain_notice: Seconds after the first signal after which clients are asked to open streams elsewhere. Those that
+            are open then are waited for, later ones no longer than these. Gateways need the time before to notice that
+            the server is not ready; who comes back sooner would come back to this server.
         drain_quiet: Seconds without any open stream after which the end is not waited for any longer: gateways need a
             moment to notice that the server is not ready, and go on sending until they do.
         poll_interval: Seconds between two looks at the files that are followed.
@@ -62,6 +65,7 @@ class ServerOptions:
     enable_cert_reload: bool = False
     health_checking: bool = False
     drain_timeout: float = attrs.field(default=30.0, validator=_seconds)
+    drain_notice: float = attrs.field(default=5.0, validator=_seconds)
     drain_quiet: float = attrs.field(default=1.0, validator=_seconds)
     poll_interval: float = attrs.field(default=1.0, validator=[_seconds, _above_zero])
 

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, final
 
 from inferencepool.adapters.extproc import ExternalProcessor
 from inferencepool.runtime.extproc import extproc_limits, extproc_routes
-from inferencepool.runtime.grpc import Call, CallFactory, Closure, GrpcServer, Stream
+from inferencepool.runtime.grpc import Call, CallFactory, Closure, GrpcServer, Limits, Stream
 from inferencepool.runtime.health import Health, health_routes
 from inferencepool.runtime.logs import log_event
 from inferencepool.runtime.server._files import FollowedFile, WatchedFile
@@ -22,6 +22,12 @@ from inferencepool.runtime.tls import CertificateReloader, server_context
 __all__ = ["EndpointPickerServer"]
 
 _LOG = logging.getLogger(__name__)
+# What one client may ask about health at a time, how long a question or the answers that wait may be, and how many
+# clients may do so at once.
+_HEALTH_STREAMS = 64
+_HEALTH_BYTES = 65_536
+_HEALTH_CONNECTIONS = 64
+
 # Between two looks at whether streams are open.
 _LOOK = 0.05
 
@@ -33,9 +39,12 @@ class EndpointPickerServer:
 
     It belongs to one event loop, whose thread guards it; `load` comes before.
 
-    When asked to stop it says at once that it is not ready, and goes on serving: until no stream has been open for
-    `ServerOptions.drain_quiet`, for `ServerOptions.drain_timeout` at most. Streams that are open then end with status
-    OK, upon which Envoy goes on with their HTTP requests. Asked a second time it ends at once.
+    When asked to stop it says at once that it is not ready, and goes on serving until no stream has been open for
+    `ServerOptions.drain_quiet`. Where streams still come after `ServerOptions.drain_notice`, it asks clients to open
+    them on other connections, and once those are over that had begun by then it takes no more: later ones are served if
+    they began before that, and refused as not processed otherwise. All this takes `ServerOptions.drain_timeout` at
+    most. Streams that are open then end with status OK, upon which Envoy goes on with their HTTP requests. Asked a
+    second time it ends at once.
 
     Attributes:
         health: What the health service tells.
@@ -51,6 +60,7 @@ class EndpointPickerServer:
         health: Health | None = None,
         notes: Sequence[str] = (),
         on_closed: Callable[[Closure], object] | None = None,
+        limits: Limits | None = None,
     ) -> None:
         """
         Serve *processor*.
@@ -64,6 +74,8 @@ class EndpointPickerServer:
                 give one that the parts know where they set conditions.
             notes: What whoever made the processor wants to have in the log, below the line that says where it serves.
             on_closed: Is told in the event loop how each stream of ext_proc ended; must not raise.
+            limits: What clients of ext_proc may use; by default `extproc_limits` of the processor. Of the health
+                service's port, connections are limited alike, and everything else is small.
         """
         self.health = health if health is not None else Health(("synced",), any_name=True)
         self._processor = processor
@@ -73,12 +85,14 @@ class EndpointPickerServer:
         self._parts = RunningParts(parts)
         self._notes = notes
         self._streams = 0
+        self._open: dict[int, None] = {}
         extproc = extproc_routes(processor, on_closed=on_closed)
         routes = {path: self._counted(factory) for path, factory in extproc.items()}
         if self._options.health_checking:
             routes.update(health_routes(self.health))
-        self._server = GrpcServer(routes, limits=extproc_limits(processor))
-        self._health_server = GrpcServer(health_routes(self.health))
+        limits = limits if limits is not None else extproc_limits(processor)
+        self._server = GrpcServer(routes, limits=limits, name="extproc")
+        self._health_server = GrpcServer(health_routes(self.health), limits=_health_limits(limits), name="health")
         self._asked = asyncio.Event()
         self._hurried = asyncio.Event()
         self._started = asyncio.Event()
@@ -87,6 +101,10 @@ class EndpointPickerServer:
     def port(self) -> int:
         """The port of ext_proc, once it is bound."""
         return self._server.port
+
+    def limits_acted(self) -> Mapping[str, Mapping[str, int]]:
+        """Tell how often limits acted that protect the server from all clients together, by server and by name."""
+        return {"extproc": self._server.statistics().limits, "health": self._health_server.statistics().limits}
 
     @property
     def health_port(self) -> int:
@@ -188,9 +206,35 @@ class EndpointPickerServer:
         log_event(_LOG, logging.INFO, "draining", streams=self._open_streams(), drain_timeout=timeout)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
-                await _first(self._hurried.wait(), self._quiet(), self._parts.failure())
+                await _first(self._hurried.wait(), self._leave(), self._parts.failure())
         if streams := self._open_streams():
             log_event(_LOG, logging.WARNING, "streams cut", streams=streams)
+
+    async def _leave(self) -> None:
+        """Wait until nobody needs this server any more."""
+        options = self._options
+        quiet = asyncio.ensure_future(self._quiet())
+        try:
+            await _first(quiet, asyncio.sleep(options.drain_notice))
+            if quiet.done():
+                return
+            last = self._streams
+            self._server.drain()
+            log_event(_LOG, logging.INFO, "clients sent away", streams=self._open_streams())
+            await _first(quiet, self._until_over(last))
+            if not quiet.done():
+                # Watches would be waited for, like all streams.
+                self.health.close()
+                await self._server.stop(options.drain_timeout)
+        finally:
+            quiet.cancel()
+
+    async def _until_over(self, last: int) -> None:
+        """Wait until the streams are over that began as number *last* or before, and clients had time to go."""
+        await asyncio.sleep(self._options.drain_quiet)
+        # The oldest comes first.
+        while next(iter(self._open), last + 1) <= last:  # noqa: ASYNC110 - an event would cost each stream something
+            await asyncio.sleep(_LOOK)
 
     async def _quiet(self) -> None:
         """Wait until no stream has been open for long enough."""
@@ -205,7 +249,7 @@ class EndpointPickerServer:
     def _counted(self, factory: CallFactory) -> CallFactory:
         def call(stream: Stream) -> Call:
             self._streams += 1
-            return factory(stream)
+            return _Numbered(factory(stream), self._streams, self._open)
 
         return call
 
@@ -215,6 +259,44 @@ class EndpointPickerServer:
     def _tell_endpoints(self) -> None:
         count = self._processor.picker.registry.statistics().endpoints
         log_event(_LOG, logging.INFO, "endpoints loaded", endpoints=count)
+
+
+@final
+class _Numbered:
+    """A call that is in a table by its number as long as it is open."""
+
+    __slots__ = ("_call", "_number", "_open", "half_closed", "message")
+
+    def __init__(self, call: Call, number: int, open_: dict[int, None]) -> None:
+        self.message = call.message
+        self.half_closed = call.half_closed
+        self._call = call
+        self._number = number
+        self._open = open_
+        open_[number] = None
+
+    def closed(self, closure: Closure) -> None:
+        del self._open[self._number]
+        self._call.closed(closure)
+
+
+def _health_limits(limits: Limits) -> Limits:
+    """Give limits for questions of a few bytes."""
+    return Limits(
+        connections=limits.connections,
+        connections_per_peer=limits.connections_per_peer,
+        exempt_peers=limits.exempt_peers,
+        handshakes=limits.handshakes,
+        streams=_HEALTH_STREAMS,
+        server_streams=_HEALTH_STREAMS * _HEALTH_CONNECTIONS,
+        message_bytes=_HEALTH_BYTES,
+        partial_bytes=_HEALTH_BYTES,
+        server_bytes=_HEALTH_BYTES * _HEALTH_CONNECTIONS,
+        stream_window=_HEALTH_BYTES,
+        connection_window=_HEALTH_BYTES,
+        queued_bytes=_HEALTH_BYTES,
+        connection_queued_bytes=_HEALTH_BYTES,
+    )
 
 
 def _tell_certificate(problem: str) -> None:

@@ -27,6 +27,7 @@ from inferencepool.errors import (
     InvalidMessageError,
     InvalidRequestError,
     NoEndpointsError,
+    OverloadedError,
     RequestTimeoutError,
     RequestTooLargeError,
     StrategyError,
@@ -168,8 +169,8 @@ def test_body_that_is_too_long(mode: BodyMode) -> None:
 
 
 def test_request_that_stalls() -> None:
-    """408 once nothing came for as long as allowed; every chunk starts the time anew."""
-    bench = make_bench(request_timeout=2.5)
+    """408 once nothing came for as long as allowed; a chunk with enough bytes starts anew, an empty one not."""
+    bench = make_bench(request_timeout=2.5, least_rate=0.5)
     session = bench.session()
     deadlines = [session.deadline]
     feed(session, head())
@@ -180,10 +181,47 @@ def test_request_that_stalls() -> None:
     assert [None, 2.5, 4.5] == deadlines
     bench.clock.advance(2.25)
     assert () == tuple(session.expire())
+    feed(session, RequestBody(b""))
+    assert 4.5 == session.deadline
     bench.clock.advance(0.25)
 
-    text = "inference error: RequestTimeout - no more of the request arrived for 2.5 s"
+    text = (
+        "inference error: RequestTimeout - no more of the request arrived for 2.5 s, or less than 0.5 bytes per second"
+    )
     check_refused(bench, session, list(session.expire()), (408, text, None), RequestTimeoutError)
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(1, 408), (99, 408), (101, 200)])
+def test_a_request_that_drips(rate: int, expected: int) -> None:
+    """However steadily bytes come, too few of them are 408 in the end, and enough of them never are."""
+    bench = make_bench(request_timeout=10, least_rate=100)
+    session = bench.session()
+    feed(session, head())
+    # What came fast at first is no credit for later.
+    feed(session, RequestBody(bytes(100_000)))
+    assert 10 == session.deadline
+    status = 200
+    for _ in range(10_000):
+        bench.clock.advance(1)
+        if session.expire():
+            status = 408
+            break
+        feed(session, RequestBody(bytes(rate)))
+    assert expected == status
+
+
+def test_a_request_without_room() -> None:
+    """It is refused with 503 and the reason, and holds nothing any more; one that is answered is not refused."""
+    bench = make_bench()
+    session = bench.session()
+    feed(session, head())
+    feed(session, RequestBody(bytes(100)))
+    assert 100 == session.held_bytes
+
+    answers = list(session.refuse(OverloadedError("full")))
+    check_refused(bench, session, answers, (503, "inference error: ServiceUnavailable - full", None), OverloadedError)
+    assert 0 == session.held_bytes
+    assert () == session.refuse(OverloadedError("full"))
 
 
 @pytest.mark.parametrize("mode", [BUFFERED, PARTIAL])

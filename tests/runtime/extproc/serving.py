@@ -13,7 +13,7 @@ import grpc.aio  # type: ignore[import-untyped]
 
 from inferencepool.adapters.extproc import Answer, Exchange, Message
 from inferencepool.runtime.extproc import EXT_PROC_SERVICE, extproc_limits, extproc_routes
-from inferencepool.runtime.grpc import GrpcServer
+from inferencepool.runtime.grpc import GrpcServer, Limits
 from tests.adapters.extproc.oracle import parse_response, to_answer, write_request
 from tests.adapters.extproc.sessions import Bench
 
@@ -84,12 +84,13 @@ class Service:
 
 
 @asynccontextmanager
-async def serving(bench: Bench) -> AsyncIterator[Service]:
+async def serving(bench: Bench, limits: Limits | None = None) -> AsyncIterator[Service]:
     """Serve the processor of *bench*; at the end see that every session is closed."""
     news = asyncio.Event()
     bench.kept.on_change = news.set
     errors: list[Exception] = []
-    server = GrpcServer(extproc_routes(bench.processor), limits=extproc_limits(bench.processor), on_error=errors.append)
+    limits = limits or extproc_limits(bench.processor)
+    server = GrpcServer(extproc_routes(bench.processor), limits=limits, on_error=errors.append)
     await server.start("127.0.0.1", 0)
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", _OPTIONS) as channel:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import attrs
 import grpc  # type: ignore[import-untyped]  # grpcio ships no types
 import pytest
 from h2.errors import ErrorCodes
@@ -156,7 +157,41 @@ def test_limits_follow_the_longest_body(max_body: int) -> None:
 
     assert limits.message_bytes > min(max(max_body, 64 << 20), 2**32 - 2)
     assert limits.queued_bytes >= limits.message_bytes
-    assert min(limits.partial_bytes, limits.connection_queued_bytes) >= 8 * limits.message_bytes
+    assert min(limits.partial_bytes, limits.connection_queued_bytes) >= 4 * limits.message_bytes
+
+
+def test_bodies_beyond_what_may_be_held_are_refused() -> None:
+    """Chunks that are kept count; the request that goes beyond the bound gets 503, and the others go on."""
+    bench = make_bench(["10.0.0.1"])
+    size = 60_000
+    limits = attrs.evolve(
+        extproc_limits(bench.processor), message_bytes=100_000, partial_bytes=100_000, server_bytes=150_000
+    )
+
+    async def test(service: Service) -> None:
+        first, second = service.open(), service.open()
+        await first.say(head(FULL), RequestBody(bytes(size)))
+        async with asyncio.timeout(60):
+            while service.server.statistics().partial_bytes < size:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.001)
+        # What of it comes before the last of its frames has room.
+        await second.say(head(FULL), RequestBody(bytes(45_000)))
+        (answer,) = await second.hear(1)
+        assert isinstance(answer, ImmediateResponse)
+        assert 503 == answer.status
+        assert b"holds as many bodies" in answer.body
+        assert (grpc.StatusCode.OK, "") == await second.status()
+        assert size == service.server.statistics().partial_bytes
+        await first.say(RequestBody(b"", end_of_stream=True))
+        await first.hear(1)
+        assert 0 == service.server.statistics().partial_bytes
+        await first.finish()
+
+    async def main() -> None:
+        async with serving(bench, limits) as service:
+            await test(service)
+
+    asyncio.run(main())
 
 
 def test_half_close_behind_the_end_says_nothing() -> None:

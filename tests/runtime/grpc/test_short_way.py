@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import hpack
@@ -115,6 +115,11 @@ def told(events: Sequence[Any]) -> list[object]:
     return found
 
 
+def receiver(server: Http2) -> Callable[[bytes], list[Any]]:
+    """Give what has *server* receive, all frames at once."""
+    return lambda data: [event for found in server.receive(data) for event in found]
+
+
 def run(receive: Any, chunks: Sequence[bytes]) -> tuple[list[object], type[Exception] | None]:
     """Give what was told, and how it ended, if it did."""
     found: list[object] = []
@@ -146,7 +151,7 @@ def check_same(chunks: Sequence[bytes], *, said_goodbye: bool = False) -> list[o
             server.receive_data(b"".join([*OPENING, *ALL_OPEN]))
             server.close_connection()
 
-    expected, found = run(theirs.receive_data, chunks), run(ours.receive, chunks)
+    expected, found = run(theirs.receive_data, chunks), run(receiver(ours), chunks)
 
     assert expected == found
     assert theirs.take_output() == ours.take_output()
@@ -205,7 +210,7 @@ def test_data_comes_whole_from_any_reads(size: int, steps: list[int]) -> None:
     start = index = 0
     while start < len(data):
         step = steps[index % len(steps)]
-        events = ours.receive(data[start : start + step])
+        events = receiver(ours)(data[start : start + step])
         found += [bytes(event.data) for event in events if isinstance(event, PlainData)]
         start, index = start + step, index + 1
 
@@ -216,9 +221,9 @@ def test_data_comes_whole_from_any_reads(size: int, steps: list[int]) -> None:
 def test_frame_that_is_too_large_is_not_awaited() -> None:
     """Its header is enough to end the connection."""
     ours = make_server()
-    ours.receive(b"".join([*OPENING, ALL_OPEN[0]]))
+    receiver(ours)(b"".join([*OPENING, ALL_OPEN[0]]))
     ours.take_output()
-    found = run(ours.receive, [data_frame(1, 16_385, pad=0, ends=False)[:9]])
+    found = run(receiver(ours), [data_frame(1, 16_385, pad=0, ends=False)[:9]])
 
     assert ([], FrameTooLargeError) == found
     assert b"\x00\x00\x00\x06" == bytes(ours.take_output())[-4:]
@@ -239,8 +244,8 @@ def test_several_changes_of_the_table() -> None:
 def test_headers_of_an_answer_after_a_change_of_the_table() -> None:
     """The block that follows tells of the new size, the one after it is the ready one."""
     ours, ready = make_server(), ReadyHeaders([(b":status", b"200")])
-    ours.receive(b"".join([*OPENING, *ALL_OPEN[:2]]))
-    ours.receive(serialized(SettingsFrame(settings={SettingsFrame.HEADER_TABLE_SIZE: 100})))
+    receiver(ours)(b"".join([*OPENING, *ALL_OPEN[:2]]))
+    receiver(ours)(serialized(SettingsFrame(settings={SettingsFrame.HEADER_TABLE_SIZE: 100})))
     ours.take_output()
     decoder = hpack.Decoder()
     decoder.max_allowed_table_size = 100

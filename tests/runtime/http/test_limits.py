@@ -119,6 +119,44 @@ class TestConnections:
 
         asyncio.run(scenario())
 
+    def test_no_more_pages_wait_than_allowed(self) -> None:
+        """Pages are made one at a time; whoever asks for one too many is told to come again."""
+        goes_on = threading.Event()
+
+        def slow(_: PageRequest) -> Page:
+            assert goes_on.wait(60)
+            return Page(b"done")
+
+        async def scenario() -> None:
+            async with serving({"/": slow}, PageLimits(pages=2)) as server, contextlib.AsyncExitStack() as stack:
+                clients = [await stack.enter_async_context(client_of(server)) for _ in range(3)]
+                asked = [asyncio.create_task(client.ask()) for client in clients[:2]]
+                await eventually(lambda: server._waiting == 2)
+                status, headers, _ = await clients[2].ask()
+                assert ("HTTP/1.1 503 Service Unavailable", "1") == (status, headers["retry-after"])
+                goes_on.set()
+                assert [b"done"] * 2 == [(await each)[2] for each in asked]
+                assert b"done" == (await clients[2].ask())[2]
+                assert 1 == server.limits_acted["pages"]
+
+        asyncio.run(scenario())
+
+    def test_one_peer_does_not_take_all_places(self) -> None:
+        """Beyond its limit a peer loses its own idle connections."""
+
+        async def scenario() -> None:
+            limits = PageLimits(connections_per_peer=2)
+            async with serving(limits=limits) as server, contextlib.AsyncExitStack() as stack:
+                clients = [await stack.enter_async_context(client_of(server)) for _ in range(2)]
+                for client in clients:
+                    await client.ask()
+                third = await stack.enter_async_context(client_of(server))
+                assert b"/ {}" == (await third.ask())[2]
+                assert b"" == await clients[0].rest()
+                assert 1 == server.limits_acted["connections_per_peer"]
+
+        asyncio.run(scenario())
+
 
 class TestEnd:
     def test_all_are_hung_up_on(self) -> None:
@@ -133,6 +171,7 @@ class TestEnd:
             async with serving({"/": slow}) as server:
                 port = server.port
                 async with client_of(server) as idle, client_of(server) as waiting:
+                    await idle.say(b"G")
                     await waiting.say(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n")
                     await eventually(lambda: len(server._clients) == 2)
                     await server.stop()

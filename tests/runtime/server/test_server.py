@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
-from inferencepool.adapters.extproc import Exchange, ExternalProcessor
+from inferencepool.adapters.extproc import Exchange, ExternalProcessor, RequestHeaders
 from inferencepool.errors import (
     ConfigurationError,
     InferencePoolError,
@@ -23,7 +24,10 @@ from inferencepool.model import Endpoint
 from inferencepool.picker import EndpointPicker
 from inferencepool.registry import EndpointRegistry
 from inferencepool.runtime.server import EndpointPickerServer, RequestLog, ServerOptions, WatchedFile
+from tests.runtime.extproc.serving import PATH, written
+from tests.runtime.grpc.peer import Peer
 
+HEADERS = written(RequestHeaders({":path": "/v1/models", ":method": "GET"}, end_of_stream=True))
 LOCAL = ServerOptions(
     address="127.0.0.1",
     grpc_port=0,
@@ -162,6 +166,34 @@ class TestCertificates:
         asyncio.run(while_serving(server, play))
 
 
+class _Traffic:
+    """A proxy that has a stream open at all times, until one is refused; *over* tells how many it ended."""
+
+    def __init__(self, peer: Peer) -> None:
+        self.over = 0
+        self._peer = peer
+
+    async def run(self) -> None:
+        """Open the next stream before the last one ends."""
+        last = await self._open()
+        while (stream := await self._open()) is not None:
+            assert last is not None
+            self._peer.h2.end_stream(last)
+            await self._peer.flush()
+            await self._peer.over(last)
+            self.over += 1
+            last = stream
+
+    async def _open(self) -> int | None:
+        peer = self._peer
+        stream = peer.open(PATH)
+        peer.send(stream, HEADERS)
+        await peer.flush()
+        await peer.until(lambda: bool(peer.data(stream)) or peer.reset(stream) is not None)
+        assert peer.reset(stream) in {None, 7}
+        return stream if peer.reset(stream) is None else None
+
+
 class TestEnd:
     def test_port_that_is_taken(self, tmp_path: Path) -> None:
         """A server that cannot bind its port says so, and leaves nothing behind."""
@@ -180,6 +212,48 @@ class TestEnd:
             assert first.health_port > 0
 
         asyncio.run(scenario())
+
+    def test_new_streams_do_not_put_off_the_end(self, events: Events) -> None:
+        """
+        Streams that come all the time are served for the notice, and until those are over that began before.
+
+        Clients are asked to go elsewhere, and what comes too late is refused as not processed.
+        """
+        options = attrs.evolve(LOCAL, drain_timeout=600, drain_notice=0.05, drain_quiet=0.05)
+        registry = EndpointRegistry()
+        registry.set_endpoints([Endpoint(namespace="a", pod_name="b", address="10.0.0.1", port=1, rank=None)])
+        server = EndpointPickerServer(ExternalProcessor(EndpointPicker(registry)), options=options)
+
+        async def play() -> None:
+            peer = await Peer.connect(server.port)
+            old = await Peer.connect(server.port)
+            before = old.open(PATH)
+            old.send(before, HEADERS)
+            await old.flush()
+            await old.until(lambda: bool(old.data(before)))
+            traffic = _Traffic(peer)
+            running = asyncio.ensure_future(traffic.run())
+            server.stop()
+            await events.wait_for("clients sent away")
+            count = traffic.over
+            await old.until(lambda: bool(old.gone()))
+            # It is not ended while the old stream is open.
+            async with asyncio.timeout(60):
+                while traffic.over < count + 20:  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(0.001)
+            assert [] == [name for name, _ in events.seen if name == "stopped"]
+            old.h2.end_stream(before)
+            await old.flush()
+            await old.over(before)
+            assert 0 == old.status(before)
+            await running
+            assert peer.gone()
+            # The last one that was served is still open, and waited for.
+            await peer.close()
+            await old.close()
+
+        asyncio.run(while_serving(server, play))
+        assert [] == [name for name, _ in events.seen if name == "streams cut"]
 
     def test_asked_before_it_runs(self, tmp_path: Path) -> None:
         """A server that is asked twice to stop before it runs ends at once."""

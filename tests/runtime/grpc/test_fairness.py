@@ -1,0 +1,81 @@
+"""One connection does not keep the others waiting."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from inferencepool.runtime.grpc import Limits
+from inferencepool.runtime.grpc._connection import _TURN_STEPS
+from inferencepool.runtime.grpc._exchanges import _MESSAGES_AT_ONCE
+from tests.runtime.grpc.peer import Peer, message, messages
+from tests.runtime.grpc.serving import SINK, Journal, serving
+
+COUNT = 1400
+
+
+def _burst(peer: Peer, kind: str) -> None:
+    """Prepare as much work as one read of the socket takes."""
+    if kind == "rpcs":
+        for _ in range(COUNT):
+            peer.send(peer.open(SINK), b"a", end=True)
+    else:
+        stream = peer.open(SINK)
+        for _ in range(COUNT // 70):
+            peer.h2.send_data(stream, message(b"a") * 70)
+
+
+@pytest.mark.parametrize("kind", ["rpcs", "messages"])
+def test_a_burst_is_handled_in_turns(kind: str) -> None:
+    """However much one read of a connection brings, another one is served after some frames or messages of it."""
+
+    async def run() -> None:
+        journal = Journal()
+        async with serving(journal, limits=Limits(idle_frames=10 * COUNT)) as server:
+            (first,) = [await Peer.connect(server.port)]
+            await first.settled()
+            (connection,) = server._connections
+            _burst(first, kind)
+            data = first.h2.data_to_send()
+            assert len(data) < 256 * 1024
+            turns = []
+
+            def others() -> None:
+                done = sum(len(call.messages) for call in journal.calls)
+                turns.append(done)
+                if done < COUNT:
+                    asyncio.get_running_loop().call_soon(others)
+
+            # As one read of a fast network brings it.
+            asyncio.get_running_loop().call_soon(others)
+            connection.data_received(data)
+            await journal.until(lambda: sum(len(call.messages) for call in journal.calls) == COUNT)
+            await asyncio.sleep(0)
+            steps = [after - before for before, after in zip([0, *turns], turns, strict=False)]
+            assert max(steps) <= _TURN_STEPS * _MESSAGES_AT_ONCE
+            await first.close()
+
+    asyncio.run(run())
+
+
+def test_what_follows_a_burst_keeps_its_order() -> None:
+    """Messages of one RPC arrive in order and once, however many turns they take."""
+
+    async def run() -> None:
+        journal = Journal()
+        async with serving(journal) as server:
+            peer = await Peer.connect(server.port)
+            stream = peer.open()
+            sent = [b"%d" % number for number in range(20_000)]
+            for start in range(0, len(sent), 1000):
+                peer.send(stream, *sent[start : start + 1000])
+                await peer.flush()
+                await peer.until(lambda: peer.h2.local_flow_control_window(stream) > 20_000)
+            peer.h2.end_stream(stream)
+            await peer.flush()
+            await peer.over(stream)
+            assert sent == messages(peer.data(stream))
+            await peer.close()
+
+    asyncio.run(run())
