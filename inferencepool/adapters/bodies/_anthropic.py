@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from inferencepool.adapters.bodies._body import ParsedBody, Route, UsageKind
 from inferencepool.adapters.bodies._decoding import Loads, loads_json
 from inferencepool.adapters.bodies._fields import Prompt, is_list, read_count, read_flag, read_model, read_salt
-from inferencepool.adapters.bodies._pieces import Reader, read_content, read_messages, read_object
+from inferencepool.adapters.bodies._pieces import Reader, read_content, read_messages, read_object, whole_object
 from inferencepool.adapters.bodies._prompts import Piece, PromptParts, append_message, append_tools
 from inferencepool.adapters.bodies._steps import Budget, Steps, finished
 from inferencepool.errors import InvalidRequestError
@@ -45,22 +45,23 @@ class AnthropicParser:
         """Do in steps what `parse` does, as far as *budget* goes; see `SteppedParser`."""
         if route.claim == _COUNT_TOKENS:
             return ParsedBody(reads_response=False)
-        document = yield from read_object(self._loads, body, _MEMBERS, _READERS, budget, _FAILURE)
-        members = document.members
+        document, span = whole_object(self._loads, body, _FAILURE) or (
+            yield from read_object(body, _MEMBERS, _READERS, budget, _FAILURE)
+        )
         parts = PromptParts()
-        append_tools(parts, members.get("tools"))
-        _append_system(parts, members.get("system"))
-        _append_messages(parts, members.get("messages"))
+        append_tools(parts, document.get("tools"))
+        _append_system(parts, document.get("system"))
+        _append_messages(parts, document.get("messages"))
         prompt = Prompt.of(parts)
         return ParsedBody(
-            model=read_model(members),
+            model=read_model(document),
             prompt=prompt.text,
             prompt_unread=prompt.unread,
-            stream=read_flag(members.get("stream")),
-            max_output_tokens=read_count(members.get("max_tokens")),
-            cache_salt=read_salt(members),
+            stream=read_flag(document.get("stream")),
+            max_output_tokens=read_count(document.get("max_tokens")),
+            cache_salt=read_salt(document),
             can_rewrite=True,
-            model_span=document.model_span,
+            model_span=span,
             usage=UsageKind.ANTHROPIC,
         )
 

@@ -26,7 +26,7 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 _PATIENT_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=float)
 
 #: Reads the value at an index of a text; gives it and where it ends. Raises StopIteration, ValueError, RecursionError.
-SCAN: Callable[[str, int], tuple[Any, int]] = _DECODER.scan_once
+SCAN: Callable[[str, int], tuple[Any, int]] = _DECODER.scan_once  # type: ignore[attr-defined]  # not in typeshed
 
 
 def loads_json(data: bytes) -> Any:

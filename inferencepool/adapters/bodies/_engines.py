@@ -7,7 +7,7 @@ from typing import Any
 from inferencepool.adapters.bodies._body import ParsedBody, Route, UsageKind
 from inferencepool.adapters.bodies._decoding import Loads, loads_json
 from inferencepool.adapters.bodies._fields import read_count, read_flag, read_model, read_salt, read_tokens
-from inferencepool.adapters.bodies._pieces import read_object, read_token_ids
+from inferencepool.adapters.bodies._pieces import read_object, read_token_ids, whole_object
 from inferencepool.adapters.bodies._prompts import Piece
 from inferencepool.adapters.bodies._steps import Budget, Steps, finished
 from inferencepool.errors import InvalidRequestError
@@ -47,8 +47,9 @@ class VllmHttpParser:
 
     def read(self, body: bytes, route: Route, budget: Budget) -> Steps[ParsedBody]:  # noqa: ARG002 - one claim
         """Do in steps what `parse` does, as far as *budget* goes; see `SteppedParser`."""
-        found = yield from read_object(self._loads, body, _VLLM_MEMBERS, _READERS, budget, _FAILURE)
-        document = found.members
+        document, span = whole_object(self._loads, body, _FAILURE) or (
+            yield from read_object(body, _VLLM_MEMBERS, _READERS, budget, _FAILURE)
+        )
         given = document.get("token_ids")
         if given is None or given == []:
             message = f"{_FAILURE}: must have non-empty token_ids field"
@@ -65,7 +66,7 @@ class VllmHttpParser:
             max_output_tokens=_read_limit(document, "max_tokens"),
             cache_salt=read_salt(document),
             can_rewrite=True,
-            model_span=found.model_span,
+            model_span=span,
             usage=UsageKind.OPENAI,
         )
 
@@ -99,8 +100,9 @@ class SglangHttpParser:
         if route.path.removeprefix("/") != "generate":
             message = f"unsupported path: {route.path}"
             raise InvalidRequestError(message)
-        found = yield from read_object(self._loads, body, _SGLANG_MEMBERS, _READERS, budget, _FAILURE)
-        document = found.members
+        document, span = whole_object(self._loads, body, _FAILURE) or (
+            yield from read_object(body, _SGLANG_MEMBERS, _READERS, budget, _FAILURE)
+        )
         given = document.get("input_ids")
         if given is None:
             message = f"{_FAILURE}: input_ids must be provided"

@@ -18,7 +18,14 @@ from inferencepool.adapters.bodies._fields import (
     read_prompt,
     read_salt,
 )
-from inferencepool.adapters.bodies._pieces import Reader, read_messages, read_object, read_prompt_value, read_text
+from inferencepool.adapters.bodies._pieces import (
+    Reader,
+    read_messages,
+    read_object,
+    read_prompt_value,
+    read_text,
+    whole_object,
+)
 from inferencepool.adapters.bodies._prompts import PromptParts, append_item, append_message, append_tools
 from inferencepool.adapters.bodies._steps import Budget, Steps, finished
 from inferencepool.errors import InvalidRequestError
@@ -67,19 +74,20 @@ class OpenAIParser:
     def read(self, body: bytes, route: Route, budget: Budget) -> Steps[ParsedBody]:
         """Do in steps what `parse` does, as far as *budget* goes; see `SteppedParser`."""
         read, readers = _APIS.get(route.claim, _COMPLETIONS)
-        document = yield from read_object(self._loads, body, _MEMBERS, readers, budget, _FAILURE)
-        members = document.members
-        prompt, limit = read(members)
+        document, span = whole_object(self._loads, body, _FAILURE) or (
+            yield from read_object(body, _MEMBERS, readers, budget, _FAILURE)
+        )
+        prompt, limit = read(document)
         return ParsedBody(
-            model=read_model(members),
+            model=read_model(document),
             prompt=prompt.text,
             prompt_tokens=prompt.tokens,
             prompt_unread=prompt.unread,
-            stream=read_flag(members.get("stream")),
+            stream=read_flag(document.get("stream")),
             max_output_tokens=limit,
-            cache_salt=read_salt(members),
+            cache_salt=read_salt(document),
             can_rewrite=True,
-            model_span=document.model_span,
+            model_span=span,
             usage=UsageKind.OPENAI,
         )
 

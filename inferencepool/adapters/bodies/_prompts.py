@@ -133,9 +133,7 @@ def _tell_apart(piece: Piece) -> str:
 
 
 # Numbers aside, one value has one text.
-_encode_json = json.JSONEncoder(
-    ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=_tell_apart
-).encode
+_encode_json = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=_tell_apart).encode
 
 
 def encode_text(text: str) -> bytes:

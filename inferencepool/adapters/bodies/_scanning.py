@@ -23,7 +23,7 @@ __all__ = ["CHUNK", "MISSING", "WINDOW", "Scanner"]
 
 CHUNK: Final = 1 << 16
 STRETCH: Final = 1 << 14
-WINDOW: Final = 1 << 13
+WINDOW: Final = 1 << 12
 DEEPEST: Final = 1_000
 
 #: Stands for what does not end within the window.
@@ -33,6 +33,8 @@ MISSING: Final[Any] = object()
 _FIRST_STRETCH = 1 << 8
 
 _LONGEST_KEY = CHUNK
+# With the spaces about it.
+_LONGEST_NUMBER = 1 << 18
 _QUOTE = ord('"')
 
 _KEY = re.compile(r'[ \t\r\n]*("(?:[^"\\\x00-\x1f]++|\\.)*+")[ \t\r\n]*:[ \t\r\n]*')
@@ -46,6 +48,8 @@ _MEMBERS = re.compile(
 )
 _NAME = re.compile(rb'(?<![^,{ \t\r\n])("(?:[^"\\]++|\\.)*+")[ \t\r\n]*+:[ \t\r\n]*+')
 _MARK = re.compile(r"[ \t\r\n]*([,\]}])[ \t\r\n]*")
+_BLANKS = frozenset(" \t\r\n")
+_CLOSING = frozenset("]}")
 _ENDS = frozenset(", ]}\t\r\n")
 _SPACES = re.compile(rb"[ \t\r\n]*+")
 _SCALAR = re.compile(rb'[^ \t\r\n,:"\[\]{}]*+')
@@ -154,6 +158,18 @@ class Scanner:
 
     def mark(self) -> str:
         """Give the comma or closing bracket at this place and go behind it and to what follows; empty if not easy."""
+        text, index = self._text, self.at - self._base
+        if 0 <= index < len(text) - 2:
+            # As nearly everybody writes it.
+            mark = text[index]
+            if mark in _CLOSING:
+                self.at += 1
+                return mark
+            if mark == ",":
+                spaces = text[index + 1] == " "
+                if text[index + 1 + spaces] not in _BLANKS:
+                    self.at += 1 + spaces
+                    return mark
         found = self._match(_MARK)
         return "" if found is None else found[1]
 
@@ -294,6 +310,8 @@ class Scanner:
         stop = min(start + size, len(body))
         close = body.find(b"]", start, stop)
         end = close if close >= 0 else body.rfind(b",", start, stop)
+        if end < 0 and size < _LONGEST_NUMBER:
+            return self.digits(2 * size)
         if end < 0 or body[start:end].translate(None, _DIGITS):
             return None, False
         self.at = end + 1

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn, assert_never, final
 
 import attrs
 
-from inferencepool.adapters.bodies import Usage, UsageKind, UsageReader
+from inferencepool.adapters.bodies import Budget, Steps, Usage, UsageKind, UsageReader
 from inferencepool.adapters.extproc import _headers as names
 from inferencepool.adapters.extproc._chunks import split, to_status
-from inferencepool.adapters.extproc._decision import Decision, decide, read_request
+from inferencepool.adapters.extproc._decision import Decision, Inquiry, decide, read_request
 from inferencepool.adapters.extproc._exchange import Exchange, RequestTraits
 from inferencepool.adapters.extproc._messages import (
     Answer,
@@ -65,6 +65,22 @@ class _State(enum.Enum):
 
 _OVER = (_State.FAILED, _State.CLOSED)
 
+# A request is read for so long at a time, and in at most so many steps, because the clock may stand still.
+_SLICE_SECONDS = 0.002
+_SLICE_STEPS = 64
+# A proxy says at most a few things more behind a request that has come whole.
+_MOST_WAITING = 16
+
+
+@attrs.define(eq=False)
+class _Work:
+    """A request that is being read: the steps, how far they go, and what to do with what they give."""
+
+    steps: Steps[Inquiry]
+    budget: Budget
+    body: bytes | None
+    answer: Callable[[Decision, bytes | None], Sequence[Answer]]
+
 
 @final
 @attrs.define(eq=False)
@@ -77,14 +93,19 @@ class Session:
     Attributes:
         done: Whether the stream is to be ended with status OK, in the same write as the answers just given: nothing
             more is needed, or the proxy answers the client itself.
+        working: Whether the request has come whole, and reading it takes so long that it is to be gone on with by
+            `advance`, between other work.
         deadline: When to call `expire`, in seconds of the processor's clock; None while nothing is waited for.
     """
 
     _processor: ExternalProcessor
     done: bool = False
+    working: bool = False
     deadline: float | None = None
     _state: _State = _State.NEW
     _began: float | None = None
+    _work: _Work | None = None
+    _waiting: list[Message] = attrs.field(factory=list)
     _head: RequestHeaders = attrs.field(factory=lambda: RequestHeaders({}))
     _mode: BodyMode = _FULL
     _chunks: list[bytes] = attrs.field(factory=list)
@@ -117,6 +138,8 @@ class Session:
         """
         Take in what the proxy said, and give what to answer, in this order.
 
+        While the session is `working`, what is said waits until that is over.
+
         After an error of this, and after `close`, nothing is taken in any more.
 
         Raises:
@@ -127,13 +150,61 @@ class Session:
         if self.done or self._state in _OVER:
             return _NOTHING
         try:
+            if self.working:
+                return self._hold_back(message)
             return self._take(message)
-        except Exception as error:
-            if isinstance(error, InferencePoolError) and error.http_status != InferencePoolError.http_status:
-                return self._refuse(error)
-            self._state, self._error, self.deadline = _State.FAILED, error, None
-            self._chunks.clear()
-            raise
+        except Exception as error:  # noqa: BLE001 - a strategy may raise anything
+            return self._fail(error)
+
+    def advance(self) -> Sequence[Answer]:
+        """
+        Go on with reading the request for about 2 ms, if the session is `working`; give what to answer.
+
+        Raises:
+            StrategyError: As `receive` does.
+        """
+        if not self.working:
+            return _NOTHING
+        try:
+            answers = list(self._go_on())
+            if self._work is None:
+                waiting, self._waiting = self._waiting, []
+                for message in waiting:
+                    answers += self._take(message)
+        except Exception as error:  # noqa: BLE001 - as above
+            return self._fail(error)
+        return answers
+
+    def hurry(self) -> None:
+        """Read no more of the prompt, only what the request cannot be routed without. For when many are `working`."""
+        if self._work is not None:
+            self._work.budget.prompt_bytes = 0
+
+    def _fail(self, error: Exception) -> Sequence[Answer]:
+        """Refuse the request, or end the session with *error*."""
+        self._stop()
+        if isinstance(error, InferencePoolError) and error.http_status != InferencePoolError.http_status:
+            return self._refuse(error)
+        self._state, self._error, self.deadline = _State.FAILED, error, None
+        self._chunks.clear()
+        raise error
+
+    def _hold_back(self, message: Message) -> Sequence[Answer]:
+        if isinstance(message, ResponseHeaders):
+            # The proxy answered the client itself: what is left of the request goes nowhere.
+            self._stop()
+            return self._take(message)
+        if len(self._waiting) >= _MOST_WAITING:
+            text = f"ext_proc: more than {_MOST_WAITING} messages behind the end of the request"
+            raise InvalidMessageError(text)
+        if not isinstance(message, RequestBody) or self._mode is not _FULL:
+            self._waiting.append(message)
+        return _NOTHING
+
+    def _stop(self) -> None:
+        """Let go of what is being read."""
+        self.working, self._work = False, None
+        self._waiting.clear()
 
     def expire(self) -> Sequence[Answer]:
         """Refuse the request if its deadline has passed: it did not arrive whole in time."""
@@ -154,6 +225,7 @@ class Session:
         if self._state is _State.CLOSED:
             return
         self._state, self.deadline = _State.CLOSED, None
+        self._stop()
         self._chunks.clear()
         held = None
         if self._decision is not None:
@@ -192,7 +264,7 @@ class Session:
         if message.request_body_mode is not None:
             self._mode = message.request_body_mode
         if message.end_of_stream or self._mode is BodyMode.NONE:
-            return (RequestHeadersAnswer(self._decide(None)[0].routing),)
+            return self._decide(None, lambda decision, _: (RequestHeadersAnswer(decision.routing),))
         if self._mode in _IN_PIECES:
             self._wait()
         return _NOTHING if self._mode is _FULL else (RequestHeadersAnswer(),)
@@ -224,43 +296,66 @@ class Session:
     def _request_trailers(self) -> Sequence[Answer]:
         if self._state is _State.NEW:
             _misplace("request trailers", self._state)
-        answers: list[Answer] = []
         if self._state is _State.READING:
             if self._mode is not _FULL and not self._chunks:
                 # The headers have left, so nothing can carry the pick any more.
                 text = "a request with trailers and without a body cannot be routed where bodies are buffered"
                 raise InvalidRequestError(text)
-            answers += self._answer_body(whole=True, ends=False)
-        elif self._decision is None and self._mode is _FULL:
+            answers = self._answer_body(whole=True, ends=False)
+            if self.working:
+                self._waiting.append(RequestTrailers())
+                return _NOTHING
+            return (*answers, RequestTrailersAnswer())
+        if self._decision is None and self._mode is _FULL:
             return _NOTHING  # The response came first: the headers were not answered, and nothing may overtake them.
-        answers.append(RequestTrailersAnswer())
-        return answers
+        return (RequestTrailersAnswer(),)
 
     def _answer_body(self, *, whole: bool, ends: bool = True) -> Sequence[Answer]:
         """Decide about a request whose body was read; *ends* tells whether the body ends the request."""
         chunks, self._chunks = self._chunks, []
-        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        decision, replacement = self._decide(body, whole=whole)
-        if self._mode is _FULL:
-            answers: list[Answer] = [RequestHeadersAnswer(decision.routing)]
-            size = self._processor.options.chunk_size
-            answers += [
-                StreamedRequestBody(chunk, ends and last)
-                for chunk, last in split(body if replacement is None else replacement, size)
-            ]
-            return answers
-        # Each message waits for its answer; the first still holds the headers.
-        first = RequestBodyAnswer(decision.routing, replacement)
-        rest = RequestBodyAnswer() if replacement is None else RequestBodyAnswer(replacement=b"")
-        return (first, *[rest] * (len(chunks) - 1))
+        count = len(chunks)
+        body = chunks[0] if count == 1 else b"".join(chunks)
+        chunks.clear()
 
-    def _decide(self, body: bytes | None, *, whole: bool = True) -> tuple[Decision, bytes | None]:
-        """Give the decision, and the body to send instead, if any."""
+        def answer(decision: Decision, replacement: bytes | None) -> Sequence[Answer]:
+            if self._mode is _FULL:
+                answers: list[Answer] = [RequestHeadersAnswer(decision.routing)]
+                size = self._processor.options.chunk_size
+                answers += [
+                    StreamedRequestBody(chunk, ends and last)
+                    for chunk, last in split(body if replacement is None else replacement, size)
+                ]
+                return answers
+            # Each message waits for its answer; the first still holds the headers.
+            first = RequestBodyAnswer(decision.routing, replacement)
+            rest = RequestBodyAnswer() if replacement is None else RequestBodyAnswer(replacement=b"")
+            return (first, *[rest] * (count - 1))
+
+        return self._decide(body if whole else None, answer)
+
+    def _decide(
+        self, body: bytes | None, answer: Callable[[Decision, bytes | None], Sequence[Answer]]
+    ) -> Sequence[Answer]:
+        """Begin to read the request, and decide about it at once where that is cheap; *answer* says it then."""
         processor = self._processor
-        inquiry = read_request(processor, self._head, body, whole=whole)
+        budget = Budget(processor.options.prompt_bytes)
+        self.deadline = None
+        self._work = _Work(read_request(processor, self._head, body, budget), budget, body, answer)
+        return self._go_on()
+
+    def _go_on(self) -> Sequence[Answer]:
+        """Read for a while; at the end of the request decide where it goes."""
+        processor, work = self._processor, self._work
+        if work is None:
+            return _NOTHING
+        inquiry = self._read(work)
+        self.working = inquiry is None
+        if inquiry is None:
+            return _NOTHING
+        self._work = None
         self._request_id, self._traits = inquiry.request.id, inquiry.traits
-        decision, replacement = decide(processor, self._head, inquiry, body)
-        self._decision, self._state, self.deadline = decision, _State.ANSWERED, None
+        decision, replacement = decide(processor, self._head, inquiry, work.body)
+        self._decision, self._state = decision, _State.ANSWERED
         self._answered = processor.clock()
         self.done = not self._stays(decision)
         if processor.on_decision is not None:
@@ -268,7 +363,22 @@ class Session:
         if not processor.picker.observed:
             # A response can take minutes: neither its prompt nor its snapshot need to stay for that.
             decision.result.detach()
-        return decision, replacement
+        return work.answer(decision, replacement)
+
+    def _read(self, work: _Work) -> Inquiry | None:
+        """Read for a while; None if that was not enough."""
+        try:
+            next(work.steps)
+            clock = self._processor.clock
+            end = clock() + _SLICE_SECONDS
+            for _ in range(_SLICE_STEPS):
+                if clock() >= end:
+                    break
+                next(work.steps)
+        except StopIteration as stop:
+            inquiry: Inquiry = stop.value
+            return inquiry
+        return None
 
     def _stays(self, decision: Decision) -> bool:
         """Tell whether the response is waited for."""
