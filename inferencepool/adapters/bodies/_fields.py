@@ -26,7 +26,7 @@ __all__ = [
 _GREATEST_COUNT = 2**63 - 1
 # As pydantic 2 reads them in its lax mode.
 _YES = frozenset({"1", "on", "t", "true", "y", "yes"})
-_WHOLE = re.compile(r"\s*+[+-]?[0-9]++(?:_[0-9]++)*+(?:\.0++)?\s*+")
+_WHOLE = re.compile(r"[^\S\x1c-\x1f]*+[+-]?(?:0[0_]*(?=[0-9]))?[0-9]++(?:_[0-9]++)*+(?:\.0++)?[^\S\x1c-\x1f]*+")
 _LONGEST_NUMBER = 4_300
 _ONE, _ZERO = array("I", [1]).tobytes(), array("I", [0]).tobytes()
 # How many ones and zeros are looked at one by one before all types are compared instead.
@@ -82,7 +82,7 @@ def read_count(value: Any) -> int | None:
     if isinstance(value, str):
         if len(value) > _LONGEST_NUMBER or not _WHOLE.fullmatch(value):
             return None
-        value = int(value.partition(".")[0])
+        value = int(value.partition(".")[0].replace("_", ""))
     elif isinstance(value, float):
         value = int(value) if value.is_integer() else None
     return int(value) if isinstance(value, int) and 0 <= value <= _GREATEST_COUNT else None

@@ -97,6 +97,16 @@ class Scanner:
         message = f"{self._failure}: {reason} at byte {self.at if at is None else at}"
         raise InvalidRequestError(message)
 
+    def refuse_depth(self) -> NoReturn:
+        """
+        Say that the text is nested too deep.
+
+        Raises:
+            InvalidRequestError: Always.
+        """
+        message = f"{self._failure}: nested too deep"
+        raise InvalidRequestError(message) from None
+
     def decode(self, start: int, end: int) -> Any:
         """
         Make the value that stands from *start* to *end*.
@@ -111,8 +121,7 @@ class Scanner:
         try:
             return loads_json(text)
         except RecursionError:
-            message = f"{self._failure}: nested too deep"
-            raise InvalidRequestError(message) from None
+            self.refuse_depth()
         except UnicodeDecodeError as error:
             self.refuse("not UTF-8", at + error.start)
         except ValueError:
@@ -184,8 +193,7 @@ class Scanner:
         except (StopIteration, ValueError):
             return MISSING
         except RecursionError:
-            message = f"{self._failure}: nested too deep"
-            raise InvalidRequestError(message) from None
+            self.refuse_depth()
         # Without its end in sight, a number may go on.
         if text[end : end + 1] not in _ENDS:
             return MISSING
@@ -334,7 +342,7 @@ class Scanner:
                 depths = list(accumulate(array("b", steps)))
                 end = depths.index(-depth) if -depth in depths else len(depths)
                 if depth + max(depths[:end], default=0) > DEEPEST:
-                    self.refuse("nested too deep", start)
+                    self.refuse_depth()
                 if end < len(depths):
                     self.at = start + _bracket(text, end)
                     return
