@@ -43,8 +43,8 @@ class ParsedBody:
         cache_salt: Requests share cached prefixes only with those of the same salt.
         can_rewrite: Whether `rewrite_model` can change the model in this body. A body that can be rewritten must name
             a model, unless a rewrite gives it one.
-        model_span: Where the value of the body's ``model`` begins and ends, in bytes; (0, 0) where the body has none, and
-            None where that was not looked for.
+        model_span: Where the value of the body's ``model`` begins and ends, in bytes; (0, 0) where the body has none,
+            and None where that was not looked for.
         reads_response: Whether the response is of interest; False for calls that generate nothing.
         usage: Where the response tells its usage.
     """

@@ -100,7 +100,7 @@ class SglangHttpParser:
         if route.path.removeprefix("/") != "generate":
             message = f"unsupported path: {route.path}"
             raise InvalidRequestError(message)
-        document, span = whole_object(self._loads, body, _FAILURE) or (
+        document, _ = whole_object(self._loads, body, _FAILURE) or (
             yield from read_object(body, _SGLANG_MEMBERS, _READERS, budget, _FAILURE)
         )
         given = document.get("input_ids")

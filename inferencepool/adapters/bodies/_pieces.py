@@ -144,19 +144,15 @@ def _read_members(
             name = yield from scanner.long_key()
         start = scanner.at
         value = scanner.value()
-        if wanted is not None and name not in wanted:
-            if value is MISSING:
-                yield from scanner.skip()
-        else:
-            if value is MISSING:
-                value = yield from readers.get(name, _read_whole)(scanner, budget)
+        is_wanted = wanted is None or name in wanted
+        if value is MISSING:
+            read = readers.get(name, _read_whole) if is_wanted else _skip
+            value = yield from read(scanner, budget)
+        if is_wanted:
             members[name] = value
             spans[name] = start, scanner.at
-        mark = scanner.mark() or (yield from scanner.long_mark())
-        if mark == "}":
+        if not scanner.goes_on(scanner.mark() or (yield from scanner.long_mark()), "}"):
             return members
-        if mark != ",":
-            scanner.refuse("expected a comma or the object's end")
         if scanner.at - paused >= WINDOW:
             paused = scanner.at
             yield
@@ -215,11 +211,8 @@ def _read_list(
         good = append(parts, value)
         budget.values -= 1
         count += 1
-        mark = scanner.mark() or (yield from scanner.long_mark())
-        if mark == "]":
+        if not scanner.goes_on(scanner.mark() or (yield from scanner.long_mark()), "]"):
             return parts.piece(is_valid=good, count=count)
-        if mark != ",":
-            scanner.refuse("expected a comma or the array's end")
         if not good or scanner.at - paused >= WINDOW:
             paused = scanner.at
             size += parts.fold(seen)
@@ -230,6 +223,11 @@ def _read_list(
                 parts.cut(scanner.at - start)
                 return parts.piece(is_valid=good, count=count)
             yield
+
+
+def _skip(scanner: Scanner, budget: Budget) -> Steps[Any]:  # noqa: ARG001 - a reader
+    """Read nothing of a value."""
+    yield from scanner.skip()
 
 
 def _read_whole(scanner: Scanner, budget: Budget) -> Steps[Any]:  # noqa: ARG001 - a reader

@@ -68,7 +68,7 @@ class Piece:
         tokens: The token ids, where it is a list of such.
         is_text: Whether it is a string.
         is_list: Whether it is a list of messages, parts or texts.
-        is_valid: Whether all of it that was read is what is allowed there; False for a digest, which may be of anything.
+        is_valid: Whether all of it that was read is what is allowed there; False for a digest, which is of anything.
         count: How many items of the list were read.
     """
 
@@ -169,13 +169,22 @@ def append_message(parts: PromptParts, role: str, content: Any, others: Mapping[
         Whether *content* is of a kind that is allowed; nothing sensible was appended otherwise.
     """
     parts.append(_ROLES.get(role) or _MESSAGE + encode_text(role))
+    if not _append_contents(parts, content):
+        return False
+    if others is not None and len(others) > 2:  # noqa: PLR2004 - more than the role and the content
+        for name in sorted(others):
+            value = others[name]
+            if value is not None and name not in {"role", "content", _UNSEEN}:
+                parts.extend((_KIND, encode_text(name), _JSON, _to_json(value)))
+    return True
+
+
+def _append_contents(parts: PromptParts, content: Any) -> bool:
     if isinstance(content, str):
         parts.append(_PART)
         parts.append(encode_text(content))
     elif isinstance(content, list):
-        for item in content:
-            if not append_content(parts, item):
-                return False
+        return all(append_content(parts, item) for item in content)
     elif isinstance(content, Piece):
         if not content.is_valid:
             return False
@@ -184,11 +193,6 @@ def append_message(parts: PromptParts, role: str, content: Any, others: Mapping[
         parts.add(content)
     elif content is not None:
         return False
-    if others is not None and len(others) > 2:  # noqa: PLR2004 - more than the role and the content
-        for name in sorted(others):
-            value = others[name]
-            if value is not None and name not in {"role", "content", _UNSEEN}:
-                parts.extend((_KIND, encode_text(name), _JSON, _to_json(value)))
     return True
 
 

@@ -32,8 +32,8 @@ def rewrite_model(body: bytes, model: str, span: tuple[int, int] | None = None) 
     Args:
         body: A JSON object, which a parser of this package has read.
         model: The model's name.
-        span: Where the value begins and ends, as `ParsedBody.model_span` has it: (0, 0) for a body without one, and None
-            if it has to be looked for.
+        span: Where the value begins and ends, as `ParsedBody.model_span` has it: (0, 0) for a body without one, and
+            None if it has to be looked for.
 
     Raises:
         InvalidRequestError: *body* does not begin as an object does.

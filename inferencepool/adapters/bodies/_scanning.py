@@ -182,6 +182,12 @@ class Scanner:
         found = self._match(_MARK)
         return "" if found is None else found[1]
 
+    def goes_on(self, mark: str, closing: str) -> bool:
+        """Tell whether *mark* is a comma and not *closing*; refuse what is neither."""
+        if mark not in {",", closing}:
+            self.refuse(f"expected a comma or {closing}")
+        return mark == ","
+
     def _load(self) -> None:
         self._base = self.at
         self._text = self.body[self.at : self.at + WINDOW].decode("latin-1")
@@ -309,7 +315,7 @@ class Scanner:
 
     def digits(self, size: int) -> tuple[bytes | None, bool]:
         """
-        Go behind whole numbers between commas, about *size* bytes of them, and behind the comma or bracket that follows.
+        Go behind whole numbers between commas, about *size* bytes, and behind the comma or bracket that follows.
 
         Returns:
             Their text, None if there is something else; and whether a bracket followed.

@@ -93,9 +93,7 @@ def _read_generate(message: bytes, budget: Budget) -> Steps[ParsedBody]:
     text: bytes | None = None
     sampling: list[bytes] = []
     stream = False
-    for count, (number, value) in enumerate(_fields(message)):
-        if count % _FIELDS_PER_STEP == _FIELDS_PER_STEP - 1:
-            yield
+    for number, value in (yield from _all_fields(message)):
         if number == _TOKENIZED and isinstance(value, bytes):
             if tokenized is None:
                 tokenized, text = [], None
@@ -106,12 +104,7 @@ def _read_generate(message: bytes, budget: Budget) -> Steps[ParsedBody]:
             sampling.append(value)
         elif number == _STREAM and isinstance(value, int):
             stream = bool(value)
-    limit = None
-    for count, (number, value) in enumerate(_fields(b"".join(sampling))):
-        if count % _FIELDS_PER_STEP == _FIELDS_PER_STEP - 1:
-            yield
-        if number == _MAX_TOKENS and isinstance(value, int):
-            limit = value & _GREATEST_TOKEN
+    limit = yield from _read_limit(b"".join(sampling))
     if text is not None:
         prompt, unread = _read_text(text, budget)
         return ParsedBody(prompt=prompt, prompt_unread=unread, stream=stream, max_output_tokens=limit)
@@ -122,11 +115,17 @@ def _read_generate(message: bytes, budget: Budget) -> Steps[ParsedBody]:
     return ParsedBody(prompt_tokens=tokens, prompt_unread=unread, stream=stream, max_output_tokens=limit)
 
 
+def _read_limit(sampling: bytes) -> Steps[int | None]:
+    limit = None
+    for number, value in (yield from _all_fields(sampling)):
+        if number == _MAX_TOKENS and isinstance(value, int):
+            limit = value & _GREATEST_TOKEN
+    return limit
+
+
 def _read_embed(message: bytes, budget: Budget) -> Steps[ParsedBody]:
     tokenized: list[bytes] = []
-    for count, (number, value) in enumerate(_fields(message)):
-        if count % _FIELDS_PER_STEP == _FIELDS_PER_STEP - 1:
-            yield
+    for number, value in (yield from _all_fields(message)):
         if number == _TOKENIZED and isinstance(value, bytes):
             tokenized.append(value)
     if not tokenized:
@@ -150,9 +149,7 @@ def _read_tokens(message: bytes, budget: Budget) -> Steps[tuple[array[int], int]
     """Give the token ids as far as the budget goes, and four bytes for each that follows."""
     tokens = array("I")
     unread = 0
-    for count, (number, value) in enumerate(_fields(message)):
-        if count % _FIELDS_PER_STEP == _FIELDS_PER_STEP - 1:
-            yield
+    for number, value in (yield from _all_fields(message)):
         if number != _INPUT_IDS:
             continue
         full = len(tokens) * _TOKEN_BYTES >= budget.prompt_bytes
@@ -201,6 +198,16 @@ def _varints(data: bytes) -> list[int]:
         else:
             found.append(value & _GREATEST_TOKEN)
             value = shift = 0
+    return found
+
+
+def _all_fields(message: bytes) -> Steps[list[tuple[int, int | bytes]]]:
+    """Do in steps what `_fields` does."""
+    found: list[tuple[int, int | bytes]] = []
+    for field in _fields(message):
+        found.append(field)
+        if not len(found) % _FIELDS_PER_STEP:
+            yield
     return found
 
 

@@ -113,7 +113,8 @@ def decode(data: bytes) -> Message:
 
     Raises:
         InvalidMessageError: The bytes are no such message, hold none of the known kinds, name an unknown body mode, or
-            go beyond a limit (`MAX_HEADERS`, `MAX_FIELDS`, and those of the metadata). The error names the field and the byte.
+            go beyond a limit (`MAX_HEADERS`, `MAX_FIELDS`, and those of the metadata). The error names the field and
+            the byte.
     """
     return _Reader(data).read()
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NoReturn, assert_never, final
 
 import attrs
 
-from inferencepool.adapters.bodies import Budget, Steps, Usage, UsageKind, UsageReader
+from inferencepool.adapters.bodies import Budget, Usage, UsageKind, UsageReader
 from inferencepool.adapters.extproc import _headers as names
 from inferencepool.adapters.extproc._chunks import split, to_status
-from inferencepool.adapters.extproc._decision import Decision, Inquiry, decide, read_request
+from inferencepool.adapters.extproc._decision import Decision, decide, read_request
 from inferencepool.adapters.extproc._exchange import Exchange, RequestTraits
 from inferencepool.adapters.extproc._messages import (
     Answer,
@@ -33,6 +33,7 @@ from inferencepool.adapters.extproc._messages import (
     StreamedResponseBody,
 )
 from inferencepool.adapters.extproc._options import ResponsePhase
+from inferencepool.adapters.extproc._reading import Reading
 from inferencepool.adapters.extproc._refusal import refuse
 from inferencepool.errors import (
     InferencePoolError,
@@ -65,21 +66,8 @@ class _State(enum.Enum):
 
 _OVER = (_State.FAILED, _State.CLOSED)
 
-# A request is read for so long at a time, and in at most so many steps, because the clock may stand still.
-_SLICE_SECONDS = 0.002
-_SLICE_STEPS = 64
 # A proxy says at most a few things more behind a request that has come whole.
 _MOST_WAITING = 16
-
-
-@attrs.define(eq=False)
-class _Work:
-    """A request that is being read: the steps, how far they go, and what to do with what they give."""
-
-    steps: Steps[Inquiry]
-    budget: Budget
-    body: bytes | None
-    answer: Callable[[Decision, bytes | None], Sequence[Answer]]
 
 
 @final
@@ -104,7 +92,7 @@ class Session:
     deadline: float | None = None
     _state: _State = _State.NEW
     _began: float | None = None
-    _work: _Work | None = None
+    _reading: Reading | None = None
     _waiting: list[Message] = attrs.field(factory=list)
     _head: RequestHeaders = attrs.field(factory=lambda: RequestHeaders({}))
     _mode: BodyMode = _FULL
@@ -167,7 +155,7 @@ class Session:
             return _NOTHING
         try:
             answers = list(self._go_on())
-            if self._work is None:
+            if self._reading is None:
                 waiting, self._waiting = self._waiting, []
                 for message in waiting:
                     answers += self._take(message)
@@ -177,8 +165,8 @@ class Session:
 
     def hurry(self) -> None:
         """Read no more of the prompt, only what the request cannot be routed without. For when many are `working`."""
-        if self._work is not None:
-            self._work.budget.prompt_bytes = 0
+        if self._reading is not None:
+            self._reading.budget.prompt_bytes = 0
 
     def _fail(self, error: Exception) -> Sequence[Answer]:
         """Refuse the request, or end the session with *error*."""
@@ -203,7 +191,7 @@ class Session:
 
     def _stop(self) -> None:
         """Let go of what is being read."""
-        self.working, self._work = False, None
+        self.working, self._reading = False, None
         self._waiting.clear()
 
     def expire(self) -> Sequence[Answer]:
@@ -340,21 +328,21 @@ class Session:
         processor = self._processor
         budget = Budget(processor.options.prompt_bytes)
         self.deadline = None
-        self._work = _Work(read_request(processor, self._head, body, budget), budget, body, answer)
+        self._reading = Reading(body, budget, answer, read_request(processor, self._head, body, budget))
         return self._go_on()
 
     def _go_on(self) -> Sequence[Answer]:
         """Read for a while; at the end of the request decide where it goes."""
-        processor, work = self._processor, self._work
-        if work is None:
+        processor, reading = self._processor, self._reading
+        if reading is None:
             return _NOTHING
-        inquiry = self._read(work)
+        inquiry = reading.go_on(processor.clock)
         self.working = inquiry is None
         if inquiry is None:
             return _NOTHING
-        self._work = None
+        self._reading = None
         self._request_id, self._traits = inquiry.request.id, inquiry.traits
-        decision, replacement = decide(processor, self._head, inquiry, work.body)
+        decision, replacement = decide(processor, self._head, inquiry, reading.body)
         self._decision, self._state = decision, _State.ANSWERED
         self._answered = processor.clock()
         self.done = not self._stays(decision)
@@ -363,22 +351,7 @@ class Session:
         if not processor.picker.observed:
             # A response can take minutes: neither its prompt nor its snapshot need to stay for that.
             decision.result.detach()
-        return work.answer(decision, replacement)
-
-    def _read(self, work: _Work) -> Inquiry | None:
-        """Read for a while; None if that was not enough."""
-        try:
-            next(work.steps)
-            clock = self._processor.clock
-            end = clock() + _SLICE_SECONDS
-            for _ in range(_SLICE_STEPS):
-                if clock() >= end:
-                    break
-                next(work.steps)
-        except StopIteration as stop:
-            inquiry: Inquiry = stop.value
-            return inquiry
-        return None
+        return reading.answer(decision, replacement)
 
     def _stays(self, decision: Decision) -> bool:
         """Tell whether the response is waited for."""

@@ -72,8 +72,8 @@ def read_fields(data: bytes, at: int, end: int, where: str, left: list[int]) -> 
         left: One number: how many fields the whole request may still have. Begins as `MAX_FIELDS`.
 
     Raises:
-        InvalidMessageError: There are too many fields, a field is cut off, a number is too large, or a field is a group, which ext_proc has none
-            of and new messages cannot have.
+        InvalidMessageError: There are too many fields, a field is cut off, a number is too large, or a field is a
+            group, which ext_proc has none of and new messages cannot have.
     """
     while at < end:
         begin = at

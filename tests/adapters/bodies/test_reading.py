@@ -89,7 +89,7 @@ def test_steps_are_small(shape: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """However a body is made, one step decodes few bytes of it, and steps are many: in proportion to its length."""
     path, body = SHAPES[shape]
     decoded: list[int] = [0]
-    once = scanning.loads_json
+    once = loads_json
 
     def counting(text: bytes) -> Any:
         decoded[-1] += len(text)

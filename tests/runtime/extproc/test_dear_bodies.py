@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 
 import grpc.aio  # type: ignore[import-untyped]  # grpcio ships no types
 import pytest
@@ -27,6 +29,10 @@ class Patient:
         self.enough = False
         self.error: Exception | None = None
 
+    def has_begun(self, number: int) -> bool:
+        """Tell whether the body of that number is being read."""
+        return len(self.budgets) > number
+
     def parse(self, body: bytes, route: Route) -> ParsedBody:
         """Read at once."""
         return finished(self.read(body, route, Budget()))
@@ -50,15 +56,20 @@ def make_patient() -> tuple[Bench, Patient]:
     return bench, patient
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until *condition* holds."""
+    async with asyncio.timeout(60):
+        while not condition():  # noqa: ASYNC110 - nobody tells when it does
+            await asyncio.sleep(0.001)
+
+
 async def begin(channel: grpc.aio.Channel, patient: Patient, count: int = 1) -> list[Proxy]:
     """Send *count* requests that take long, one after another; wait until all are being read."""
     proxies = []
-    for _ in range(count):
+    for number in range(count):
         proxy = Proxy(channel.stream_stream(PATH)(timeout=60))
-        before = len(patient.budgets)
         await proxy.say(head(path="/slow"), RequestBody(b"{}", end_of_stream=True))
-        while len(patient.budgets) == before:
-            await asyncio.sleep(0.001)
+        await until(partial(patient.has_begun, number))
         proxies.append(proxy)
     return proxies
 
@@ -143,8 +154,7 @@ def test_a_client_that_goes_away(server: str) -> None:
         async with serving(server, extproc_routes(bench.processor)) as channel:
             (dear,) = await begin(channel, patient)
             dear.call.cancel()
-            while bench.processor.statistics().sessions:
-                await asyncio.sleep(0.001)
+            await until(lambda: not bench.processor.statistics().sessions)
             count = len(patient.steps)
             await ask(channel)
             assert count == len(patient.steps)
@@ -160,8 +170,7 @@ def test_few_take_turns_and_many_lose_their_prompt() -> None:
         async with serving("own", extproc_routes(bench.processor)) as channel:
             proxies = await begin(channel, patient, 34)
             patient.steps.clear()
-            while len(patient.steps) < 1_000:
-                await asyncio.sleep(0.001)
+            await until(lambda: len(patient.steps) >= 1_000)
             assert {0, 1, 2, 3} == set(patient.steps)
             assert [True] * 32 + [False] * 2 == [budget.prompt_bytes > 0 for budget in patient.budgets]
             patient.enough = True
