@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 from benchmarks.affinities import measure_affinities, measure_prefix_picks
+from benchmarks.bodies import measure_bodies
 from benchmarks.cluster.measuring import measure_cluster
 from benchmarks.extproc.measuring import measure_extproc
 from benchmarks.hostile.measuring import measure_hostile
@@ -30,6 +31,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
     "prefix-memory": measure_prefix_memory,
     "threads": measure_threads,
     "import": measure_import,
+    "bodies": measure_bodies,
     "extproc": measure_extproc,
     "metrics": measure_metrics,
     "pages": measure_pages,

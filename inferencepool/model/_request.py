@@ -28,6 +28,8 @@ class InferenceRequest:
         headers: Request headers, names in lower case.
         id: The request's id, such as the value of ``x-request-id``; for logs and explanations.
         prompt_tokens: The prompt as token ids, where the client sent it so; None otherwise.
+        prompt_unread: About how many bytes of the prompt follow *prompt* or *prompt_tokens* that are not there, because
+            no prefix is matched so far; four for each token.
         stream: Whether the client wants the response as a stream of events.
         max_output_tokens: Most tokens that the response may have; None when the client set no limit.
         cache_salt: Requests share cached prefixes only with those of the same salt.
@@ -43,6 +45,7 @@ class InferenceRequest:
     headers: Mapping[str, str] = attrs.field(factory=dict, repr=show_names)
     id: str = ""
     prompt_tokens: Sequence[int] | None = attrs.field(default=None, repr=show_length)
+    prompt_unread: int = 0
     stream: bool = False
     max_output_tokens: int | None = None
     cache_salt: str = attrs.field(default="", repr=show_length)

@@ -21,8 +21,9 @@ def estimate_tokens(request: InferenceRequest) -> int:
     tokens = request.prompt_tokens
     if tokens is not None:
         try:
-            return len(tokens) // (BYTES_PER_TOKEN if isinstance(tokens, bytes | bytearray) else 1)
+            size = len(tokens) // (BYTES_PER_TOKEN if isinstance(tokens, bytes | bytearray) else 1)
         except TypeError:
             message = f"prompt_tokens: {type(tokens).__name__} is not a sequence of token ids"
             raise InvalidRequestError(message) from None
-    return -(-len(request.prompt) // BYTES_PER_TOKEN)
+        return size + request.prompt_unread // BYTES_PER_TOKEN
+    return -(-(len(request.prompt) + request.prompt_unread) // BYTES_PER_TOKEN)

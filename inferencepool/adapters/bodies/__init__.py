@@ -12,7 +12,7 @@ are JSON with sorted keys; images and other media are their JSON or, above 256 b
 """
 
 from inferencepool.adapters.bodies._anthropic import AnthropicParser
-from inferencepool.adapters.bodies._body import BodyParser, ParsedBody, Route, UsageKind
+from inferencepool.adapters.bodies._body import BodyParser, ParsedBody, Route, SteppedParser, UsageKind
 from inferencepool.adapters.bodies._decoding import Loads, decode_object, loads_json
 from inferencepool.adapters.bodies._engines import SglangHttpParser, VllmHttpParser
 from inferencepool.adapters.bodies._openai import OpenAIParser
@@ -25,21 +25,26 @@ from inferencepool.adapters.bodies._registry import (
     request_path,
 )
 from inferencepool.adapters.bodies._rewriting import rewrite_model
+from inferencepool.adapters.bodies._steps import PROMPT_BYTES, Budget, Steps, finished
 from inferencepool.adapters.bodies._usage import Usage, read_usage
 from inferencepool.adapters.bodies._usage_reader import UsageReader
 from inferencepool.adapters.bodies._vllm_grpc import VllmGrpcParser
 
 __all__ = [
     "PARSERS",
+    "PROMPT_BYTES",
     "AnthropicParser",
     "BodyParser",
     "BodyParsers",
+    "Budget",
     "Loads",
     "OpenAIParser",
     "ParsedBody",
     "PassthroughParser",
     "Route",
     "SglangHttpParser",
+    "SteppedParser",
+    "Steps",
     "Usage",
     "UsageKind",
     "UsageReader",
@@ -47,6 +52,7 @@ __all__ = [
     "VllmHttpParser",
     "decode_object",
     "default_parsers",
+    "finished",
     "loads_json",
     "parser_named",
     "read_usage",

@@ -9,8 +9,9 @@ from typing import Protocol
 import attrs
 
 from inferencepool._showing import show_length
+from inferencepool.adapters.bodies._steps import Budget, Steps
 
-__all__ = ["BodyParser", "ParsedBody", "Route", "UsageKind"]
+__all__ = ["BodyParser", "ParsedBody", "Route", "SteppedParser", "UsageKind"]
 
 
 class UsageKind(enum.Enum):
@@ -36,11 +37,15 @@ class ParsedBody:
         prompt: The prompt as bytes, for comparing prefixes; empty when unknown or given as tokens. The module
             `inferencepool.adapters.bodies` says how it is made.
         prompt_tokens: The prompt as token ids, where the client sent it so; None otherwise.
+        prompt_unread: About how many bytes of the prompt follow *prompt* that were not read, because no prefix is
+            matched so far; for token ids four for each.
         stream: Whether the client wants the response as a stream of events.
         max_output_tokens: Most tokens that the response may have; None when the client set no limit.
         cache_salt: Requests share cached prefixes only with those of the same salt.
         can_rewrite: Whether `rewrite_model` can change the model in this body. A body that can be rewritten must name
             a model, unless a rewrite gives it one.
+        model_span: Where the value of the body's ``model`` begins and ends, in bytes; (0, 0) where the body has none,
+            and None where that was not looked for.
         reads_response: Whether the response is of interest; False for calls that generate nothing.
         usage: Where the response tells its usage.
     """
@@ -48,10 +53,12 @@ class ParsedBody:
     model: str | None = None
     prompt: bytes = attrs.field(default=b"", repr=show_length)
     prompt_tokens: Sequence[int] | None = attrs.field(default=None, repr=show_length)
+    prompt_unread: int = 0
     stream: bool = False
     max_output_tokens: int | None = None
     cache_salt: str = attrs.field(default="", repr=show_length)
     can_rewrite: bool = False
+    model_span: tuple[int, int] | None = None
     reads_response: bool = True
     usage: UsageKind = UsageKind.NONE
 
@@ -89,6 +96,21 @@ class BodyParser(Protocol):
     def parse(self, body: bytes, route: Route) -> ParsedBody:
         """
         Read *body*.
+
+        Raises:
+            InvalidRequestError: It cannot be used.
+        """
+        ...
+
+
+class SteppedParser(BodyParser, Protocol):
+    """A `BodyParser` that can read in steps. One whose bodies may be dear to read should be one."""
+
+    def read(self, body: bytes, route: Route, budget: Budget) -> Steps[ParsedBody]:
+        """
+        Read *body* in steps of a few milliseconds at most, between which other work may be done.
+
+        Of the prompt it reads as much as *budget* allows, which may change between steps.
 
         Raises:
             InvalidRequestError: It cannot be used.

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from inferencepool.errors import InvalidRequestError
 
-__all__ = ["Loads", "decode_object", "loads_json"]
+__all__ = ["SCAN", "Loads", "decode_object", "loads_json"]
 
 Loads = Callable[[bytes], Any]
 """Reads JSON text as ``json.loads`` does. It may refuse more than `loads_json`, which then has the last word."""
@@ -24,6 +24,9 @@ def _refuse_constant(text: str) -> NoReturn:
 # With a limit on the digits Python refuses long integers. As numbers of JSON they are fine, and nobody here reads them.
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 _PATIENT_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=float)
+
+#: Reads the value at an index of a text; gives it and where it ends. Raises StopIteration, ValueError, RecursionError.
+SCAN: Callable[[str, int], tuple[Any, int]] = _DECODER.scan_once  # type: ignore[attr-defined]  # not in typeshed
 
 
 def loads_json(data: bytes) -> Any:

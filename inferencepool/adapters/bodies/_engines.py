@@ -5,13 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from inferencepool.adapters.bodies._body import ParsedBody, Route, UsageKind
-from inferencepool.adapters.bodies._decoding import Loads, decode_object, loads_json
-from inferencepool.adapters.bodies._fields import read_count, read_model, read_salt, read_tokens
+from inferencepool.adapters.bodies._decoding import Loads, loads_json
+from inferencepool.adapters.bodies._fields import read_count, read_flag, read_model, read_salt, read_tokens
+from inferencepool.adapters.bodies._pieces import read_object, read_token_ids, whole_object
+from inferencepool.adapters.bodies._prompts import Piece
+from inferencepool.adapters.bodies._steps import Budget, Steps, finished
 from inferencepool.errors import InvalidRequestError
 
 __all__ = ["SglangHttpParser", "VllmHttpParser"]
 
 _FAILURE = "invalid generate request"
+_VLLM_MEMBERS = frozenset({"model", "token_ids", "stream", "sampling_params", "cache_salt"})
+_SGLANG_MEMBERS = frozenset({"input_ids", "extra_key", "stream", "sampling_params"})
+_READERS = {"token_ids": read_token_ids, "input_ids": read_token_ids}
 
 
 class VllmHttpParser:
@@ -30,14 +36,20 @@ class VllmHttpParser:
     def __init__(self, loads: Loads = loads_json) -> None:
         self._loads = loads
 
-    def parse(self, body: bytes, route: Route) -> ParsedBody:  # noqa: ARG002 - one claim
+    def parse(self, body: bytes, route: Route) -> ParsedBody:
         """
         Read *body*.
 
         Raises:
             InvalidRequestError: It is no JSON object, or its ``token_ids`` are no token ids.
         """
-        document = decode_object(self._loads, body, _FAILURE)
+        return finished(self.read(body, route, Budget()))
+
+    def read(self, body: bytes, route: Route, budget: Budget) -> Steps[ParsedBody]:  # noqa: ARG002 - one claim
+        """Do in steps what `parse` does, as far as *budget* goes; see `SteppedParser`."""
+        document, span = whole_object(self._loads, body, _FAILURE) or (
+            yield from read_object(body, _VLLM_MEMBERS, _READERS, budget, _FAILURE)
+        )
         given = document.get("token_ids")
         if given is None or given == []:
             message = f"{_FAILURE}: must have non-empty token_ids field"
@@ -49,10 +61,12 @@ class VllmHttpParser:
         return ParsedBody(
             model=read_model(document),
             prompt_tokens=tokens,
-            stream=document.get("stream") is True,
+            prompt_unread=given.unread if isinstance(given, Piece) else 0,
+            stream=read_flag(document.get("stream")),
             max_output_tokens=_read_limit(document, "max_tokens"),
             cache_salt=read_salt(document),
             can_rewrite=True,
+            model_span=span,
             usage=UsageKind.OPENAI,
         )
 
@@ -79,10 +93,16 @@ class SglangHttpParser:
             InvalidRequestError: The path is longer than ``/generate``, or *body* is no JSON object, or its
                 ``input_ids`` are no token ids, or its ``extra_key`` is no string.
         """
+        return finished(self.read(body, route, Budget()))
+
+    def read(self, body: bytes, route: Route, budget: Budget) -> Steps[ParsedBody]:
+        """Do in steps what `parse` does, as far as *budget* goes; see `SteppedParser`."""
         if route.path.removeprefix("/") != "generate":
             message = f"unsupported path: {route.path}"
             raise InvalidRequestError(message)
-        document = decode_object(self._loads, body, _FAILURE)
+        document, _ = whole_object(self._loads, body, _FAILURE) or (
+            yield from read_object(body, _SGLANG_MEMBERS, _READERS, budget, _FAILURE)
+        )
         given = document.get("input_ids")
         if given is None:
             message = f"{_FAILURE}: input_ids must be provided"
@@ -100,7 +120,8 @@ class SglangHttpParser:
             raise InvalidRequestError(message)
         return ParsedBody(
             prompt_tokens=tokens,
-            stream=document.get("stream") is True,
+            prompt_unread=given.unread if isinstance(given, Piece) else 0,
+            stream=read_flag(document.get("stream")),
             max_output_tokens=_read_limit(document, "max_new_tokens"),
             cache_salt=salt or "",
             usage=UsageKind.SGLANG,

@@ -2,19 +2,56 @@
 
 from __future__ import annotations
 
+import re
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
-from inferencepool.adapters.bodies._prompts import encode_text, to_prompt
+from inferencepool.adapters.bodies._prompts import Piece, PromptParts, encode_text, to_prompt
 
-__all__ = ["read_count", "read_model", "read_prompt", "read_salt", "read_tokens"]
+__all__ = [
+    "Prompt",
+    "append_all",
+    "is_list",
+    "is_text",
+    "read_count",
+    "read_flag",
+    "read_model",
+    "read_prompt",
+    "read_salt",
+    "read_tokens",
+]
 
 _GREATEST_COUNT = 2**63 - 1
+# As pydantic 2 reads them in its lax mode.
+_YES = frozenset({"1", "on", "t", "true", "y", "yes"})
+_WHOLE = re.compile(r"[^\S\x1c-\x1f]*+[+-]?(?:0[0_]*(?=[0-9]))?[0-9]++(?:_[0-9]++)*+(?:\.0++)?[^\S\x1c-\x1f]*+")
+_LONGEST_NUMBER = 4_300
 _ONE, _ZERO = array("I", [1]).tobytes(), array("I", [0]).tobytes()
 # How many ones and zeros are looked at one by one before all types are compared instead.
 _LOOKS = 16
+
+
+class Prompt(NamedTuple):
+    """
+    A prompt, as text or as tokens.
+
+    Attributes:
+        text: The prompt as bytes.
+        tokens: The prompt as token ids; None where it is text.
+        unread: About how many bytes more it has that were not read.
+    """
+
+    text: bytes
+    tokens: Sequence[int] | None = None
+    unread: int = 0
+
+    @classmethod
+    def of(cls, parts: PromptParts) -> Prompt:
+        """Put *parts* together."""
+        text, unread = parts.joined()
+        return cls(text, None, unread)
 
 
 def read_model(document: dict[str, Any]) -> str | None:
@@ -29,13 +66,32 @@ def read_salt(document: dict[str, Any]) -> str:
     return salt if isinstance(salt, str) else ""
 
 
+def read_flag(value: Any) -> bool:
+    """Read a flag as the engines do: pydantic takes 1 and words such as ``yes`` and ``on`` in any case for true."""
+    if isinstance(value, str):
+        return value.lower() in _YES
+    return isinstance(value, int | float) and value == 1
+
+
 def read_count(value: Any) -> int | None:
-    """Read a number of tokens; what is negative, no whole number or no number says nothing."""
-    return value if type(value) is int and 0 <= value <= _GREATEST_COUNT else None
+    """
+    Read a number of tokens as the engines do: pydantic takes ``5.0`` and ``"5"`` for 5, and true for 1.
+
+    What is negative, no whole number or no number says nothing.
+    """
+    if isinstance(value, str):
+        if len(value) > _LONGEST_NUMBER or not _WHOLE.fullmatch(value):
+            return None
+        value = int(value.partition(".")[0].replace("_", ""))
+    elif isinstance(value, float):
+        value = int(value) if value.is_integer() else None
+    return int(value) if isinstance(value, int) and 0 <= value <= _GREATEST_COUNT else None
 
 
 def read_tokens(value: Any) -> Sequence[int] | None:
     """Read a list of token ids, whole numbers from 0 to 2^32 - 1; None when it is none or empty."""
+    if isinstance(value, Piece):
+        return value.tokens if value.is_valid else None
     if not isinstance(value, list) or not value:
         return None
     try:
@@ -60,23 +116,44 @@ def _holds_boolean(values: list[Any], packed: bytes) -> bool:
     return False
 
 
-def read_prompt(value: Any) -> tuple[bytes, Sequence[int] | None] | None:
+def read_prompt(value: Any) -> Prompt | None:
     """
     Read a prompt: a string, a list of strings, a list of token ids, or a list of such lists.
 
     Returns:
-        Bytes and tokens, of which one is given; None when it is empty or nothing of these.
+        Text or tokens; None when it is empty or nothing of these.
     """
     if isinstance(value, str):
-        return (encode_text(value), None) if value else None
+        return Prompt(encode_text(value)) if value else None
+    if isinstance(value, Piece):
+        given = value.is_valid and bool(value.tokens if value.tokens is not None else value.prompt)
+        return Prompt(value.prompt, value.tokens, value.unread) if given else None
     if not isinstance(value, list) or not value:
         return None
     first = value[0]
     if isinstance(first, str):
-        return (to_prompt(value), None) if all(isinstance(text, str) for text in value) else None
+        return Prompt(to_prompt(value)) if all(isinstance(text, str) for text in value) else None
     if isinstance(first, list):
         if not all(isinstance(tokens, list) and tokens for tokens in value):
             return None
         value = list(chain.from_iterable(value))
     tokens = read_tokens(value)
-    return None if tokens is None else (b"", tokens)
+    return None if tokens is None else Prompt(b"", tokens)
+
+
+def is_text(value: Any) -> bool:
+    """Tell whether *value* is a string, or was one."""
+    return isinstance(value, str) or (isinstance(value, Piece) and value.is_text)
+
+
+def is_list(value: Any) -> bool:
+    """Tell whether *value* is a list, or was one."""
+    return isinstance(value, list) or (isinstance(value, Piece) and value.is_list)
+
+
+def append_all(parts: PromptParts, values: Any, append: Callable[[PromptParts, Any], bool]) -> bool:
+    """Append all of *values*; tell whether they are a list, not empty, and *append* took each."""
+    if isinstance(values, Piece):
+        parts.add(values)
+        return values.is_list and values.is_valid and values.count > 0
+    return isinstance(values, list) and bool(values) and all(append(parts, value) for value in values)

@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from inferencepool.adapters.bodies._body import ParsedBody, Route, UsageKind
-from inferencepool.adapters.bodies._decoding import Loads, decode_object, loads_json
-from inferencepool.adapters.bodies._fields import read_count, read_model, read_prompt, read_salt
-from inferencepool.adapters.bodies._prompts import append_item, append_message, append_tools, encode_text
+from inferencepool.adapters.bodies._decoding import Loads, loads_json
+from inferencepool.adapters.bodies._fields import (
+    Prompt,
+    append_all,
+    is_list,
+    is_text,
+    read_count,
+    read_flag,
+    read_model,
+    read_prompt,
+    read_salt,
+)
+from inferencepool.adapters.bodies._pieces import (
+    Reader,
+    read_messages,
+    read_object,
+    read_prompt_value,
+    read_text,
+    whole_object,
+)
+from inferencepool.adapters.bodies._prompts import PromptParts, append_item, append_message, append_tools
+from inferencepool.adapters.bodies._steps import Budget, Steps, finished
 from inferencepool.errors import InvalidRequestError
 
 __all__ = ["OpenAIParser"]
 
-_Read = Callable[[dict[str, Any]], tuple[bytes, Sequence[int] | None, int | None]]
+_Read = Callable[[dict[str, Any]], tuple[Prompt, int | None]]
+
+_FAILURE = "error unmarshaling request bodyMap"
 
 
 class OpenAIParser:
@@ -48,16 +69,25 @@ class OpenAIParser:
         Raises:
             InvalidRequestError: It is no JSON object, or lacks what the API demands.
         """
-        document = decode_object(self._loads, body, "error unmarshaling request bodyMap")
-        prompt, tokens, limit = _READERS.get(route.claim, _read_completions)(document)
+        return finished(self.read(body, route, Budget()))
+
+    def read(self, body: bytes, route: Route, budget: Budget) -> Steps[ParsedBody]:
+        """Do in steps what `parse` does, as far as *budget* goes; see `SteppedParser`."""
+        read, readers = _APIS.get(route.claim, _COMPLETIONS)
+        document, span = whole_object(self._loads, body, _FAILURE) or (
+            yield from read_object(body, _MEMBERS, readers, budget, _FAILURE)
+        )
+        prompt, limit = read(document)
         return ParsedBody(
             model=read_model(document),
-            prompt=prompt,
-            prompt_tokens=tokens,
-            stream=document.get("stream") is True,
+            prompt=prompt.text,
+            prompt_tokens=prompt.tokens,
+            prompt_unread=prompt.unread,
+            stream=read_flag(document.get("stream")),
             max_output_tokens=limit,
             cache_salt=read_salt(document),
             can_rewrite=True,
+            model_span=span,
             usage=UsageKind.OPENAI,
         )
 
@@ -67,90 +97,99 @@ def _refuse(reason: str) -> NoReturn:
     raise InvalidRequestError(message)
 
 
-def _read_completions(document: dict[str, Any]) -> tuple[bytes, Sequence[int] | None, int | None]:
+def _read_completions(document: dict[str, Any]) -> tuple[Prompt, int | None]:
     found = read_prompt(document.get("prompt"))
     if found is None:
         _refuse("completions request: must have prompt")
-    return *found, read_count(document.get("max_tokens"))
+    return found, read_count(document.get("max_tokens"))
 
 
-def _read_embeddings(document: dict[str, Any]) -> tuple[bytes, Sequence[int] | None, int | None]:
+def _read_embeddings(document: dict[str, Any]) -> tuple[Prompt, int | None]:
     found = read_prompt(document.get("input"))
     if found is None:
         _refuse("embeddings request: must have input")
-    return *found, None
+    return found, None
 
 
-def _read_images(document: dict[str, Any]) -> tuple[bytes, Sequence[int] | None, int | None]:
-    prompt = document.get("prompt")
-    if not isinstance(prompt, str) or not prompt:
+def _read_images(document: dict[str, Any]) -> tuple[Prompt, int | None]:
+    given = document.get("prompt")
+    found = read_prompt(given) if is_text(given) else None
+    if found is None:
         _refuse("images generations request: must have prompt")
-    return encode_text(prompt), None, None
+    return found, None
 
 
-def _read_chat(document: dict[str, Any]) -> tuple[bytes, Sequence[int] | None, int | None]:
+def _read_chat(document: dict[str, Any]) -> tuple[Prompt, int | None]:
     messages = document.get("messages")
-    parts: list[bytes] = []
+    parts = PromptParts()
     append_tools(parts, document.get("tools"))
-    if not isinstance(messages, list) or not messages or not all(_append_chat(parts, message) for message in messages):
+    if not append_all(parts, messages, _append_chat):
         _refuse("chat completions request: must have valid messages")
     limit = read_count(document.get("max_completion_tokens"))
     if limit is None:
         limit = read_count(document.get("max_tokens"))
-    return b"".join(parts), None, limit
+    return Prompt.of(parts), limit
 
 
-def _append_chat(parts: list[bytes], message: Any) -> bool:
+def _append_chat(parts: PromptParts, message: Any) -> bool:
     if not isinstance(message, dict):
         return False
     role = message.get("role", "")
     return isinstance(role, str) and append_message(parts, role, message.get("content"), message)
 
 
-def _read_responses(document: dict[str, Any]) -> tuple[bytes, Sequence[int] | None, int | None]:
+def _read_responses(document: dict[str, Any]) -> tuple[Prompt, int | None]:
     given = document.get("input")
-    if not isinstance(given, str | list):
+    if not is_text(given) and not is_list(given):
         _refuse("responses request: must have input")
-    parts: list[bytes] = []
+    parts = PromptParts()
     append_tools(parts, document.get("tools"))
     instructions = document.get("instructions")
-    if isinstance(instructions, str):
+    if is_text(instructions):
         append_message(parts, "system", instructions)
-    if isinstance(given, str):
+    if is_text(given):
         append_message(parts, "user", given)
     else:
-        _append_items(parts, given)
-    return b"".join(parts), None, read_count(document.get("max_output_tokens"))
+        append_all(parts, given, _append_item)
+    return Prompt.of(parts), read_count(document.get("max_output_tokens"))
 
 
-def _read_conversations(document: dict[str, Any]) -> tuple[bytes, Sequence[int] | None, int | None]:
+def _read_conversations(document: dict[str, Any]) -> tuple[Prompt, int | None]:
     items = document.get("items")
-    if not isinstance(items, list) or not items:
+    parts = PromptParts()
+    if not append_all(parts, items, _append_item):
         _refuse("conversations request: must have items")
-    parts: list[bytes] = []
-    _append_items(parts, items)
-    return b"".join(parts), None, None
+    return Prompt.of(parts), None
 
 
-def _append_items(parts: list[bytes], items: list[Any]) -> None:
-    """Append messages and what else a conversation of the Responses API consists of."""
-    for item in items:
-        before = len(parts)
-        # Clients send back what they got, so the id and the status of a message come and go; the model sees neither.
-        if not (_is_message(item) and append_message(parts, item["role"], item.get("content"))):
-            del parts[before:]
-            append_item(parts, item)
+def _append_item(parts: PromptParts, item: Any) -> bool:
+    """Append a message or what else a conversation of the Responses API consists of; always True."""
+    before = len(parts)
+    # Clients send back what they got, so the id and the status of a message come and go; the model sees neither.
+    if not (_is_message(item) and append_message(parts, item["role"], item.get("content"))):
+        del parts[before:]
+        append_item(parts, item)
+    return True
 
 
 def _is_message(item: Any) -> bool:
     return isinstance(item, dict) and isinstance(item.get("role"), str) and item.get("type", "message") == "message"
 
 
-_READERS: dict[str, _Read] = {
-    "chat/completions": _read_chat,
-    "chat/completions/render": _read_chat,
-    "embeddings": _read_embeddings,
-    "responses": _read_responses,
-    "conversations": _read_conversations,
-    "images/generations": _read_images,
+_MEMBERS = frozenset(
+    {
+        *("model", "stream", "max_tokens", "max_completion_tokens", "max_output_tokens", "cache_salt"),
+        *("tools", "messages", "prompt", "input", "items", "instructions"),
+    }
+)
+_COMPLETIONS: tuple[_Read, Mapping[str, Reader]] = _read_completions, {"prompt": read_prompt_value}
+_CHAT: tuple[_Read, Mapping[str, Reader]] = _read_chat, {"messages": read_messages(_append_chat)}
+_RESPONSES = {"input": read_messages(_append_item), "instructions": read_text}
+_APIS: dict[str, tuple[_Read, Mapping[str, Reader]]] = {
+    "chat/completions": _CHAT,
+    "chat/completions/render": _CHAT,
+    "embeddings": (_read_embeddings, {"input": read_prompt_value}),
+    "responses": (_read_responses, _RESPONSES),
+    "conversations": (_read_conversations, {"items": read_messages(_append_item)}),
+    "images/generations": (_read_images, {"prompt": read_text}),
 }

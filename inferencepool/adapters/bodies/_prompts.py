@@ -17,13 +17,27 @@ prefix ends where their texts begin to differ. A string and a list with that one
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
-from typing import Any
+from typing import Any, final
+
+import attrs
 
 from inferencepool.errors import InvalidRequestError
 
-__all__ = ["append_item", "append_message", "append_tools", "encode_text", "to_prompt"]
+__all__ = [
+    "Piece",
+    "PromptParts",
+    "append_content",
+    "append_item",
+    "append_message",
+    "append_result_content",
+    "append_text",
+    "append_tools",
+    "encode_text",
+    "to_prompt",
+]
 
 _PART = b"\xff"
 _MESSAGE = b"\xfe"
@@ -41,8 +55,85 @@ _LONGEST_MEDIA = 256
 # Marks of Anthropic's clients for what to cache. They move from one turn to the next and the model never sees them.
 _UNSEEN = "cache_control"
 
+
+@final
+@attrs.frozen(eq=False)
+class Piece:
+    """
+    Stands in an object for a value that was not made, because it was read piece by piece.
+
+    Attributes:
+        prompt: What it adds to the prompt.
+        unread: About how many bytes more it would add that were not read.
+        tokens: The token ids, where it is a list of such.
+        is_text: Whether it is a string.
+        is_list: Whether it is a list of messages, parts or texts.
+        is_valid: Whether all of it that was read is what is allowed there; False for a digest, which is of anything.
+        count: How many items of the list were read.
+    """
+
+    prompt: bytes
+    unread: int = 0
+    tokens: array[int] | None = None
+    is_text: bool = False
+    is_list: bool = False
+    is_valid: bool = True
+    count: int = 0
+
+
+@final
+class PromptParts(list[bytes]):
+    """
+    What a prompt is put together from.
+
+    What follows a piece that was not read to its end would stand in the wrong place, so it only counts.
+
+    Attributes:
+        unread: About how many bytes were not read; more may be appended behind them.
+    """
+
+    __slots__ = ("_end", "unread")
+
+    def __init__(self) -> None:
+        self.unread = 0
+        self._end: int | None = None
+
+    def cut(self, unread: int) -> None:
+        """Take note that *unread* bytes were not read here."""
+        if unread and self._end is None:
+            self._end = len(self)
+        self.unread += unread
+
+    def add(self, piece: Piece) -> None:
+        """Append *piece*."""
+        self.append(piece.prompt)
+        self.cut(piece.unread)
+
+    def fold(self, start: int) -> int:
+        """Put what was appended from the index *start* on together, if all counts; give how many bytes it has."""
+        folded = b"".join(self[start:])
+        if self._end is None:
+            self[start:] = [folded]
+        return len(folded)
+
+    def piece(self, *, is_valid: bool, count: int) -> Piece:
+        """Make a piece of all, which are the items of a list."""
+        return Piece(*self.joined(), is_list=True, is_valid=is_valid, count=count)
+
+    def joined(self) -> tuple[bytes, int]:
+        """Give the prompt as far as it was read, and about how many bytes of it were not."""
+        if self._end is None:
+            return b"".join(self), self.unread
+        return b"".join(self[: self._end]), self.unread + sum(map(len, self[self._end :]))
+
+
+def _tell_apart(piece: Piece) -> str:
+    """Give what stands in JSON for what was not made."""
+    return f"{blake2b(piece.prompt, digest_size=16).hexdigest()} {piece.unread}"
+
+
 # Numbers aside, one value has one text.
-_encode_json = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
+_encode_json = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=_tell_apart).encode
 
 
 def encode_text(text: str) -> bytes:
@@ -58,13 +149,13 @@ def to_prompt(texts: Iterable[str]) -> bytes:
     return _PART.join(map(encode_text, texts))
 
 
-def append_tools(parts: list[bytes], tools: Any) -> None:
+def append_tools(parts: PromptParts, tools: Any) -> None:
     """Append what the model may call, if anything; chat templates put it in front of all messages."""
     if tools:
         parts.extend((_KIND, b"tools", _JSON, _to_json(tools)))
 
 
-def append_message(parts: list[bytes], role: str, content: Any, others: Mapping[str, Any] | None = None) -> bool:
+def append_message(parts: PromptParts, role: str, content: Any, others: Mapping[str, Any] | None = None) -> bool:
     """
     Append a message.
 
@@ -78,15 +169,7 @@ def append_message(parts: list[bytes], role: str, content: Any, others: Mapping[
         Whether *content* is of a kind that is allowed; nothing sensible was appended otherwise.
     """
     parts.append(_ROLES.get(role) or _MESSAGE + encode_text(role))
-    if isinstance(content, str):
-        parts.append(_PART)
-        parts.append(encode_text(content))
-    elif isinstance(content, list):
-        for item in content:
-            if not isinstance(item, dict):
-                return False
-            _append_part(parts, item)
-    elif content is not None:
+    if not _append_contents(parts, content):
         return False
     if others is not None and len(others) > 2:  # noqa: PLR2004 - more than the role and the content
         for name in sorted(others):
@@ -96,13 +179,66 @@ def append_message(parts: list[bytes], role: str, content: Any, others: Mapping[
     return True
 
 
-def append_item(parts: list[bytes], item: Any) -> None:
+def _append_contents(parts: PromptParts, content: Any) -> bool:
+    if isinstance(content, str):
+        parts.append(_PART)
+        parts.append(encode_text(content))
+    elif isinstance(content, list):
+        return all(append_content(parts, item) for item in content)
+    elif isinstance(content, Piece):
+        if not content.is_valid:
+            return False
+        if content.is_text:
+            parts.append(_PART)
+        parts.add(content)
+    elif content is not None:
+        return False
+    return True
+
+
+def append_content(parts: PromptParts, item: Any) -> bool:
+    """Append an item of a message's content; tell whether it is one."""
+    if not isinstance(item, dict):
+        return False
+    _append_part(parts, item)
+    return True
+
+
+def append_result_content(parts: PromptParts, item: Any) -> bool:
+    """Append an item of what a tool gave, which may be anything; always True."""
+    # A result inside a result would be no request that any server takes, so it is not unfolded further.
+    if isinstance(item, dict) and item.get("type") != "tool_result":
+        _append_part(parts, item)
+    elif isinstance(item, str):
+        parts.extend((_PART, encode_text(item)))
+    elif isinstance(item, Piece) and item.is_valid:
+        if item.is_text:
+            parts.append(_PART)
+        parts.add(item)
+    elif item is not None:
+        parts.extend((_PART, _KIND, _JSON, _to_json(item)))
+    return True
+
+
+def append_text(parts: PromptParts, text: Any) -> bool:
+    """Append one of several prompts; tell whether it is a text."""
+    if parts:
+        parts.append(_PART)
+    if isinstance(text, Piece):
+        parts.add(text)
+        return text.is_text
+    if isinstance(text, str):
+        parts.append(encode_text(text))
+    return isinstance(text, str)
+
+
+def append_item(parts: PromptParts, item: Any) -> None:
     """Append an item of a conversation that is no message, such as a call of a function."""
     parts.append(_MESSAGE)
     _append_part(parts, item)
 
 
-def _append_part(parts: list[bytes], part: Any) -> None:
+def _append_part(parts: PromptParts, part: Any) -> None:
     if not isinstance(part, dict):
         parts.extend((_PART, _KIND, _JSON, _to_json(part)))
         return
@@ -112,30 +248,27 @@ def _append_part(parts: list[bytes], part: Any) -> None:
     if kind in _TEXTS and isinstance(text, str):
         parts.append(_PART)
         parts.append(encode_text(text))
+    elif kind in _TEXTS and isinstance(text, Piece) and text.is_text:
+        parts.append(_PART)
+        parts.add(text)
     elif kind == "tool_result":
         _append_result(parts, part)
     else:
         _append_object(parts, kind, part)
 
 
-def _append_result(parts: list[bytes], part: dict[str, Any]) -> None:
+def _append_result(parts: PromptParts, part: dict[str, Any]) -> None:
     """Append what a tool gave: most of an agent's conversation, so its text stands as it is."""
     content = part.get("content")
     head = {name: value for name, value in part.items() if name not in {"content", _UNSEEN}}
     parts.extend((_PART, _KIND, b"tool_result", _JSON, _to_json(head), _RESULT))
     for item in content if isinstance(content, list) else [content]:
-        # A result inside a result would be no request that any server takes, so it is not unfolded further.
-        if isinstance(item, dict) and item.get("type") != "tool_result":
-            _append_part(parts, item)
-        elif isinstance(item, str):
-            parts.extend((_PART, encode_text(item)))
-        elif item is not None:
-            parts.extend((_PART, _KIND, _JSON, _to_json(item)))
+        append_result_content(parts, item)
     # Without an end, what follows the result could be a part of it.
     parts.append(_RESULT)
 
 
-def _append_object(parts: list[bytes], kind: str, part: dict[str, Any]) -> None:
+def _append_object(parts: PromptParts, kind: str, part: dict[str, Any]) -> None:
     if _UNSEEN in part:
         part = {name: value for name, value in part.items() if name != _UNSEEN}
     data = _to_json(part)

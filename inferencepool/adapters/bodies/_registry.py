@@ -14,6 +14,7 @@ from inferencepool.adapters.bodies._body import BodyParser, ParsedBody, Route
 from inferencepool.adapters.bodies._decoding import Loads, loads_json
 from inferencepool.adapters.bodies._engines import SglangHttpParser, VllmHttpParser
 from inferencepool.adapters.bodies._openai import OpenAIParser
+from inferencepool.adapters.bodies._steps import Budget, Steps
 from inferencepool.adapters.bodies._vllm_grpc import VllmGrpcParser
 from inferencepool.errors import ConfigurationError, InvalidRequestError
 
@@ -196,6 +197,27 @@ class BodyParsers:
         """
         parser, route = self.find(request_path(headers))
         return parser.parse(body, route)
+
+    def read(self, headers: Mapping[str, str], body: bytes, budget: Budget | None = None) -> Steps[ParsedBody]:
+        """
+        Do what `parse` does in steps of a few milliseconds, so that other work may be done between them.
+
+        A parser that is no `SteppedParser` does all in one step.
+
+        Args:
+            headers: Headers, names in lower case.
+            body: The body.
+            budget: How much of the prompt to read; the default budget where there is none.
+
+        Raises:
+            InvalidRequestError: As `parse` does, in any step.
+        """
+        parser, route = self.find(request_path(headers))
+        read = getattr(parser, "read", None)
+        if read is None:
+            return parser.parse(body, route)
+        parsed: ParsedBody = yield from read(body, route, Budget() if budget is None else budget)
+        return parsed
 
     def _find(self, path: str) -> tuple[BodyParser, Route]:
         text = path.removeprefix("/") if self._within_segments else f"/{path.removeprefix('/')}"

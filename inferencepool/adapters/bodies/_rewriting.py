@@ -22,7 +22,7 @@ _BRACKET = re.compile(rb'[\[{]|[\]}]|"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _OPENING = re.compile(rb"[ \t\r\n]*\{[ \t\r\n]*")
 
 
-def rewrite_model(body: bytes, model: str) -> bytes:
+def rewrite_model(body: bytes, model: str, span: tuple[int, int] | None = None) -> bytes:
     """
     Put *model* in the place of the value of the key ``model``; where there is none, at the beginning.
 
@@ -32,6 +32,8 @@ def rewrite_model(body: bytes, model: str) -> bytes:
     Args:
         body: A JSON object, which a parser of this package has read.
         model: The model's name.
+        span: Where the value begins and ends, as `ParsedBody.model_span` has it: (0, 0) for a body without one, and
+            None if it has to be looked for.
 
     Raises:
         InvalidRequestError: *body* does not begin as an object does.
@@ -41,14 +43,16 @@ def rewrite_model(body: bytes, model: str) -> bytes:
         message = "invalid request: the model can be rewritten only in a JSON object"
         raise InvalidRequestError(message)
     value = json.dumps(model).encode()
-    span = _find_value(body)
     if span is None:
+        span = _find_value(body) or (0, 0)
+    start, end = span
+    text = memoryview(body)
+    if not end:
         at = opening.end()
         comma = b"" if body[at : at + 1] == b"}" else b","
         at = body.index(b"{") + 1
-        return b"".join((body[:at], b'"model":', value, comma, body[at:]))
-    start, end = span
-    return b"".join((body[:start], value, body[end:]))
+        return b"".join((text[:at], b'"model":', value, comma, text[at:]))
+    return b"".join((text[:start], value, text[end:]))
 
 
 def _find_value(body: bytes) -> tuple[int, int] | None:

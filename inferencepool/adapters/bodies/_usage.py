@@ -9,11 +9,15 @@ import attrs
 
 from inferencepool.adapters.bodies._body import UsageKind
 from inferencepool.adapters.bodies._decoding import Loads, decode_object, loads_json
+from inferencepool.adapters.bodies._pieces import is_cheap
 from inferencepool.errors import InvalidRequestError
 
 __all__ = ["NEEDLES", "UNKNOWN", "Usage", "merge_event", "read_usage"]
 
 _GREATEST_COUNT = 2**63 - 1
+_KEYS = (b'"usage"', b'"meta_info"')
+# Bytes at the end of a response that is dear to read, in which its usage is looked for.
+_LONGEST_TAIL = 1 << 14
 
 #: What text tells usage at all, by kind, and what an event has that tells it. Inside strings quotes are escaped, so
 #: that nothing a model says looks like a key.
@@ -50,6 +54,9 @@ def read_usage(body: bytes, kind: UsageKind, loads: Loads = loads_json) -> Usage
     """
     Read the usage from *body*, a response in JSON; one that cannot be read tells nothing.
 
+    Of one with so many values that it is dear to read, only what stands behind the last ``usage`` or ``meta_info`` is
+    read, if that is near its end.
+
     Args:
         body: The whole response.
         kind: Where the usage stands.
@@ -82,6 +89,18 @@ def merge_event(former: Usage, data: bytes, kind: UsageKind, loads: Loads) -> Us
 
 
 def _decode(data: bytes, loads: Loads) -> dict[str, Any]:
+    """
+    Read *data* as far as that is cheap.
+
+    Of a response that is dear, such as one with embeddings, only the last members are read, from the last ``usage`` or
+    ``meta_info`` on: if these are the end of an object, they are members of the outermost one, because all brackets
+    behind those of a member would be one too many.
+    """
+    if not is_cheap(data):
+        at = max(data.rfind(key, -_LONGEST_TAIL) for key in _KEYS)
+        if at < 0:
+            return {}
+        data = b"{" + data[at:]
     try:
         return decode_object(loads, data, "response")
     except InvalidRequestError:

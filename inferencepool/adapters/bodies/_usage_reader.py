@@ -12,6 +12,10 @@ __all__ = ["MAX_BODY_SIZE", "MAX_EVENT_SIZE", "UsageReader"]
 MAX_EVENT_SIZE = 2**20
 MAX_BODY_SIZE = 2**26
 
+# Usage is told once, or with each of the tokens that come together.
+_MOST_EVENTS = 64
+_MOST_LINES = 1_024
+
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Where one line ends and the next is empty, as far as two bytes can tell: lines end with CR, LF, or both, and both
 # together are one end. The LF that may follow then begins the next event with an empty line, which says nothing.
@@ -120,12 +124,23 @@ class UsageReader:
             return
         if b"\r" in text:
             text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        for event in text.split(b"\n\n"):
-            lines = event.strip(b"\n")
-            if needle in lines and len(lines) <= self._max_event_size:
-                data = _data_of(lines)
+        for event in _last_events(text, needle):
+            if len(event) <= self._max_event_size and event.count(b"\n") <= _MOST_LINES:
+                data = _data_of(event)
                 if pattern.search(data):
                     self._usage = merge_event(self._usage, data, self._kind, self._loads)
+
+
+def _last_events(text: bytes, needle: bytes) -> list[bytes]:
+    """Give the last events of *text* that hold *needle*, in order: so many that nobody sends more at once."""
+    events: list[bytes] = []
+    end = len(text)
+    while len(events) < _MOST_EVENTS and (at := text.rfind(needle, 0, end)) >= 0:
+        start = text.rfind(b"\n\n", 0, at) + 1
+        stop = text.find(b"\n\n", at)
+        events.append(text[start : len(text) if stop < 0 else stop].strip(b"\n"))
+        end = start
+    return events[::-1]
 
 
 def _data_of(event: bytes) -> bytes:

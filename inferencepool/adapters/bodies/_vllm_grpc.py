@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Iterator
 
 from inferencepool.adapters.bodies._body import ParsedBody, Route
+from inferencepool.adapters.bodies._steps import Budget, Steps, finished
 from inferencepool.errors import InvalidRequestError
 
 __all__ = ["VllmGrpcParser"]
@@ -21,6 +22,18 @@ _EMBED = f"{_SERVICE}/Embed"
 
 _HEADER_LENGTH = 5
 _GREATEST_TOKEN = 2**32 - 1
+
+_TOKEN_BYTES = 4
+_LONGEST_VARINT = 10
+_CONTINUING = bytes(range(0x80, 0x100))
+
+# Real messages have some dozens: token ids are one field.
+_MOST_FIELDS = 50_000
+
+# What is done in one step: fields, bytes of numbers that are made, and bytes of numbers that are counted.
+_FIELDS_PER_STEP = 1_024
+_BYTES_PER_STEP = 1 << 13
+_CHUNK = 1 << 16
 
 # Wire types of protobuf.
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -46,12 +59,18 @@ class VllmGrpcParser:
         Raises:
             InvalidRequestError: It is no whole frame, is compressed, is no such message, or has no prompt.
         """
+        return finished(self.read(body, route, Budget()))
+
+    def read(self, body: bytes, route: Route, budget: Budget) -> Steps[ParsedBody]:
+        """Do in steps what `parse` does, as far as *budget* goes; see `SteppedParser`."""
         if route.claim not in self.claims:
             return ParsedBody(reads_response=False)
         message = _unframe(body)
         kind = "EmbedRequest" if route.claim == _EMBED else "GenerateRequest"
         try:
-            return _read_embed(message) if route.claim == _EMBED else _read_generate(message)
+            return (
+                yield from _read_embed(message, budget) if route.claim == _EMBED else _read_generate(message, budget)
+            )
         except ValueError as error:
             if isinstance(error, InvalidRequestError):
                 raise
@@ -68,51 +87,96 @@ def _unframe(body: bytes) -> bytes:
     return body[_HEADER_LENGTH : _HEADER_LENGTH + length]
 
 
-def _read_generate(message: bytes) -> ParsedBody:
-    tokenized: bytes | None = None
-    text: str | None = None
-    sampling = b""
+def _read_generate(message: bytes, budget: Budget) -> Steps[ParsedBody]:
+    # Messages that come twice are merged, which is what reading all of them one after another does.
+    tokenized: list[bytes] | None = None
+    text: bytes | None = None
+    sampling: list[bytes] = []
     stream = False
-    for number, value in _fields(message):
+    for number, value in (yield from _all_fields(message)):
         if number == _TOKENIZED and isinstance(value, bytes):
-            # A message that comes twice is merged, which is what reading both after another does.
-            tokenized, text = (tokenized or b"") + value, None
+            if tokenized is None:
+                tokenized, text = [], None
+            tokenized.append(value)
         elif number == _TEXT and isinstance(value, bytes):
-            tokenized, text = None, value.decode()
+            tokenized, text = None, value
         elif number == _SAMPLING and isinstance(value, bytes):
-            sampling += value
+            sampling.append(value)
         elif number == _STREAM and isinstance(value, int):
             stream = bool(value)
-    limit = None
-    for number, value in _fields(sampling):
-        if number == _MAX_TOKENS and isinstance(value, int):
-            limit = value & _GREATEST_TOKEN
+    limit = yield from _read_limit(b"".join(sampling))
     if text is not None:
-        return ParsedBody(prompt=text.encode(), stream=stream, max_output_tokens=limit)
+        prompt, unread = _read_text(text, budget)
+        return ParsedBody(prompt=prompt, prompt_unread=unread, stream=stream, max_output_tokens=limit)
     if tokenized is None:
         reason = "not supported request inputType"
         raise InvalidRequestError(reason)
-    return ParsedBody(prompt_tokens=_read_tokens(tokenized), stream=stream, max_output_tokens=limit)
+    tokens, unread = yield from _read_tokens(b"".join(tokenized), budget)
+    return ParsedBody(prompt_tokens=tokens, prompt_unread=unread, stream=stream, max_output_tokens=limit)
 
 
-def _read_embed(message: bytes) -> ParsedBody:
-    tokenized = [value for number, value in _fields(message) if number == _TOKENIZED and isinstance(value, bytes)]
+def _read_limit(sampling: bytes) -> Steps[int | None]:
+    limit = None
+    for number, value in (yield from _all_fields(sampling)):
+        if number == _MAX_TOKENS and isinstance(value, int):
+            limit = value & _GREATEST_TOKEN
+    return limit
+
+
+def _read_embed(message: bytes, budget: Budget) -> Steps[ParsedBody]:
+    tokenized: list[bytes] = []
+    for number, value in (yield from _all_fields(message)):
+        if number == _TOKENIZED and isinstance(value, bytes):
+            tokenized.append(value)
     if not tokenized:
         reason = "missing tokenized input in EmbedRequest"
         raise InvalidRequestError(reason)
-    return ParsedBody(prompt_tokens=_read_tokens(b"".join(tokenized)))
+    tokens, unread = yield from _read_tokens(b"".join(tokenized), budget)
+    return ParsedBody(prompt_tokens=tokens, prompt_unread=unread)
 
 
-def _read_tokens(message: bytes) -> array[int]:
+def _read_text(text: bytes, budget: Budget) -> tuple[bytes, int]:
+    """Give the text as far as the budget goes, and how many bytes follow; refuse what is no UTF-8."""
+    text.decode()
+    return (
+        (text, 0)
+        if len(text) <= budget.prompt_bytes
+        else (text[: budget.prompt_bytes], len(text) - budget.prompt_bytes)
+    )
+
+
+def _read_tokens(message: bytes, budget: Budget) -> Steps[tuple[array[int], int]]:
+    """Give the token ids as far as the budget goes, and four bytes for each that follows."""
     tokens = array("I")
-    for number, value in _fields(message):
+    unread = 0
+    for number, value in (yield from _all_fields(message)):
         if number != _INPUT_IDS:
             continue
+        full = len(tokens) * _TOKEN_BYTES >= budget.prompt_bytes
         if isinstance(value, bytes):
-            tokens.extend(_varints(value))
+            at = 0
+            while at < len(value):
+                full = len(tokens) * _TOKEN_BYTES >= budget.prompt_bytes
+                part = _whole_numbers(value, at, _CHUNK if full else _BYTES_PER_STEP)
+                if full:
+                    unread += len(part.translate(None, _CONTINUING)) * _TOKEN_BYTES
+                else:
+                    tokens.extend(_varints(part))
+                at += len(part)
+                yield
+        elif full:
+            unread += _TOKEN_BYTES
         else:
             tokens.append(value & _GREATEST_TOKEN)
-    return tokens
+    return tokens, unread
+
+
+def _whole_numbers(data: bytes, at: int, size: int) -> bytes:
+    """Give about *size* bytes from *at* on, so that no number is cut in two."""
+    part = data[at : at + size]
+    while at + len(part) < len(data) and part[-1] > 0x7F and len(part) < size + _LONGEST_VARINT:  # noqa: PLR2004
+        part = data[at : at + len(part) + 1]
+    return part
 
 
 def _varints(data: bytes) -> list[int]:
@@ -120,6 +184,8 @@ def _varints(data: bytes) -> list[int]:
     if data and data[-1] > 0x7F:  # noqa: PLR2004 - the bit that says that a byte follows
         reason = "a number does not end"
         raise ValueError(reason)
+    if data.isascii():  # each is a number of one byte
+        return list(data)
     found = []
     value = shift = 0
     for byte in data:
@@ -135,6 +201,16 @@ def _varints(data: bytes) -> list[int]:
     return found
 
 
+def _all_fields(message: bytes) -> Steps[list[tuple[int, int | bytes]]]:
+    """Do in steps what `_fields` does."""
+    found: list[tuple[int, int | bytes]] = []
+    for field in _fields(message):
+        found.append(field)
+        if not len(found) % _FIELDS_PER_STEP:
+            yield
+    return found
+
+
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
     """
     Give number and value of each field, those of fixed length left out.
@@ -142,8 +218,12 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
     Raises:
         ValueError: The message is malformed.
     """
-    at = 0
+    at = count = 0
     while at < len(message):
+        count += 1
+        if count > _MOST_FIELDS:
+            reason = f"more than {_MOST_FIELDS} fields"
+            raise ValueError(reason)
         key, at = _varint(message, at)
         number, wire = key >> 3, key & 7
         if not number:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from inferencepool._showing import show_names
-from inferencepool.adapters.bodies import ParsedBody, UsageKind, rewrite_model
+from inferencepool.adapters.bodies import Budget, ParsedBody, Steps, UsageKind, rewrite_model
 from inferencepool.adapters.extproc import _headers as names
 from inferencepool.adapters.extproc._exchange import RequestTraits
 from inferencepool.adapters.extproc._messages import BodyMode, RequestHeaders, Routing
@@ -73,21 +73,23 @@ class Decision:
     response_headers: tuple[tuple[str, str], ...] = attrs.field(default=(), repr=show_names)
 
 
-def read_request(processor: ExternalProcessor, head: RequestHeaders, body: bytes | None, *, whole: bool) -> Inquiry:
+def read_request(
+    processor: ExternalProcessor, head: RequestHeaders, body: bytes | None, budget: Budget
+) -> Steps[Inquiry]:
     """
-    Read what a request asks for. Order of the steps and texts of the errors as in the reference.
+    Read in steps what a request asks for. Order of the steps and texts of the errors as in the reference.
 
     Args:
         processor: What all sessions share.
         head: The request's headers.
-        body: Its body; None when it has none, or the proxy keeps it.
-        whole: Whether that is all of the body; else it is not read.
+        body: Its body; None when it has none, or it is not to be read.
+        budget: How much of the prompt is read.
 
     Raises:
         InvalidRequestError: The body cannot be used, or names no model.
     """
     headers = head.headers
-    parsed = processor.parsers.parse(headers, body) if body is not None and whole else None
+    parsed = None if body is None else (yield from processor.parsers.read(headers, body, budget))
     asked = parsed.model if parsed is not None else None
     target, rewrite = _target_model(processor, head, parsed)
     if target is None and parsed is not None and parsed.can_rewrite and not asked:
@@ -127,7 +129,7 @@ def decide(
     try:
         replacement = None
         if body is not None and parsed is not None and target is not None and target != parsed.model:
-            replacement = rewrite_model(body, target)
+            replacement = rewrite_model(body, target, parsed.model_span)
             holds = head.request_body_mode in (BodyMode.BUFFERED, BodyMode.BUFFERED_PARTIAL)
             if holds and "content-length" in head.headers:
                 extra += (("content-length", str(len(replacement))),)
@@ -169,6 +171,7 @@ def _to_request(
         headers=headers,
         id=request_id,
         prompt_tokens=parsed.prompt_tokens,
+        prompt_unread=parsed.prompt_unread,
         stream=parsed.stream,
         max_output_tokens=parsed.max_output_tokens,
         cache_salt=parsed.cache_salt,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from inferencepool.adapters.extproc._messages import (
     BodyMode,
     Message,
-    Metadata,
     RequestBody,
     RequestHeaders,
     RequestTrailers,
@@ -17,12 +16,12 @@ from inferencepool.adapters.extproc._messages import (
     ResponseTrailers,
 )
 from inferencepool.adapters.extproc._struct import MetadataReader
-from inferencepool.adapters.extproc._wire import read_fields, refusal
+from inferencepool.adapters.extproc._wire import MAX_FIELDS, read_fields, refusal
 from inferencepool.errors import InvalidMessageError
 
 __all__ = ["MAX_HEADERS", "MAX_REMEMBERED", "MAX_REMEMBERED_METADATA", "MAX_REMEMBERED_SIZE", "decode"]
 
-MAX_HEADERS: Final = 10_000
+MAX_HEADERS: Final = 5_000
 """How many different headers a message may have, so that few bytes cannot become many objects."""
 
 MAX_REMEMBERED: Final = 1024
@@ -70,6 +69,10 @@ _REQUEST_BODY_MODE: Final = 0x08
 _RESPONSE_BODY_MODE: Final = 0x10
 
 _CONTINUES: Final = 0x80
+# What it costs to go into a header, beside its own fields.
+_FIELDS_OF_A_HEADER: Final = 5
+# More than gateways let in by default. Even if each of these bytes were a header, that would be few.
+_USUAL_HEADER_BYTES: Final = 1 << 16
 # A tag and a length for each of key and value.
 _SMALLEST_USUAL: Final = 4
 
@@ -94,7 +97,7 @@ _SECRETS: Final = frozenset({"api-key", "authorization", "cookie", "proxy-author
 _remembered: dict[bytes, tuple[str, str]] = {}
 
 # The same for metadata: what comes with a request's later messages came with its first, or names one of few endpoints.
-_remembered_metadata: dict[bytes, Metadata] = {}
+_remembered_metadata: dict[bytes, dict[str, dict[str, Any]]] = {}
 
 
 def decode(data: bytes) -> Message:
@@ -110,7 +113,8 @@ def decode(data: bytes) -> Message:
 
     Raises:
         InvalidMessageError: The bytes are no such message, hold none of the known kinds, name an unknown body mode, or
-            go beyond a limit (`MAX_HEADERS`, and those of the metadata). The error names the field and the byte.
+            go beyond a limit (`MAX_HEADERS`, `MAX_FIELDS`, and those of the metadata). The error names the field and
+            the byte.
     """
     return _Reader(data).read()
 
@@ -118,21 +122,36 @@ def decode(data: bytes) -> Message:
 class _Reader:
     """Reads one request, field by field. One thread uses it, once."""
 
-    __slots__ = ("_body", "_data", "_end_of_stream", "_headers", "_kind", "_metadata", "_metadata_reader", "_modes")
+    __slots__ = (
+        "_body",
+        "_data",
+        "_end_of_stream",
+        "_header_bytes",
+        "_headers",
+        "_is_remembered",
+        "_kind",
+        "_left",
+        "_metadata",
+        "_metadata_reader",
+        "_modes",
+    )
 
     def __init__(self, data: bytes) -> None:
         self._data = data
+        self._left = [MAX_FIELDS]
+        self._header_bytes = 0
         self._kind = 0
         self._headers: dict[str, str] = {}
         self._body = b""
         self._end_of_stream = False
-        self._metadata: Metadata = {}
+        self._metadata: dict[str, dict[str, Any]] = {}
+        self._is_remembered = False
         self._metadata_reader: MetadataReader | None = None
         self._modes: tuple[int, int] | None = None
 
     def read(self) -> Message:
         data = self._data
-        for tag, start, stop in read_fields(data, 0, len(data), ""):
+        for tag, start, stop in read_fields(data, 0, len(data), "", self._left):
             if tag in _KINDS:
                 self._read_kind(tag, start, stop)
             elif tag == _METADATA_CONTEXT:
@@ -175,11 +194,11 @@ class _Reader:
         elif kind in _BODY_KINDS:
             self._read_body(at, end, where)
         else:
-            for _ in read_fields(self._data, at, end, where):
+            for _ in read_fields(self._data, at, end, where, self._left):
                 pass
 
     def _read_headers(self, at: int, end: int, where: str) -> None:
-        for tag, start, stop in read_fields(self._data, at, end, where):
+        for tag, start, stop in read_fields(self._data, at, end, where, self._left):
             if tag == _HEADER_MAP:
                 self._read_header_map(start, stop, where)
             elif tag == _HEADERS_END_OF_STREAM:
@@ -189,9 +208,11 @@ class _Reader:
         data = self._data
         headers = self._headers
         remembered = _remembered.get
+        self._header_bytes += end - at
         # The usual layout in place: headers only, none of 16 KiB or more. What is different is left to the general
-        # form below, which goes on where this stops and finds what is wrong.
-        while at < end - 2 and data[at] == _HEADER:
+        # form below, which goes on where this stops, counts and finds what is wrong.
+        usual = self._header_bytes <= _USUAL_HEADER_BYTES
+        while usual and at < end - 2 and data[at] == _HEADER:
             start = at + 2
             length = data[at + 1]
             if length >= _CONTINUES:
@@ -215,8 +236,9 @@ class _Reader:
             self._read_unusual_header_map(at, end, where)
 
     def _read_unusual_header_map(self, at: int, end: int, where: str) -> None:
-        for tag, start, stop in read_fields(self._data, at, end, f"{where}.headers"):
+        for tag, start, stop in read_fields(self._data, at, end, f"{where}.headers", self._left):
             if tag == _HEADER:
+                self._left[0] -= _FIELDS_OF_A_HEADER
                 name, value = self._read_header(start, stop, where)
                 self._check_number(start, where)
                 self._headers[name] = value
@@ -229,7 +251,7 @@ class _Reader:
     def _read_header(self, at: int, end: int, where: str) -> tuple[str, str]:
         data = self._data
         name = text_value = raw_value = b""
-        for tag, start, stop in read_fields(data, at, end, f"{where}.headers.headers"):
+        for tag, start, stop in read_fields(data, at, end, f"{where}.headers.headers", self._left):
             if tag == _KEY:
                 name = data[start:stop]
             elif tag == _RAW_VALUE:
@@ -239,7 +261,7 @@ class _Reader:
         return name.lower().decode("latin-1"), (raw_value or text_value).decode("latin-1")
 
     def _read_body(self, at: int, end: int, where: str) -> None:
-        for tag, start, stop in read_fields(self._data, at, end, where):
+        for tag, start, stop in read_fields(self._data, at, end, where, self._left):
             if tag == _BODY:
                 self._body = self._data[start:stop]
             elif tag == _BODY_END_OF_STREAM:
@@ -252,14 +274,16 @@ class _Reader:
         entry = self._data[at:end] if first and end - at <= MAX_REMEMBERED_METADATA else b""
         known = _remembered_metadata.get(entry)
         if known is not None:
-            self._metadata = known
+            self._metadata, self._is_remembered = known, True
             return
         if self._metadata_reader is None:
-            self._metadata_reader = MetadataReader(self._data)
+            self._metadata_reader = MetadataReader(self._data, self._left)
         # What is remembered belongs to others too, so more of it goes into a copy.
-        found = {namespace: dict(values) for namespace, values in self._metadata.items()}
+        if self._is_remembered:
+            self._metadata = {namespace: dict(values) for namespace, values in self._metadata.items()}
+        found = self._metadata
         self._metadata_reader.read_metadata(at, end, found)
-        self._metadata = found
+        self._is_remembered = bool(entry)
         if entry:
             if len(_remembered_metadata) >= MAX_REMEMBERED:
                 _remembered_metadata.clear()
@@ -271,7 +295,7 @@ class _Reader:
             self._modes = numbers
             return
         request, response = self._modes or (BodyMode.NONE, BodyMode.NONE)
-        for tag, start, _ in read_fields(self._data, at, end, "protocol_config"):
+        for tag, start, _ in read_fields(self._data, at, end, "protocol_config", self._left):
             if tag == _REQUEST_BODY_MODE:
                 request = start
             elif tag == _RESPONSE_BODY_MODE:

@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from inferencepool.adapters.bodies import PROMPT_BYTES
 from inferencepool.adapters.extproc._headers import FORGEABLE
 from inferencepool.errors import ConfigurationError
 
@@ -89,6 +90,8 @@ class ProcessorOptions:
             more time as its bytes take at this rate, `request_timeout` from then on at most; so a client that sends
             steadily but less is refused with 408 as well.
         max_body: Most bytes that a request's body may have; a longer one is refused with 413.
+        prompt_bytes: How much of a prompt is read, in bytes; token ids count four each. What is longer is matched so
+            far, so it should be no less than what the profile's prefix index matches; its whole length is estimated.
         chunk_size: Most bytes of a body in one message to the proxy.
         partial_body: In the mode ``STREAMED`` the request's headers leave with the first answers, so a body is read up
             to this many bytes, and a request with a longer one is picked for without it.
@@ -114,6 +117,7 @@ class ProcessorOptions:
     request_timeout: float = attrs.field(default=10.0, validator=_positive)
     least_rate: float = attrs.field(default=4096.0, validator=_rate)
     max_body: int = attrs.field(default=64 << 20, validator=_size)
+    prompt_bytes: int = attrs.field(default=PROMPT_BYTES, validator=_size)
     chunk_size: int = attrs.field(default=62_000, validator=_size)
     partial_body: int = attrs.field(default=512 << 10, validator=_size)
     response_phase: ResponsePhase = attrs.field(default=ResponsePhase.AUTO, converter=_to_phase)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn, assert_never, final
 
 import attrs
 
-from inferencepool.adapters.bodies import Usage, UsageKind, UsageReader
+from inferencepool.adapters.bodies import Budget, Usage, UsageKind, UsageReader
 from inferencepool.adapters.extproc import _headers as names
 from inferencepool.adapters.extproc._chunks import split, to_status
 from inferencepool.adapters.extproc._decision import Decision, decide, read_request
@@ -33,6 +33,7 @@ from inferencepool.adapters.extproc._messages import (
     StreamedResponseBody,
 )
 from inferencepool.adapters.extproc._options import ResponsePhase
+from inferencepool.adapters.extproc._reading import Reading
 from inferencepool.adapters.extproc._refusal import refuse
 from inferencepool.errors import (
     InferencePoolError,
@@ -65,6 +66,9 @@ class _State(enum.Enum):
 
 _OVER = (_State.FAILED, _State.CLOSED)
 
+# A proxy says at most a few things more behind a request that has come whole.
+_MOST_WAITING = 16
+
 
 @final
 @attrs.define(eq=False)
@@ -77,14 +81,19 @@ class Session:
     Attributes:
         done: Whether the stream is to be ended with status OK, in the same write as the answers just given: nothing
             more is needed, or the proxy answers the client itself.
+        working: Whether the request has come whole, and reading it takes so long that it is to be gone on with by
+            `advance`, between other work.
         deadline: When to call `expire`, in seconds of the processor's clock; None while nothing is waited for.
     """
 
     _processor: ExternalProcessor
     done: bool = False
+    working: bool = False
     deadline: float | None = None
     _state: _State = _State.NEW
     _began: float | None = None
+    _reading: Reading | None = None
+    _waiting: list[Message] = attrs.field(factory=list)
     _head: RequestHeaders = attrs.field(factory=lambda: RequestHeaders({}))
     _mode: BodyMode = _FULL
     _chunks: list[bytes] = attrs.field(factory=list)
@@ -115,12 +124,14 @@ class Session:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the request's body that are kept until it is whole."""
-        return self._size if self._chunks else 0
+        """Bytes of the request's body that are kept until it is whole and was read."""
+        return self._size if self._chunks or self._reading is not None else 0
 
     def receive(self, message: Message) -> Sequence[Answer]:
         """
         Take in what the proxy said, and give what to answer, in this order.
+
+        While the session is `working`, what is said waits until that is over.
 
         After an error of this, and after `close`, nothing is taken in any more.
 
@@ -132,13 +143,61 @@ class Session:
         if self.done or self._state in _OVER:
             return _NOTHING
         try:
+            if self.working:
+                return self._hold_back(message)
             return self._take(message)
-        except Exception as error:
-            if isinstance(error, InferencePoolError) and error.http_status != InferencePoolError.http_status:
-                return self._refuse(error)
-            self._state, self._error, self.deadline = _State.FAILED, error, None
-            self._chunks.clear()
-            raise
+        except Exception as error:  # noqa: BLE001 - a strategy may raise anything
+            return self._fail(error)
+
+    def advance(self) -> Sequence[Answer]:
+        """
+        Go on with reading the request for about 2 ms, if the session is `working`; give what to answer.
+
+        Raises:
+            StrategyError: As `receive` does.
+        """
+        if not self.working:
+            return _NOTHING
+        try:
+            answers = list(self._go_on())
+            if self._reading is None:
+                waiting, self._waiting = self._waiting, []
+                for message in waiting:
+                    answers += self._take(message)
+        except Exception as error:  # noqa: BLE001 - as above
+            return self._fail(error)
+        return answers
+
+    def hurry(self) -> None:
+        """Read no more of the prompt, only what the request cannot be routed without. For when many are `working`."""
+        if self._reading is not None:
+            self._reading.budget.prompt_bytes = 0
+
+    def _fail(self, error: Exception) -> Sequence[Answer]:
+        """Refuse the request, or end the session with *error*."""
+        self._stop()
+        if isinstance(error, InferencePoolError) and error.http_status != InferencePoolError.http_status:
+            return self._refuse(error)
+        self._state, self._error, self.deadline = _State.FAILED, error, None
+        self._chunks.clear()
+        raise error
+
+    def _hold_back(self, message: Message) -> Sequence[Answer]:
+        if isinstance(message, ResponseHeaders):
+            # The proxy answered the client itself: what is left of the request goes nowhere.
+            self._stop()
+            return self._take(message)
+        if len(self._waiting) >= _MOST_WAITING:
+            text = f"ext_proc: more than {_MOST_WAITING} messages behind the end of the request"
+            raise InvalidMessageError(text)
+        if not isinstance(message, RequestBody) or self._mode is not _FULL:
+            self._waiting.append(message)
+        return _NOTHING
+
+    def _stop(self) -> None:
+        """Let go of what is being read."""
+        self.working, self._reading = False, None
+        self._waiting.clear()
 
     def expire(self) -> Sequence[Answer]:
         """Refuse the request if its deadline has passed: it did not arrive whole in time."""
@@ -151,7 +210,10 @@ class Session:
 
     def refuse(self, error: InferencePoolError) -> Sequence[Answer]:
         """Refuse a request that is not answered yet for a reason of the server's own, such as that it has no room."""
-        return _NOTHING if self.done or self._state is not _State.READING else self._refuse(error)
+        if self.done or self._state is not _State.READING:
+            return _NOTHING
+        self._stop()
+        return self._refuse(error)
 
     def close(self, *, finished: bool) -> None:
         """
@@ -165,6 +227,7 @@ class Session:
         if self._state is _State.CLOSED:
             return
         self._state, self.deadline = _State.CLOSED, None
+        self._stop()
         self._chunks.clear()
         held = None
         if self._decision is not None:
@@ -203,7 +266,7 @@ class Session:
         if message.request_body_mode is not None:
             self._mode = message.request_body_mode
         if message.end_of_stream or self._mode is BodyMode.NONE:
-            return (RequestHeadersAnswer(self._decide(None)[0].routing),)
+            return self._decide(None, lambda decision, _: (RequestHeadersAnswer(decision.routing),))
         if self._mode in _IN_PIECES:
             self.deadline = self._began + self._processor.options.request_timeout
         return _NOTHING if self._mode is _FULL else (RequestHeadersAnswer(),)
@@ -235,43 +298,66 @@ class Session:
     def _request_trailers(self) -> Sequence[Answer]:
         if self._state is _State.NEW:
             _misplace("request trailers", self._state)
-        answers: list[Answer] = []
         if self._state is _State.READING:
             if self._mode is not _FULL and not self._chunks:
                 # The headers have left, so nothing can carry the pick any more.
                 text = "a request with trailers and without a body cannot be routed where bodies are buffered"
                 raise InvalidRequestError(text)
-            answers += self._answer_body(whole=True, ends=False)
-        elif self._decision is None and self._mode is _FULL:
+            answers = self._answer_body(whole=True, ends=False)
+            if self.working:
+                self._waiting.append(RequestTrailers())
+                return _NOTHING
+            return (*answers, RequestTrailersAnswer())
+        if self._decision is None and self._mode is _FULL:
             return _NOTHING  # The response came first: the headers were not answered, and nothing may overtake them.
-        answers.append(RequestTrailersAnswer())
-        return answers
+        return (RequestTrailersAnswer(),)
 
     def _answer_body(self, *, whole: bool, ends: bool = True) -> Sequence[Answer]:
         """Decide about a request whose body was read; *ends* tells whether the body ends the request."""
         chunks, self._chunks = self._chunks, []
-        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        decision, replacement = self._decide(body, whole=whole)
-        if self._mode is _FULL:
-            answers: list[Answer] = [RequestHeadersAnswer(decision.routing)]
-            size = self._processor.options.chunk_size
-            answers += [
-                StreamedRequestBody(chunk, ends and last)
-                for chunk, last in split(body if replacement is None else replacement, size)
-            ]
-            return answers
-        # Each message waits for its answer; the first still holds the headers.
-        first = RequestBodyAnswer(decision.routing, replacement)
-        rest = RequestBodyAnswer() if replacement is None else RequestBodyAnswer(replacement=b"")
-        return (first, *[rest] * (len(chunks) - 1))
+        count = len(chunks)
+        body = chunks[0] if count == 1 else b"".join(chunks)
+        chunks.clear()
 
-    def _decide(self, body: bytes | None, *, whole: bool = True) -> tuple[Decision, bytes | None]:
-        """Give the decision, and the body to send instead, if any."""
+        def answer(decision: Decision, replacement: bytes | None) -> Sequence[Answer]:
+            if self._mode is _FULL:
+                answers: list[Answer] = [RequestHeadersAnswer(decision.routing)]
+                size = self._processor.options.chunk_size
+                answers += [
+                    StreamedRequestBody(chunk, ends and last)
+                    for chunk, last in split(body if replacement is None else replacement, size)
+                ]
+                return answers
+            # Each message waits for its answer; the first still holds the headers.
+            first = RequestBodyAnswer(decision.routing, replacement)
+            rest = RequestBodyAnswer() if replacement is None else RequestBodyAnswer(replacement=b"")
+            return (first, *[rest] * (count - 1))
+
+        return self._decide(body if whole else None, answer)
+
+    def _decide(
+        self, body: bytes | None, answer: Callable[[Decision, bytes | None], Sequence[Answer]]
+    ) -> Sequence[Answer]:
+        """Begin to read the request, and decide about it at once where that is cheap; *answer* says it then."""
         processor = self._processor
-        inquiry = read_request(processor, self._head, body, whole=whole)
+        budget = Budget(processor.options.prompt_bytes)
+        self.deadline = None
+        self._reading = Reading(body, budget, answer, read_request(processor, self._head, body, budget))
+        return self._go_on()
+
+    def _go_on(self) -> Sequence[Answer]:
+        """Read for a while; at the end of the request decide where it goes."""
+        processor, reading = self._processor, self._reading
+        if reading is None:
+            return _NOTHING
+        inquiry = reading.go_on(processor.clock)
+        self.working = inquiry is None
+        if inquiry is None:
+            return _NOTHING
+        self._reading = None
         self._request_id, self._traits = inquiry.request.id, inquiry.traits
-        decision, replacement = decide(processor, self._head, inquiry, body)
-        self._decision, self._state, self.deadline = decision, _State.ANSWERED, None
+        decision, replacement = decide(processor, self._head, inquiry, reading.body)
+        self._decision, self._state = decision, _State.ANSWERED
         self._answered = processor.clock()
         self.done = not self._stays(decision)
         if processor.on_decision is not None:
@@ -279,7 +365,7 @@ class Session:
         if not processor.picker.observed:
             # A response can take minutes: neither its prompt nor its snapshot need to stay for that.
             decision.result.detach()
-        return decision, replacement
+        return reading.answer(decision, replacement)
 
     def _stays(self, decision: Decision) -> bool:
         """Tell whether the response is waited for."""

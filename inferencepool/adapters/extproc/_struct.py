@@ -46,8 +46,9 @@ class MetadataReader:
     merged. Text that is not UTF-8 is refused, as protobuf does.
     """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, fields: list[int]) -> None:
         self._data = data
+        self._fields = fields
         self._left = MAX_VALUES
 
     def read_metadata(self, at: int, end: int, into: dict[str, dict[str, Any]]) -> None:
@@ -62,7 +63,7 @@ class MetadataReader:
         Raises:
             InvalidMessageError: It cannot be read, is nested deeper than `MAX_DEPTH` or has more than `MAX_VALUES`.
         """
-        for tag, start, stop in read_fields(self._data, at, end, _WHERE):
+        for tag, start, stop in read_fields(self._data, at, end, _WHERE, self._fields):
             if tag == _ENTRY:
                 key, values = self._read_entry(start, stop)
                 namespace: dict[str, Any] = {}
@@ -77,7 +78,7 @@ class MetadataReader:
             raise refusal(_WHERE, at, f"more than {MAX_VALUES} values")
         key = ""
         values = []
-        for tag, start, stop in read_fields(self._data, at, end, _WHERE):
+        for tag, start, stop in read_fields(self._data, at, end, _WHERE, self._fields):
             if tag == _KEY:
                 key = self._read_text(start, stop)
             elif tag == _VALUE:
@@ -87,7 +88,7 @@ class MetadataReader:
     def _read_struct(self, at: int, end: int, into: dict[str, Any], depth: int) -> None:
         if depth > MAX_DEPTH:
             raise refusal(_WHERE, at, f"objects and lists lie in each other deeper than {MAX_DEPTH} levels")
-        for tag, start, stop in read_fields(self._data, at, end, _WHERE):
+        for tag, start, stop in read_fields(self._data, at, end, _WHERE, self._fields):
             if tag == _ENTRY:
                 key, values = self._read_entry(start, stop)
                 value = None
@@ -98,7 +99,7 @@ class MetadataReader:
     def _read_list(self, at: int, end: int, into: list[Any], depth: int) -> None:
         if depth > MAX_DEPTH:
             raise refusal(_WHERE, at, f"objects and lists lie in each other deeper than {MAX_DEPTH} levels")
-        for tag, start, stop in read_fields(self._data, at, end, _WHERE):
+        for tag, start, stop in read_fields(self._data, at, end, _WHERE, self._fields):
             if tag == _ELEMENT:
                 self._left -= 1
                 if self._left < 0:
@@ -107,7 +108,7 @@ class MetadataReader:
 
     def _read_value(self, at: int, end: int, value: Any, depth: int) -> Any:
         """Read a value, or more of the one that began as *value*; one that is not set is null."""
-        for tag, start, stop in read_fields(self._data, at, end, _WHERE):
+        for tag, start, stop in read_fields(self._data, at, end, _WHERE, self._fields):
             if tag == _STRING:
                 value = self._read_text(start, stop)
             elif tag == _NUMBER:

@@ -15,6 +15,7 @@ from inferencepool.errors import InvalidMessageError
 __all__ = [
     "DELIMITED",
     "FIXED64",
+    "MAX_FIELDS",
     "VARINT",
     "Field",
     "delimited",
@@ -26,6 +27,9 @@ __all__ = [
 
 Field = tuple[int, int, int]
 """A field's tag; where its content begins, or its value if it is a varint; where it ends."""
+
+MAX_FIELDS: Final = 50_000
+"""How many fields a request may have, those of messages inside of it counted, so that few bytes cannot take long."""
 
 VARINT: Final = 0
 FIXED64: Final = 1
@@ -56,7 +60,7 @@ def refusal(where: str, at: int, problem: str) -> InvalidMessageError:
     return InvalidMessageError(f"{path}, byte {at}: {problem}")
 
 
-def read_fields(data: bytes, at: int, end: int, where: str) -> Iterator[Field]:
+def read_fields(data: bytes, at: int, end: int, where: str, left: list[int]) -> Iterator[Field]:
     """
     Go through the fields of the message that lies in ``data[at:end]``.
 
@@ -65,10 +69,11 @@ def read_fields(data: bytes, at: int, end: int, where: str) -> Iterator[Field]:
         at: Where the message begins.
         end: Where it ends.
         where: Its path, for errors.
+        left: One number: how many fields the whole request may still have. Begins as `MAX_FIELDS`.
 
     Raises:
-        InvalidMessageError: A field is cut off, a number is too large, or a field is a group, which ext_proc has none
-            of and new messages cannot have.
+        InvalidMessageError: There are too many fields, a field is cut off, a number is too large, or a field is a
+            group, which ext_proc has none of and new messages cannot have.
     """
     while at < end:
         begin = at
@@ -95,6 +100,9 @@ def read_fields(data: bytes, at: int, end: int, where: str) -> Iterator[Field]:
         if stop > end:
             problem = f"field {tag >> 3} has {stop - content} bytes, and the message ends after {end - content}"
             raise refusal(where, begin, problem)
+        left[0] -= 1
+        if left[0] < 0:
+            raise refusal(where, begin, f"more than {MAX_FIELDS} fields in the request")
         yield tag, content, stop
         at = stop
 

@@ -91,7 +91,7 @@ class Exchange:
         try:
             self._call = factory(self)
         except Exception as error:  # noqa: BLE001 - an RPC may fail in any way; the others go on
-            self._fail(error)
+            self.fail(error)
 
     def deliver(self, message: bytes) -> None:
         """Hand *message* to the call, unless the RPC is ending."""
@@ -99,7 +99,7 @@ class Exchange:
             try:
                 self._call.message(message)
             except Exception as error:  # noqa: BLE001 - as above
-                self._fail(error)
+                self.fail(error)
 
     def half_close(self) -> None:
         """Tell the call that the client will send no more."""
@@ -107,7 +107,7 @@ class Exchange:
             try:
                 self._call.half_closed()
             except Exception as error:  # noqa: BLE001 - as above
-                self._fail(error)
+                self.fail(error)
 
     def close(self, closure: Closure) -> None:
         """End all, and tell the call; once."""
@@ -130,7 +130,8 @@ class Exchange:
         else:
             self.roomy.set()
 
-    def _fail(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
+        """End the RPC as an exception of the call does."""
         self.end(Status.INTERNAL, f"the server failed: {type(error).__name__}")
         self._on_error(error)
 

@@ -18,6 +18,9 @@ from inferencepool.scheduling import Explanation, PickResult
 
 __all__ = ["DecisionLog", "RecordedDecision"]
 
+# What `InferenceRequest.prompt_unread` counts for a token.
+_BYTES_PER_TOKEN: Final = 4
+
 # An explanation is followed by a pause that is so much longer than it took.
 _PAUSE_FACTOR: Final = 50
 # More endpoints of an explanation are not kept: for a large fleet, they would take as much memory as all the rest.
@@ -206,8 +209,8 @@ class DecisionLog:
             model=request.model[:_LONGEST_NAME],
             fairness_id=request.fairness_id[:_LONGEST_NAME],
             priority=request.priority,
-            prompt_bytes=len(request.prompt),
-            prompt_tokens=None if tokens is None else len(tokens),
+            prompt_bytes=len(request.prompt) + (request.prompt_unread if tokens is None else 0),
+            prompt_tokens=None if tokens is None else len(tokens) + request.prompt_unread // _BYTES_PER_TOKEN,
             stream=request.stream,
             headers={
                 name: value if name in _SHOWN_HEADERS else _HIDDEN

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Final, final
 
 import attrs
@@ -29,6 +30,10 @@ _LEAST = 64 * _MIB
 _AT_ONCE = 4
 _NO_ROOM = "the endpoint picker holds as many bodies of other requests as it may"
 _MOST = 2**32 - 1
+
+# So many requests whose reading takes long take turns, and so many may be there before others lose their prompt.
+_READ_AT_ONCE = 4
+_MOST_READINGS = 32
 
 
 def extproc_limits(processor: ExternalProcessor) -> Limits:
@@ -61,10 +66,11 @@ def extproc_routes(
         on_closed: Is told in that loop how each RPC ended; must not raise.
     """
     stalled = _Stalled(processor.options.request_timeout * _SHARE)
+    readings = _Readings()
     reset_tells = processor.options.ends_with_response
 
     def call(stream: Stream) -> _Call:
-        return _Call(stream, processor.session(), stalled, reset_tells, on_closed)
+        return _Call(stream, processor.session(), stalled, readings, reset_tells, on_closed)
 
     return {f"/{EXT_PROC_SERVICE}/Process": call}
 
@@ -100,6 +106,42 @@ class _Stalled:
 
 @final
 @attrs.define(eq=False)
+class _Readings:
+    """
+    Calls whose request takes long to read. The event loop's thread guards it.
+
+    The oldest few take turns, one slice in each round of the loop, between everything else that it has to do; the
+    others wait. When too many do, those that come are read without their prompt.
+    """
+
+    _calls: dict[_Call, None] = attrs.field(factory=dict)
+    _turn: int = 0
+    _is_scheduled: bool = False
+
+    def add(self, call: _Call) -> None:
+        if len(self._calls) >= _MOST_READINGS:
+            call.hurry()
+        self._calls[call] = None
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def forget(self, call: _Call) -> None:
+        self._calls.pop(call, None)
+
+    def _go_on(self) -> None:
+        calls = list(islice(self._calls, _READ_AT_ONCE))
+        if not calls:
+            self._is_scheduled = False
+            return
+        self._turn += 1
+        # Whatever comes of it, the others are gone on with.
+        asyncio.get_running_loop().call_soon(self._go_on)
+        calls[self._turn % len(calls)].advance()
+
+
+@final
+@attrs.define(eq=False)
 class _Call:
     """
     Serves one HTTP request.
@@ -111,9 +153,12 @@ class _Call:
     _stream: Stream
     _session: Session
     _stalled: _Stalled
+    _readings: _Readings
     _reset_tells: bool
     _on_closed: Callable[[Closure], object] | None
     _waits: bool = False
+    _reads: bool = False
+    _half_closed: bool = False
     _finished: bool = False
 
     def message(self, data: bytes) -> None:
@@ -121,15 +166,34 @@ class _Call:
             answers = self._session.receive(decode(data))
         except InvalidMessageError as error:
             self._stream.end(Status.INVALID_ARGUMENT, str(error))
-            return
-        held = self._session.held_bytes
-        if not self._stream.hold(held):
+            answers = ()
+        if not self._stream.hold(self._session.held_bytes):
             # An answer, because the proxy gave the body away: it could not go on without the picker.
             answers = self._session.refuse(OverloadedError(_NO_ROOM))
             self._stream.hold(0)
         self._answer(answers)
 
+    def advance(self) -> None:
+        """Go on with reading the request, and answer if that is over."""
+        try:
+            answers = self._session.advance()
+        except InvalidMessageError as error:
+            self._stream.end(Status.INVALID_ARGUMENT, str(error))
+            answers = ()
+        except Exception as error:  # noqa: BLE001 - as in `message`, where the server does it
+            self._stream.fail(error)
+            answers = ()
+        self._stream.hold(self._session.held_bytes)
+        self._answer(answers)
+
+    def hurry(self) -> None:
+        """Read no more of the prompt."""
+        self._session.hurry()
+
     def half_closed(self) -> None:
+        if self._session.working:
+            self._half_closed = True  # the answer comes first
+            return
         # After this side's end it says nothing: Envoy closes its own in reply.
         self._finished = not self._session.done
         self._stream.end()
@@ -137,6 +201,8 @@ class _Call:
     def closed(self, closure: Closure) -> None:
         if self._waits:
             self._stalled.forget(self)
+        if self._reads:
+            self._readings.forget(self)
         reset_at_end = self._reset_tells and closure.reason is Reason.RESET and self._session.is_responding
         self._session.close(finished=self._finished or reset_at_end)
         if self._on_closed is not None:
@@ -150,6 +216,15 @@ class _Call:
             self._stream.send(*map(encode, answers))
         if self._session.done:
             self._stream.end()
+        reads = self._session.working
+        if reads is not self._reads:
+            self._reads = reads
+            if reads:
+                self._readings.add(self)
+            else:
+                self._readings.forget(self)
+                if self._half_closed:
+                    self.half_closed()
         waits = self._session.deadline is not None
         if waits is not self._waits:
             self._waits = waits

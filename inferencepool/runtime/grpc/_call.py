@@ -49,6 +49,9 @@ class Stream(Protocol):
             text: For people; at most 1,024 characters of it are sent.
         """
 
+    def fail(self, error: Exception) -> None:
+        """End the RPC as an exception of the call's methods does, from outside of them."""
+
 
 class Call(Protocol):
     """

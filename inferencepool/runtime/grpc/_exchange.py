@@ -53,6 +53,7 @@ class Exchange:
         "_count",
         "_current",
         "_headers",
+        "_on_error",
         "_outlet",
         "_texts",
         "_waiting",
@@ -95,6 +96,7 @@ class Exchange:
         self._headers = headers
         self._texts: Mapping[str, str] | None = None
         self._call: Call | None = None
+        self._on_error: Callable[[Exception], None] | None = None
         # What `send` was given, and the part of it that is being written.
         self._waiting: list[bytes] = []
         self._current: memoryview | None = None
@@ -128,6 +130,11 @@ class Exchange:
     def end(self, status: Status = Status.OK, text: str = "") -> None:
         """End the RPC after everything sent so far."""
         self.finish(ending(status, text))
+
+    def fail(self, error: Exception) -> None:
+        """End the RPC as an exception of the call does."""
+        if self._on_error is not None:
+            self._fail(error, self._on_error)
 
     def finish(self, how: Ending) -> None:
         """End the RPC as *how* tells, after everything sent so far. Only the first end counts."""
@@ -165,6 +172,7 @@ class Exchange:
 
     def begin(self, factory: Callable[[Exchange], Call], on_error: Callable[[Exception], None]) -> None:
         """Make the call."""
+        self._on_error = on_error
         try:
             self._call = factory(self)
         except Exception as error:  # noqa: BLE001 - an RPC may fail in any way; the others go on

@@ -248,8 +248,8 @@ class TestOpenAI:
             ("/v1/completions", {"prompt": "a", "max_tokens": 0}, 0),
             ("/v1/completions", {"prompt": "a", "max_tokens": -1}, None),
             ("/v1/completions", {"prompt": "a", "max_tokens": 1.5}, None),
-            ("/v1/completions", {"prompt": "a", "max_tokens": True}, None),
-            ("/v1/completions", {"prompt": "a", "max_tokens": "1"}, None),
+            ("/v1/completions", {"prompt": "a", "max_tokens": True}, 1),
+            ("/v1/completions", {"prompt": "a", "max_tokens": "1"}, 1),
             ("/v1/completions", {"prompt": "a", "max_tokens": 2**70}, None),
             ("/v1/completions", {"prompt": "a", "max_completion_tokens": 3}, None),
             ("/v1/chat/completions", {"messages": [{}], "max_tokens": 3}, 3),
@@ -268,11 +268,11 @@ class TestOpenAI:
 
     @pytest.mark.parametrize("value", [None, 1, "true", [], {}, False])
     def test_fields_of_another_kind(self, value: Any) -> None:
-        """A model or salt counts only if it is a string, and a stream only if it is true."""
+        """A model or salt counts only if it is a string, and a stream only if the engines take it for true."""
         parsed = parse("/v1/completions", {"prompt": "a", "model": value, "cache_salt": value, "stream": value})
         text = value if isinstance(value, str) else None
 
-        assert (parsed.model, parsed.cache_salt, parsed.stream) == (text, text or "", False)
+        assert (parsed.model, parsed.cache_salt, parsed.stream) == (text, text or "", value in (1, "true"))
 
     def test_conversations_images_and_rendering(self) -> None:
         """All paths of the API can be rewritten."""

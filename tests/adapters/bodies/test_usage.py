@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferencepool.adapters.bodies import Usage, UsageKind, UsageReader, read_usage
+from inferencepool.adapters.bodies import Usage, UsageKind, UsageReader, loads_json, read_usage
+from inferencepool.adapters.bodies._usage import UNKNOWN
 from tests.strategies.bodies import cuts, event_streams
 
 KINDS = [UsageKind.OPENAI, UsageKind.ANTHROPIC, UsageKind.SGLANG]
@@ -218,3 +219,45 @@ def test_a_response_that_is_too_long_tells_nothing() -> None:
     assert not reader._pending
 
     assert Usage() == reader.finish()
+
+
+class TestWork:
+    """A pod's response is read no further than is cheap, however it is made."""
+
+    def test_a_response_with_many_values(self) -> None:
+        """Of a response that is dear to read its end is read, where usage stands if that is the outermost object's."""
+        numbers = b"0.5," * 300_000
+        body = b'{"data":[%b1],"usage":{"prompt_tokens":7,"total_tokens":7},"id":"a"}' % numbers
+
+        assert Usage(7, None, None, 7) == read_usage(body, UsageKind.OPENAI, only_small)
+        assert UNKNOWN == read_usage(body[:-1], UsageKind.OPENAI, only_small)
+        assert UNKNOWN == read_usage(b'{"data":[%b1],"x":{"usage":{"prompt_tokens":7}}}' % numbers, UsageKind.OPENAI)
+        assert UNKNOWN == read_usage(b'{"usage":{"prompt_tokens":7},"data":[%b1]}' % numbers, UsageKind.OPENAI)
+
+    def test_many_events_at_once(self) -> None:
+        """Of many events with usage in one chunk the last 64 are read."""
+        read = []
+
+        def counting(data: bytes) -> Any:
+            read.append(data)
+            return loads_json(data)
+
+        reader = UsageReader(UsageKind.OPENAI, event_stream=True, loads=counting)
+        reader.feed(b"".join(b'data: {"usage":{"prompt_tokens":%d}}\n\n' % number for number in range(1_000)))
+
+        assert 64 == len(read)
+        assert 999 == reader.usage.prompt_tokens
+
+    def test_many_lines(self) -> None:
+        """An event of more lines than anybody writes is passed over."""
+        reader = UsageReader(UsageKind.OPENAI, event_stream=True)
+        reader.feed(b'data: {"usage":{"prompt_tokens":1}}\n\n')
+        reader.feed(b'data: {"usage":\n' + b"data:\n" * 10_000 + b'data: {"prompt_tokens":2}}\n\n')
+
+        assert 1 == reader.usage.prompt_tokens
+
+
+def only_small(data: bytes) -> Any:
+    """Read JSON that is short."""
+    assert len(data) < 20_000
+    return loads_json(data)

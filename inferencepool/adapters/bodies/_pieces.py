@@ -1,0 +1,381 @@
+"""
+What is too dear to be made whole: read piece by piece, as far as prefixes are matched.
+
+A body with few values is read as a whole, and what it means is said in terms of the object that comes of it. Of a body
+with many, `read_object` makes the same object, in which a `Piece` stands for each value that takes long: what it adds
+to the prompt, and how much it would have added beyond what was read.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
+from typing import Any
+
+from inferencepool.adapters.bodies._decoding import Loads, decode_object
+from inferencepool.adapters.bodies._fields import read_tokens
+from inferencepool.adapters.bodies._prompts import (
+    Piece,
+    PromptParts,
+    append_content,
+    append_result_content,
+    append_text,
+    encode_text,
+)
+from inferencepool.adapters.bodies._scanning import CHUNK, MISSING, WINDOW, Scanner
+from inferencepool.adapters.bodies._steps import Budget, Steps
+
+__all__ = [
+    "Document",
+    "Reader",
+    "is_cheap",
+    "read_content",
+    "read_messages",
+    "read_object",
+    "read_prompt_value",
+    "read_text",
+    "read_token_ids",
+    "whole_object",
+]
+
+_BYTES_PER_TOKEN = 4
+
+_SMALL = 16 << 10
+_MEDIUM = 1 << 17
+_LARGE = 1 << 20
+_MOST = 8_192
+_MOST_COMMAS = 16_384
+# So many marks at a time, each of which may stand for half as many as there are bytes in a stride.
+_FEW = 64
+_STRIDE = 64
+_STRUCTURE = (b",", b"{", b"[")
+
+
+Reader = Callable[[Scanner, Budget], Steps[Any]]
+"""Reads a value that does not end within the window."""
+
+
+Document = tuple[dict[str, Any], tuple[int, int] | None]
+"""
+The members of a JSON object that are of interest, and where the value of ``model`` begins and ends; (0, 0) where there
+is none, and None where nobody looked.
+"""
+
+
+def is_cheap(body: bytes, start: int = 0, end: int | None = None) -> bool:
+    """Tell whether the JSON text from *start* to *end* has so few values that it may be read in one go."""
+    stop = len(body) if end is None else end
+    if stop - start <= _SMALL:
+        return True
+    if stop - start > _LARGE:
+        return False
+    if _has_few(body, b"{", start, stop) and _has_few(body, b"[", start, stop):
+        # Texts of people are full of commas, so these are counted only where what is counted may be much.
+        return stop - start <= _MEDIUM or body.count(b",", start, stop) <= _MOST_COMMAS
+    return sum(body.count(mark, start, stop) for mark in _STRUCTURE) <= _MOST
+
+
+def _has_few(body: bytes, mark: bytes, start: int, stop: int) -> bool:
+    """Tell whether *mark* comes but a few times: a search for it is much faster than counting."""
+    for _ in range(_FEW):
+        start = body.find(mark, start, stop) + _STRIDE
+        if start < _STRIDE:
+            return True
+    return False
+
+
+def whole_object(loads: Loads, body: bytes, failure: str) -> Document | None:
+    """
+    Read a JSON object in one go, if it is cheap.
+
+    Raises:
+        InvalidRequestError: It is no object, or cannot be read.
+    """
+    return (decode_object(loads, body, failure), None) if is_cheap(body) else None
+
+
+def read_object(
+    body: bytes, wanted: frozenset[str], readers: Mapping[str, Reader], budget: Budget, failure: str
+) -> Steps[Document]:
+    """
+    Read a JSON object in steps.
+
+    Args:
+        body: The object.
+        wanted: Names of the members that are of interest.
+        readers: Who reads those of them that may be dear.
+        budget: How much to read.
+        failure: What a message begins with.
+
+    Raises:
+        InvalidRequestError: It is no object, or cannot be read.
+    """
+    scanner = Scanner(body, failure)
+    if (yield from scanner.spaces()) != b"{":
+        scanner.refuse("must be an object: expected {")
+    spans: dict[str, tuple[int, int]] = {}
+    members = yield from _read_members(scanner, budget, readers, wanted, spans)
+    if (yield from scanner.spaces()) or scanner.at < len(body):
+        scanner.refuse("something follows the object")
+    return members, spans.get("model", (0, 0))
+
+
+def _read_members(
+    scanner: Scanner,
+    budget: Budget,
+    readers: Mapping[str, Reader],
+    wanted: frozenset[str] | None = None,
+    spans: dict[str, tuple[int, int]] | None = None,
+) -> Steps[dict[str, Any]]:
+    """Read the object that begins here. All of its members are of interest where *wanted* is None."""
+    members: dict[str, Any] = {}
+    spans = {} if spans is None else spans
+    scanner.at += 1
+    if (yield from scanner.spaces()) == b"}":
+        scanner.at += 1
+        return members
+    paused = scanner.at
+    while True:
+        if wanted is not None:
+            yield from _take_simple(scanner, budget, readers, wanted, members, spans)
+        name = scanner.key()
+        if name is MISSING:
+            name = yield from scanner.long_key()
+        start = scanner.at
+        value = scanner.value()
+        is_wanted = wanted is None or name in wanted
+        if value is MISSING:
+            read = readers.get(name, _read_whole) if is_wanted else _skip
+            value = yield from read(scanner, budget)
+        if is_wanted:
+            members[name] = value
+            spans[name] = start, scanner.at
+        if not scanner.goes_on(scanner.mark() or (yield from scanner.long_mark()), "}"):
+            return members
+        if scanner.at - paused >= WINDOW:
+            paused = scanner.at
+            yield
+
+
+def _take_simple(
+    scanner: Scanner,
+    budget: Budget,
+    readers: Mapping[str, Reader],
+    wanted: frozenset[str],
+    members: dict[str, Any],
+    spans: dict[str, tuple[int, int]],
+) -> Steps[None]:
+    """Read members as long as they are simple, of which there may be any number."""
+    while found := scanner.members():
+        after = scanner.at
+        for name, scanner.at in found:
+            if name in wanted:
+                start = scanner.at
+                value = scanner.value()
+                members[name] = (
+                    (yield from readers.get(name, _read_whole)(scanner, budget)) if value is MISSING else value
+                )
+                spans[name] = start, scanner.at
+        scanner.at = after
+        yield
+
+
+def _read_list(
+    scanner: Scanner,
+    budget: Budget,
+    parts: PromptParts,
+    append: Callable[[PromptParts, Any], bool],
+    read: Reader,
+) -> Steps[Piece]:
+    """
+    Read the list that begins here, as far as the budget goes.
+
+    Args:
+        scanner: Where it is.
+        budget: How far to read.
+        parts: What comes of it.
+        append: Appends an item to *parts*; tells whether it is allowed.
+        read: Reads items that do not end within the window.
+    """
+    scanner.at += 1
+    if (yield from scanner.spaces()) == b"]":
+        scanner.at += 1
+        return parts.piece(is_valid=True, count=0)
+    paused = scanner.at
+    size = seen = count = 0
+    while True:
+        value = scanner.value()
+        if value is MISSING:
+            value = yield from read(scanner, budget)
+        good = append(parts, value)
+        budget.values -= 1
+        count += 1
+        if not scanner.goes_on(scanner.mark() or (yield from scanner.long_mark()), "]"):
+            return parts.piece(is_valid=good, count=count)
+        if not good or scanner.at - paused >= WINDOW:
+            paused = scanner.at
+            size += parts.fold(seen)
+            seen = len(parts)
+            if not good or parts.unread or size >= budget.prompt_bytes or budget.values <= 0:
+                start = scanner.at
+                yield from scanner.rest(1)
+                parts.cut(scanner.at - start)
+                return parts.piece(is_valid=good, count=count)
+            yield
+
+
+def _skip(scanner: Scanner, budget: Budget) -> Steps[Any]:  # noqa: ARG001 - a reader
+    """Read nothing of a value."""
+    yield from scanner.skip()
+
+
+def _read_whole(scanner: Scanner, budget: Budget) -> Steps[Any]:  # noqa: ARG001 - a reader
+    """Read any value: as it is if it is cheap, else as a digest of its text."""
+    start, end = yield from scanner.skip()
+    if is_cheap(scanner.body, start, end):
+        return scanner.decode(start, end)
+    digest = blake2b(digest_size=16)
+    view = memoryview(scanner.body)
+    for at in range(start, end, CHUNK):
+        digest.update(view[at : min(at + CHUNK, end)])
+        yield
+    return Piece(digest.hexdigest().encode(), is_valid=False)
+
+
+def read_text(scanner: Scanner, budget: Budget) -> Steps[Any]:
+    """Read a string as far as the budget goes; any other value as a whole."""
+    body = scanner.body
+    if body[scanner.at : scanner.at + 1] != b'"':
+        return (yield from _read_whole(scanner, budget))
+    scanner.at += 1
+    texts: list[bytes] = []
+    size = 0
+    while size < budget.prompt_bytes:
+        text = scanner.letters()
+        if not text:
+            return Piece(b"".join(texts), is_text=True)
+        texts.append(encode_text(text))
+        size += len(texts[-1])
+        yield
+    start = scanner.at
+    yield from scanner.string()
+    return Piece(b"".join(texts), scanner.at - 1 - start, is_text=True)
+
+
+def _read_part(scanner: Scanner, budget: Budget) -> Steps[Any]:
+    if scanner.body[scanner.at : scanner.at + 1] != b"{":
+        return (yield from read_text(scanner, budget))
+    return (yield from _read_members(scanner, budget, _PART_READERS))
+
+
+def _read_message(scanner: Scanner, budget: Budget) -> Steps[Any]:
+    if scanner.body[scanner.at : scanner.at + 1] != b"{":
+        return (yield from _read_whole(scanner, budget))
+    return (yield from _read_members(scanner, budget, _MESSAGE_READERS))
+
+
+def read_content(scanner: Scanner, budget: Budget) -> Steps[Any]:
+    """Read the content of a message: a string or parts."""
+    return (yield from _read_parts(scanner, budget, append_content))
+
+
+def _read_result(scanner: Scanner, budget: Budget) -> Steps[Any]:
+    return (yield from _read_parts(scanner, budget, append_result_content))
+
+
+def _read_parts(scanner: Scanner, budget: Budget, append: Callable[[PromptParts, Any], bool]) -> Steps[Any]:
+    if scanner.body[scanner.at : scanner.at + 1] != b"[":
+        return (yield from read_text(scanner, budget))
+    return (yield from _read_list(scanner, budget, PromptParts(), append, _read_part))
+
+
+def read_messages(append: Callable[[PromptParts, Any], bool]) -> Reader:
+    """Make a reader of a list of messages, or of a text, where *append* takes a message."""
+
+    def read(scanner: Scanner, budget: Budget) -> Steps[Any]:
+        if scanner.body[scanner.at : scanner.at + 1] != b"[":
+            return (yield from read_text(scanner, budget))
+        return (yield from _read_list(scanner, budget, PromptParts(), append, _read_message))
+
+    return read
+
+
+def read_token_ids(scanner: Scanner, budget: Budget) -> Steps[Any]:
+    """Read a list of token ids; any other value as a whole."""
+    if scanner.body[scanner.at : scanner.at + 1] != b"[":
+        return (yield from _read_whole(scanner, budget))
+    tokens = array("I")
+    unread = yield from _append_tokens(scanner, budget, tokens)
+    return Piece(b"", max(unread, 0), tokens=tokens, is_valid=unread >= 0)
+
+
+def read_prompt_value(scanner: Scanner, budget: Budget) -> Steps[Any]:
+    """Read a prompt of completions: a string, token ids, or a list of strings or of lists of token ids."""
+    body, start = scanner.body, scanner.at
+    if body[start : start + 1] != b"[":
+        return (yield from read_text(scanner, budget))
+    scanner.at += 1
+    first = yield from scanner.spaces()
+    scanner.at = start
+    if first == b'"':
+        return (yield from _read_list(scanner, budget, PromptParts(), append_text, read_text))
+    if first != b"[":
+        return (yield from read_token_ids(scanner, budget))
+    lists = PromptParts()
+    tokens = array("I")
+
+    def append(_: PromptParts, value: Any) -> bool:
+        if isinstance(value, Piece):  # its tokens were appended as they were read
+            return value.is_valid
+        ids = read_tokens(value)
+        if ids is not None:
+            tokens.extend(ids)
+        lists.cut(len(tokens) * _BYTES_PER_TOKEN >= budget.prompt_bytes)
+        return ids is not None
+
+    def read(scanner: Scanner, budget: Budget) -> Steps[Any]:
+        if scanner.body[scanner.at : scanner.at + 1] != b"[":
+            return (yield from _read_whole(scanner, budget))
+        unread = yield from _append_tokens(scanner, budget, tokens)
+        lists.cut(max(unread, 0))
+        return Piece(b"", is_valid=unread >= 0)
+
+    found = yield from _read_list(scanner, budget, lists, append, read)
+    return Piece(b"", found.unread, tokens=tokens, is_valid=found.is_valid)
+
+
+def _append_tokens(scanner: Scanner, budget: Budget, tokens: array[int]) -> Steps[int]:
+    """Append the token ids of the list that begins here; give the bytes of those beyond, -1 if it holds others."""
+    most = budget.prompt_bytes // _BYTES_PER_TOKEN
+    scanner.at += 1
+    before = len(tokens)
+    unread = 0
+    while True:
+        start = scanner.at
+        counted = len(tokens) >= most
+        text, closed = scanner.digits(CHUNK if counted else WINDOW)
+        if text is None:
+            scanner.at = start
+            yield from scanner.rest(1)
+            return -1
+        if counted:
+            unread += text.count(b",") + 1
+        else:
+            ids = scanner.decode_text(b"[" + text + b"]", start)
+            if not ids and (len(tokens) > before or not closed):
+                scanner.refuse("not JSON", start)
+            found = read_tokens(ids)
+            if found is None:
+                scanner.at = start
+                yield from scanner.rest(1)
+                return -1
+            tokens.extend(found)
+            most = budget.prompt_bytes // _BYTES_PER_TOKEN
+        if closed:
+            return unread * _BYTES_PER_TOKEN
+        yield
+
+
+_PART_READERS: Mapping[str, Reader] = {"text": read_text, "content": _read_result}
+_MESSAGE_READERS: Mapping[str, Reader] = {"text": read_text, "content": read_content}

@@ -1,0 +1,300 @@
+"""Bodies that are dear to read: in steps, as far as prefixes are matched, and with the result of reading the whole."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inferencepool.adapters.bodies import (
+    BodyParsers,
+    Budget,
+    ParsedBody,
+    finished,
+    loads_json,
+    parser_named,
+    rewrite_model,
+)
+from inferencepool.adapters.bodies import _pieces as pieces
+from inferencepool.adapters.bodies import _scanning as scanning
+from inferencepool.errors import InvalidRequestError
+from tests.strategies.bodies import KEYS, TEXTS, VALUES, json_texts, messages
+
+NAMES = ("openai-parser", "anthropic-parser", "vllmhttp-parser", "sglanghttp-parser")
+PARSERS = BodyParsers(parser_named(name) for name in NAMES)
+CHAT = "/v1/chat/completions"
+SIZE = 1 << 20
+HEAD = b'"model":"m",'
+PLAIN = b'"messages":[{"role":"user","content":"x"}]'
+
+
+def filled(unit: bytes) -> bytes:
+    """Repeat *unit*, which ends with a comma, to a MiB; without the last comma."""
+    return (unit * (SIZE // len(unit) + 1))[:-1]
+
+
+# Where each was read in one step before: path and body.
+SHAPES: dict[str, tuple[str, bytes]] = {
+    "empty parts": (CHAT, b'{%b"messages":[{"role":"user","content":[%b]}]}' % (HEAD, filled(b"{},"))),
+    "tool results": (
+        "/v1/messages",
+        b'{%b"messages":[{"role":"user","content":[%b]}]}' % (HEAD, filled(b'{"type":"tool_result"},')),
+    ),
+    "one tool result": (
+        "/v1/messages",
+        b'{%b"messages":[{"role":"user","content":[{"type":"tool_result","content":[%b]}]}]}' % (HEAD, filled(b"[],")),
+    ),
+    "items": ("/v1/responses", b'{%b"input":[%b]}' % (HEAD, filled(b"{},"))),
+    "conversation": ("/v1/conversations", b'{%b"items":[%b]}' % (HEAD, filled(b"1,"))),
+    "empty messages": (CHAT, b'{%b"messages":[%b]}' % (HEAD, filled(b"{},"))),
+    "short messages": (CHAT, b'{%b"messages":[%b]}' % (HEAD, filled(b'{"role":"user","content":"Hello"},'))),
+    "calls": (CHAT, b'{%b"messages":[{"role":"user","tool_calls":[%b]}]}' % (HEAD, filled(b"{},"))),
+    "token ids": ("/v1/completions", b'{%b"prompt":[%b]}' % (HEAD, filled(b"12345,"))),
+    "lists of token ids": ("/v1/completions", b'{%b"prompt":[%b]}' % (HEAD, filled(b"[1],"))),
+    "prompts": ("/v1/completions", b'{%b"prompt":[%b]}' % (HEAD, filled(b'"a",'))),
+    "vLLM's token ids": ("/inference/v1/generate", b'{%b"token_ids":[%b]}' % (HEAD, filled(b"1,"))),
+    "tools": (CHAT, b'{%b"tools":[%b],%b}' % (HEAD, filled(b'{"a":1},'), PLAIN)),
+    "model keys": (CHAT, b"{%b,%b%b}" % (filled(b'"model":1,'), HEAD, PLAIN)),
+    "escaped keys": (CHAT, b"{%b,%b%b}" % (filled(b'"\\u006dodel":1,'), HEAD, PLAIN)),
+    "objects with model keys": (CHAT, b'{%b%b,"x":[%b]}' % (HEAD, PLAIN, filled(b'{"model":1},'))),
+    "members": (CHAT, b"{%b,%b%b}" % (filled(b'"a":[[]],'), HEAD, PLAIN)),
+    "members with objects": (CHAT, b"{%b,%b%b}" % (filled(b'"a":{"model":{"b":""}},'), HEAD, PLAIN)),
+    "lists": (CHAT, b'{"x":[%b],%b%b}' % (filled(b"[],"), HEAD, PLAIN)),
+    "nested lists": (CHAT, b'{"x":[%b],%b%b}' % (filled(b"[" * 400 + b"]" * 400 + b","), HEAD, PLAIN)),
+    "strings": (CHAT, b'{"x":[%b],%b%b}' % (filled(b'"",'), HEAD, PLAIN)),
+    "brackets in strings": (CHAT, b'{"x":[%b],%b%b}' % (filled(b'"[{",'), HEAD, PLAIN)),
+    "escapes": (CHAT, b'{%b"messages":[{"role":"user","content":"%b"}]}' % (HEAD, b'\\"' * (SIZE // 2))),
+    "skipped escapes": (CHAT, b'{%b%b,"x":"%b"}' % (HEAD, PLAIN, b"\\\\" * (SIZE // 2))),
+    "spaces": (CHAT, b"{%b%b%b}" % (HEAD, b" " * SIZE, PLAIN)),
+    "digits": (CHAT, b'{%b"x":%b,%b}' % (HEAD, b"1" * SIZE, PLAIN)),
+    "one text": (CHAT, b'{%b"messages":[{"role":"user","content":"%b"}]}' % (HEAD, b"a, b " * (SIZE // 5))),
+    "one part": (
+        CHAT,
+        b'{%b"messages":[{"role":"user","content":[{"type":"text","text":"%b"}]}]}' % (HEAD, b"a" * (SIZE + 1)),
+    ),
+    "image": (
+        CHAT,
+        b'{%b"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"%b"}}]}]}'
+        % (HEAD, b"a" * (SIZE + 1)),
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_steps_are_small(shape: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However a body is made, one step decodes few bytes of it, and steps are many: in proportion to its length."""
+    path, body = SHAPES[shape]
+    decoded: list[int] = [0]
+    once = loads_json
+
+    def counting(text: bytes) -> Any:
+        decoded[-1] += len(text)
+        return once(text)
+
+    monkeypatch.setattr(scanning, "loads_json", counting)
+    steps = PARSERS.read({":path": path}, body)
+    parsed = None
+    while parsed is None:
+        try:
+            next(steps)
+        except StopIteration as end:
+            parsed = end.value
+        decoded.append(0)
+
+    assert "m" == parsed.model
+    assert max(decoded) <= 2 * scanning.CHUNK
+    assert 16 <= len(decoded) <= 2 * len(body) // scanning.WINDOW
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_model_is_where_it_says(shape: str) -> None:
+    """Where the model stands is known, so that another one can be put there without looking for it."""
+    path, body = SHAPES[shape]
+    parsed = PARSERS.parse({":path": path}, body)
+
+    assert parsed.model_span is not None
+    start, end = parsed.model_span
+    assert b'"m"' == body[start:end]
+    assert body[:start] + b'"new"' + body[end:] == rewrite_model(body, "new", parsed.model_span)
+
+
+def test_a_body_without_a_model() -> None:
+    """That a dear body has no model is known too, and one is put at its beginning."""
+    body = b"{%b,%b}" % (filled(b'"a":{"model":1},'), PLAIN)
+    parsed = PARSERS.parse({":path": CHAT}, body)
+
+    assert (None, (0, 0)) == (parsed.model, parsed.model_span)
+    assert b'{"model":"new",' + body[1:] == rewrite_model(body, "new", parsed.model_span)
+
+
+@pytest.mark.parametrize("budget", [Budget(prompt_bytes=1 << 12), Budget(values=100)], ids=["bytes", "values"])
+def test_no_more_is_read_than_the_budget(budget: Budget) -> None:
+    """The prompt ends near the budget, and the rest of its length is estimated."""
+    path, body = SHAPES["short messages"]
+    whole = b"\xfeuser\xffHello" * (body.count(b"Hello"))
+    parsed = finished(PARSERS.read({":path": path}, body, budget))
+
+    assert whole.startswith(parsed.prompt)
+    assert 100 <= len(parsed.prompt) <= (1 << 12) + scanning.WINDOW
+    assert len(parsed.prompt) + parsed.prompt_unread > len(whole)
+
+
+def test_the_budget_may_be_lowered_on_the_way() -> None:
+    """Without a budget only the model is looked for."""
+    path, body = SHAPES["short messages"]
+    budget = Budget()
+    steps = PARSERS.read({":path": path}, body, budget)
+    for _ in range(4):
+        next(steps)
+    budget.prompt_bytes = 0
+    parsed = finished(steps)
+
+    assert "m" == parsed.model
+    assert 0 < len(parsed.prompt) <= 8 * scanning.WINDOW
+
+
+def test_unread_token_ids_are_counted() -> None:
+    """Of token ids beyond the budget it is known how many there are."""
+    body = b'{"model":"m","prompt":[%b]}' % filled(b"12345,")
+    parsed = finished(PARSERS.read({":path": "/v1/completions"}, body, Budget(prompt_bytes=4_000)))
+
+    assert parsed.prompt_tokens is not None
+    assert {12345} == set(parsed.prompt_tokens)
+    assert body.count(b",") == len(parsed.prompt_tokens) + parsed.prompt_unread // 4
+    assert 1_000 <= len(parsed.prompt_tokens) <= 1_000 + scanning.WINDOW
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "expected"),
+    [
+        (CHAT, b"{%b}", "must have valid messages"),
+        (CHAT, b'{%b,"messages":[]}', "must have valid messages"),
+        (CHAT, b'{"messages":[1,%b]}', "must have valid messages"),
+        (CHAT, b'{"messages":{%b}}', "must have valid messages"),
+        (CHAT, b'{"messages":[{"role":"user","content":[1,%b]}]}', "must have valid messages"),
+        (CHAT, b'{"messages":[{"role":"user","content":{%b}}]}', "must have valid messages"),
+        ("/v1/completions", b'{"prompt":[1,%b]}', "must have prompt"),
+        ("/v1/completions", b'{"prompt":["a",1,%b]}', "must have prompt"),
+        ("/v1/completions", b'{"prompt":[[1],[%b]]}', "must have prompt"),
+        ("/v1/completions", b'{"prompt":{%b}}', "must have prompt"),
+        ("/v1/messages", b'{"messages":[{"role":"user"},1,%b]}', "messages[1] must be an object"),
+        ("/v1/messages", b'{%b,"messages":[  ]}', "at least one message"),
+        ("/v1/messages", b'{"messages":{%b}}', "messages must be a list"),
+        ("/inference/v1/generate", b'{"token_ids":[1,%b]}', "must be an array of uint32"),
+        (CHAT, b"[%b]", "must be an object"),
+        (CHAT, b"{%b", "at byte"),
+        (CHAT, b'{"x":[[%b}', "not closed"),
+        (CHAT, b"{%b}}", "something follows"),
+        (CHAT, b'{"x":[%b}', "expected a comma"),
+        (CHAT, b'{"x":"%b}', "does not end"),
+        (CHAT, b'{"x":[%b],"y":nope}', "not JSON"),
+        (CHAT, b'{"x":[%b],1:2}', "expected a key"),
+        (CHAT, b'{"x":[%b],"a" 2}', "expected a colon"),
+        (CHAT, b'{"x":[%b] "a":2}', "expected a comma"),
+        (CHAT, b'{"x":[%b],"messages":[{"role":"user","content":"\xff"}]}', "not UTF-8"),
+    ],
+)
+def test_refused(path: str, body: bytes, expected: str) -> None:
+    """What is no request is refused however long it is, in the words of the API."""
+    pairs = b'"a":1,' if b"{%b" in body else b'"",'
+    if b'"%b' in body:
+        pairs = b"aaaaa,"
+    with pytest.raises(InvalidRequestError) as caught:
+        PARSERS.parse({":path": path}, body.replace(b"%b", filled(pairs)))
+
+    assert expected in str(caught.value)
+
+
+def test_depth_is_bounded() -> None:
+    """What is skipped lies no deeper than what is read may."""
+    body = b'{"x":%b%b,%b}' % (b"[" * (SIZE // 2), b"]" * (SIZE // 2), PLAIN)
+    with pytest.raises(InvalidRequestError, match="nested too deep"):
+        PARSERS.parse({":path": CHAT}, body)
+
+
+DOCUMENTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "model": TEXTS | VALUES,
+        "messages": st.lists(messages(), max_size=4) | VALUES,
+        "input": TEXTS | st.lists(messages() | VALUES, max_size=4) | st.lists(st.integers(-1, 9)),
+        "items": st.lists(messages() | VALUES, max_size=4),
+        "prompt": TEXTS
+        | st.lists(TEXTS, max_size=4)
+        | st.lists(st.integers(-1, 2**32) | st.booleans(), max_size=9)
+        | st.lists(st.lists(st.integers(0, 9), max_size=3), max_size=3),
+        "token_ids": st.lists(st.integers(0, 2**32 - 1), max_size=9),
+        "tools": VALUES,
+        "system": TEXTS | st.lists(st.dictionaries(KEYS, TEXTS, max_size=2), max_size=2),
+        "instructions": TEXTS,
+        "stream": st.booleans() | TEXTS,
+        "max_tokens": st.integers() | st.floats(allow_nan=False, allow_infinity=False),
+        "sampling_params": VALUES,
+        "other": VALUES,
+    },
+)
+PATHS = (CHAT, "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/conversations", "/v1/messages")
+
+
+def read_in_steps(path: str, body: bytes, window: int) -> ParsedBody:
+    """Read *body* as if it were dear, with a small window."""
+    with pytest.MonkeyPatch.context() as patched:
+        for module in ("openai", "anthropic", "engines"):
+            name = f"inferencepool.adapters.bodies._{module}"
+            patched.setattr(sys.modules[name], "whole_object", lambda *_: None)
+        for module_of in (scanning, pieces):
+            patched.setattr(module_of, "WINDOW", window)
+        patched.setattr(scanning, "CHUNK", max(window, 16))
+        patched.setattr(pieces, "CHUNK", max(window, 16))
+        return PARSERS.parse({":path": path}, body)
+
+
+@given(
+    DOCUMENTS.flatmap(lambda document: st.tuples(st.just(document), json_texts(document))),
+    st.sampled_from((*PATHS, "/inference/v1/generate")),
+    st.sampled_from([1, 7, 32, 4096]),
+)
+def test_steps_and_the_whole_agree(drawn: tuple[Any, str], path: str, window: int) -> None:
+    """Reading in steps gives what reading the whole gives, or refuses what that refuses."""
+    body = drawn[1].encode("utf-8", "surrogatepass")
+    try:
+        expected = PARSERS.parse({":path": path}, body)
+    except InvalidRequestError:
+        with pytest.raises(InvalidRequestError):
+            read_in_steps(path, body, window)
+        return
+    found = read_in_steps(path, body, window)
+
+    for name in ("model", "prompt", "stream", "max_output_tokens", "cache_salt", "prompt_unread"):
+        assert getattr(expected, name) == getattr(found, name), name
+    assert (expected.prompt_tokens is None) == (found.prompt_tokens is None)
+    assert list(expected.prompt_tokens or ()) == list(found.prompt_tokens or ())
+    assert rewrite_model(body, "new") == rewrite_model(body, "new", found.model_span)
+
+
+@given(DOCUMENTS.flatmap(json_texts), st.integers(0, 400), st.binary(max_size=3), st.sampled_from(PATHS))
+def test_nothing_else_is_raised(text: str, at: int, put: bytes, path: str) -> None:
+    """Whatever a body holds, it is read or refused; what the whole refuses for its members is refused in steps too."""
+    body = text.encode("utf-8", "surrogatepass")
+    body = body[:at] + put + body[at + 1 :]
+    try:
+        loads_json(body)
+    except (ValueError, RecursionError):
+        try:
+            read_in_steps(path, body, 7)
+        except InvalidRequestError:
+            return
+
+
+def test_long_texts_are_cut_between_letters() -> None:
+    """Letters of several bytes, escapes and pairs of escapes come out whole wherever a step ends."""
+    text = "aé中😀\n\\" * 40_000
+    for ascii_only in (True, False):
+        body = json.dumps({"model": "m", "messages": [{"role": "u", "content": text}]}, ensure_ascii=ascii_only)
+        parsed = finished(PARSERS.read({":path": CHAT}, body.encode(), Budget(prompt_bytes=1 << 40)))
+
+        assert b"\xfeu\xff" + text.encode() == parsed.prompt

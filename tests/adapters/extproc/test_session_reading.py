@@ -1,0 +1,135 @@
+"""A session whose request takes long to read."""
+
+from __future__ import annotations
+
+import pytest
+
+from inferencepool.adapters.extproc import (
+    ImmediateResponse,
+    RequestBody,
+    RequestTrailers,
+    RequestTrailersAnswer,
+    ResponseHeaders,
+    ResponseHeadersAnswer,
+    Session,
+)
+from inferencepool.adapters.extproc._messages import Answer
+from inferencepool.errors import InvalidMessageError
+from tests.adapters.extproc.sessions import BUFFERED, Bench, feed, head, make_bench, passed_on, routing_of
+
+CHAT = "/v1/chat/completions"
+DEAR = b'{"messages":[{"role":"user","content":[%b{}]}],"model":"llama"}' % (b"{}," * 400_000)
+REWRITE = {"x-gateway-model-name-rewrite": "other"}
+
+
+def begin(bench: Bench, data: bytes = DEAR, **more: object) -> Session:
+    """Begin a session whose request has come whole."""
+    session = bench.session()
+    feed(session, head(path=CHAT, **more), RequestBody(data, end_of_stream=True))  # type: ignore[arg-type]
+    assert session.working
+    return session
+
+
+def finish(session: Session) -> list[Answer]:
+    """Go on until the request is read; give what is answered."""
+    answers: list[Answer] = []
+    for _ in range(1_000):
+        if not session.working:
+            break
+        answers += session.advance()
+    assert not session.working
+    return answers
+
+
+def test_it_is_answered_in_the_end() -> None:
+    """A dear request is picked for like any other, and waits for nothing meanwhile."""
+    bench = make_bench(observe_picks=True)
+    session = begin(bench)
+    assert session.deadline is None
+    answers = finish(session)
+
+    assert routing_of(answers).destination
+    assert DEAR == passed_on(answers)
+    (request,) = bench.asked.requests
+    assert "llama" == request.model
+    assert len(request.prompt) < 1 << 18
+    assert request.prompt_unread > 1 << 20
+    assert () == session.advance()
+    session.close(finished=True)
+    assert (0, 0, 0) == bench.counts
+
+
+def test_its_model_is_rewritten() -> None:
+    """The model of a dear body is known, and another is put in its place."""
+    answers = finish(begin(make_bench(), headers=REWRITE))
+
+    assert DEAR.replace(b"llama", b"other") == passed_on(answers)
+
+
+def test_in_a_hurry() -> None:
+    """Without its prompt a request is still routed by its model."""
+    bench = make_bench(observe_picks=True)
+    session = begin(bench)
+    session.hurry()
+    finish(session)
+
+    (request,) = bench.asked.requests
+    assert "llama" == request.model
+    assert len(request.prompt) < 1 << 17
+
+
+def test_without_a_model_it_is_refused() -> None:
+    """That a dear body names no model is found out too."""
+    session = begin(make_bench(), DEAR.replace(b"model", b"other"))
+    (answer,) = finish(session)
+
+    assert isinstance(answer, ImmediateResponse)
+    assert (400, True) == (answer.status, session.done)
+
+
+def test_what_is_said_meanwhile_waits() -> None:
+    """Trailers that come while a request is read are answered behind it."""
+    bench = make_bench()
+    session = begin(bench, mode=BUFFERED)
+    assert () == session.receive(RequestTrailers())
+    answers = finish(session)
+
+    assert routing_of(answers).destination
+    assert RequestTrailersAnswer() == answers[-1]
+
+
+def test_trailers_that_end_a_dear_request() -> None:
+    """A request whose end are trailers has them answered last."""
+    bench = make_bench()
+    session = bench.session()
+    feed(session, head(path=CHAT), RequestBody(DEAR), RequestTrailers())
+    assert session.working
+    answers = finish(session)
+
+    assert DEAR == passed_on(answers)
+    assert RequestTrailersAnswer() == answers[-1]
+
+
+def test_not_much_waits() -> None:
+    """A proxy that says much behind the end of a request is told that this is wrong."""
+    session = begin(make_bench(), mode=BUFFERED)
+    with pytest.raises(InvalidMessageError, match="more than 16 messages"):
+        feed(session, *[RequestBody(b"")] * 17)
+    assert not session.working
+    assert () == session.advance()
+
+
+def test_a_response_ends_it() -> None:
+    """Where the proxy answers the client itself, the request is read no further."""
+    session = begin(make_bench())
+    assert [ResponseHeadersAnswer()] == feed(session, ResponseHeaders({":status": "504"}))
+    assert not session.working
+
+
+def test_closing_ends_it() -> None:
+    """A session that is closed reads no further."""
+    bench = make_bench()
+    session = begin(bench)
+    session.close(finished=False)
+    assert not session.working
+    assert (0, 0, 0) == bench.counts
