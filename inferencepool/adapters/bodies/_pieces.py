@@ -202,27 +202,31 @@ def _read_list(
     if (yield from scanner.spaces()) == b"]":
         scanner.at += 1
         return parts.piece(is_valid=True, count=0)
-    paused = scanner.at
-    size = seen = count = 0
+    good, size, count = True, 0, 0
     while True:
-        value = scanner.value()
-        if value is MISSING:
-            value = yield from read(scanner, budget)
-        good = append(parts, value)
-        budget.values -= 1
-        count += 1
-        if not scanner.goes_on(scanner.mark() or (yield from scanner.long_mark()), "]"):
-            return parts.piece(is_valid=good, count=count)
-        if not good or scanner.at - paused >= WINDOW:
-            paused = scanner.at
-            size += parts.fold(seen)
-            seen = len(parts)
-            if not good or parts.unread or size >= budget.prompt_bytes or budget.values <= 0:
-                start = scanner.at
-                yield from scanner.rest(1)
-                parts.cut(scanner.at - start)
+        paused, seen = scanner.at, len(parts)
+        # Mostly all are small and can be made together, but for the last.
+        for value in scanner.objects():
+            count += 1
+            if not (good := append(parts, value)):
+                break
+        while good and (scanner.at == paused or scanner.at - paused < WINDOW // 2):
+            value = scanner.value()
+            if value is MISSING:
+                value = yield from read(scanner, budget)
+            count += 1
+            good = append(parts, value)
+            if not scanner.goes_on(scanner.mark() or (yield from scanner.long_mark()), "]"):
+                budget.values -= count
                 return parts.piece(is_valid=good, count=count)
-            yield
+        size += parts.fold(seen)
+        if not good or parts.unread or size >= budget.prompt_bytes or count >= budget.values:
+            start = scanner.at
+            yield from scanner.rest(1)
+            parts.cut(scanner.at - start)
+            budget.values -= count
+            return parts.piece(is_valid=good, count=count)
+        yield
 
 
 def _skip(scanner: Scanner, budget: Budget) -> Steps[Any]:  # noqa: ARG001 - a reader

@@ -139,6 +139,27 @@ class Scanner:
         self._load()
         return self._value_at(0)
 
+    def objects(self) -> list[Any]:
+        """
+        Make as many objects of a list as end within a window from here, and go to the next; none if that is not easy.
+
+        Where the last of them ends is a guess, and right if what is before it is a list.
+        """
+        self._load()
+        for border in ("},{", "}, {"):
+            end = self._text.rfind(border) + 1
+            if end:
+                try:
+                    text = self.body[self.at : self.at + end].decode()
+                    values, stop = SCAN(f"[{text}]", 0)
+                except (StopIteration, ValueError, RecursionError):
+                    continue
+                if stop == len(text) + 2:
+                    self.at += end + len(border) - 2
+                    found: list[Any] = values
+                    return found
+        return []
+
     def key(self) -> Any:
         """Give the key at this place and go behind its colon; `MISSING` if that is not so easy."""
         found = self._match(_KEY)

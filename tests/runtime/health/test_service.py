@@ -210,6 +210,9 @@ def test_a_watch_whose_event_loop_is_closed_disturbs_nobody() -> None:
         def hold(self, size: int) -> bool:
             raise AssertionError(size)
 
+        def fail(self, error: Exception) -> None:
+            raise error
+
         def end(self, status: Status = Status.OK, text: str = "") -> None:
             raise AssertionError(status, text)
 
