@@ -69,27 +69,34 @@ class OpenAIParser:
         Raises:
             InvalidRequestError: It is no JSON object, or lacks what the API demands.
         """
-        return finished(self.read(body, route, Budget()))
+        document = whole_object(self._loads, body, _FAILURE)
+        return finished(self.read(body, route, Budget())) if document is None else _told_by(*document, route)
 
     def read(self, body: bytes, route: Route, budget: Budget) -> Steps[ParsedBody]:
         """Do in steps what `parse` does, as far as *budget* goes; see `SteppedParser`."""
-        read, readers = _APIS.get(route.claim, _COMPLETIONS)
-        document, span = whole_object(self._loads, body, _FAILURE) or (
+        _, readers = _APIS.get(route.claim, _COMPLETIONS)
+        document = whole_object(self._loads, body, _FAILURE) or (
             yield from read_object(body, _MEMBERS, readers, budget, _FAILURE)
         )
-        prompt, limit = read(document)
-        return ParsedBody(
-            model=read_model(document),
-            prompt=prompt.text,
-            prompt_tokens=prompt.tokens,
-            prompt_unread=prompt.unread,
-            stream=read_flag(document.get("stream")),
-            max_output_tokens=limit,
-            cache_salt=read_salt(document),
-            can_rewrite=True,
-            model_span=span,
-            usage=UsageKind.OPENAI,
-        )
+        return _told_by(*document, route)
+
+
+def _told_by(document: dict[str, Any], span: tuple[int, int] | None, route: Route) -> ParsedBody:
+    """Give what the members of a body tell."""
+    read, _ = _APIS.get(route.claim, _COMPLETIONS)
+    prompt, limit = read(document)
+    return ParsedBody(
+        model=read_model(document),
+        prompt=prompt.text,
+        prompt_tokens=prompt.tokens,
+        prompt_unread=prompt.unread,
+        stream=read_flag(document.get("stream")),
+        max_output_tokens=limit,
+        cache_salt=read_salt(document),
+        can_rewrite=True,
+        model_span=span,
+        usage=UsageKind.OPENAI,
+    )
 
 
 def _refuse(reason: str) -> NoReturn:

@@ -129,6 +129,11 @@ def _shown(path: str) -> str:
     return path if len(path) <= _LONGEST_SHOWN else f"{path[:_LONGEST_SHOWN]}..."
 
 
+def _in_one_step(parser: BodyParser, body: bytes, route: Route) -> Steps[ParsedBody]:
+    yield from ()
+    return parser.parse(body, route)
+
+
 class BodyParsers:
     """
     Finds the parser for a path. Of the claims that the path ends with, the longest wins.
@@ -210,14 +215,13 @@ class BodyParsers:
             budget: How much of the prompt to read; the default budget where there is none.
 
         Raises:
-            InvalidRequestError: As `parse` does, in any step.
+            InvalidRequestError: As `parse` does, at once or in any step.
         """
         parser, route = self.find(request_path(headers))
-        read = getattr(parser, "read", None)
+        read: Callable[[bytes, Route, Budget], Steps[ParsedBody]] | None = getattr(parser, "read", None)
         if read is None:
-            return parser.parse(body, route)
-        parsed: ParsedBody = yield from read(body, route, Budget() if budget is None else budget)
-        return parsed
+            return _in_one_step(parser, body, route)
+        return read(body, route, Budget() if budget is None else budget)
 
     def _find(self, path: str) -> tuple[BodyParser, Route]:
         text = path.removeprefix("/") if self._within_segments else f"/{path.removeprefix('/')}"

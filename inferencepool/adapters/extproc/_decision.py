@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from inferencepool._showing import show_names
-from inferencepool.adapters.bodies import Budget, ParsedBody, Steps, UsageKind, rewrite_model
+from inferencepool.adapters.bodies import ParsedBody, UsageKind, rewrite_model
 from inferencepool.adapters.extproc import _headers as names
 from inferencepool.adapters.extproc._exchange import RequestTraits
 from inferencepool.adapters.extproc._messages import BodyMode, RequestHeaders, Routing
@@ -18,7 +18,7 @@ from inferencepool.scheduling import PickResult, SubsetHint
 if TYPE_CHECKING:
     from inferencepool.adapters.extproc._processor import ExternalProcessor
 
-__all__ = ["Decision", "Inquiry", "decide", "read_request"]
+__all__ = ["Decision", "Inquiry", "decide", "inquire"]
 
 _DEFAULT_FLOW = "default-flow"
 
@@ -73,23 +73,19 @@ class Decision:
     response_headers: tuple[tuple[str, str], ...] = attrs.field(default=(), repr=show_names)
 
 
-def read_request(
-    processor: ExternalProcessor, head: RequestHeaders, body: bytes | None, budget: Budget
-) -> Steps[Inquiry]:
+def inquire(processor: ExternalProcessor, head: RequestHeaders, parsed: ParsedBody | None) -> Inquiry:
     """
-    Read in steps what a request asks for. Order of the steps and texts of the errors as in the reference.
+    Tell what a request asks for. Order of the steps and texts of the errors as in the reference.
 
     Args:
         processor: What all sessions share.
         head: The request's headers.
-        body: Its body; None when it has none, or it is not to be read.
-        budget: How much of the prompt is read.
+        parsed: What its body tells; None when it has none, or was not read.
 
     Raises:
-        InvalidRequestError: The body cannot be used, or names no model.
+        InvalidRequestError: The body names no model.
     """
     headers = head.headers
-    parsed = None if body is None else (yield from processor.parsers.read(headers, body, budget))
     asked = parsed.model if parsed is not None else None
     target, rewrite = _target_model(processor, head, parsed)
     if target is None and parsed is not None and parsed.can_rewrite and not asked:

@@ -7,8 +7,8 @@ from typing import final
 
 import attrs
 
-from inferencepool.adapters.bodies import Budget, Steps
-from inferencepool.adapters.extproc._decision import Decision, Inquiry
+from inferencepool.adapters.bodies import Budget, ParsedBody, Steps
+from inferencepool.adapters.extproc._decision import Decision
 from inferencepool.adapters.extproc._messages import Answer
 
 __all__ = ["Reading"]
@@ -25,22 +25,22 @@ class Reading:
     A request that is being read. Its session guards it.
 
     Attributes:
-        body: Its body, as far as that is read.
+        body: Its body.
         budget: How much of its prompt is read.
         answer: Says what comes of it: given the decision, and the body to send instead, if any.
     """
 
-    body: bytes | None
+    body: bytes
     budget: Budget
     answer: Callable[[Decision, bytes | None], Sequence[Answer]]
-    _steps: Steps[Inquiry]
+    _steps: Steps[ParsedBody]
 
-    def go_on(self, clock: Callable[[], float]) -> Inquiry | None:
+    def go_on(self, clock: Callable[[], float]) -> ParsedBody | None:
         """
         Read for about 2 ms of *clock*.
 
         Returns:
-            What the request asks for; None if there is more to read.
+            What the body tells; None if there is more to read.
 
         Raises:
             InvalidRequestError: The body cannot be used.
@@ -54,6 +54,6 @@ class Reading:
                     break
                 next(steps)
         except StopIteration as stop:
-            inquiry: Inquiry = stop.value
-            return inquiry
+            parsed: ParsedBody = stop.value
+            return parsed
         return None

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NoReturn, assert_never, final
 
 import attrs
 
-from inferencepool.adapters.bodies import Budget, Usage, UsageKind, UsageReader
+from inferencepool.adapters.bodies import Budget, ParsedBody, Usage, UsageKind, UsageReader
 from inferencepool.adapters.extproc import _headers as names
 from inferencepool.adapters.extproc._chunks import split, to_status
-from inferencepool.adapters.extproc._decision import Decision, decide, read_request
+from inferencepool.adapters.extproc._decision import Decision, decide, inquire
 from inferencepool.adapters.extproc._exchange import Exchange, RequestTraits
 from inferencepool.adapters.extproc._messages import (
     Answer,
@@ -66,6 +66,8 @@ class _State(enum.Enum):
 
 _OVER = (_State.FAILED, _State.CLOSED)
 
+# Bodies up to this size are read in one go: whatever is in them takes a few milliseconds at most.
+_SMALL = 16 << 10
 # A proxy says at most a few things more behind a request that has come whole.
 _MOST_WAITING = 16
 
@@ -338,25 +340,39 @@ class Session:
     def _decide(
         self, body: bytes | None, answer: Callable[[Decision, bytes | None], Sequence[Answer]]
     ) -> Sequence[Answer]:
-        """Begin to read the request, and decide about it at once where that is cheap; *answer* says it then."""
+        """Read the request, at once where that is cheap, and decide about it; *answer* says it then."""
         processor = self._processor
-        budget = Budget(processor.options.prompt_bytes)
         self.deadline = None
-        self._reading = Reading(body, budget, answer, read_request(processor, self._head, body, budget))
+        if body is None:
+            return self._conclude(None, None, answer)
+        headers = self._head.headers
+        if len(body) <= _SMALL:
+            return self._conclude(processor.parsers.parse(headers, body), body, answer)
+        budget = Budget(processor.options.prompt_bytes)
+        self._reading = Reading(body, budget, answer, processor.parsers.read(headers, body, budget))
         return self._go_on()
 
     def _go_on(self) -> Sequence[Answer]:
-        """Read for a while; at the end of the request decide where it goes."""
-        processor, reading = self._processor, self._reading
-        if reading is None:
-            return _NOTHING
-        inquiry = reading.go_on(processor.clock)
-        self.working = inquiry is None
-        if inquiry is None:
+        """Read for a while, and decide about the request if that was enough."""
+        reading = self._reading
+        parsed = reading.go_on(self._processor.clock) if reading is not None else None
+        self.working = parsed is None
+        if reading is None or parsed is None:
             return _NOTHING
         self._reading = None
+        return self._conclude(parsed, reading.body, reading.answer)
+
+    def _conclude(
+        self,
+        parsed: ParsedBody | None,
+        body: bytes | None,
+        answer: Callable[[Decision, bytes | None], Sequence[Answer]],
+    ) -> Sequence[Answer]:
+        """Decide where the request goes."""
+        processor = self._processor
+        inquiry = inquire(processor, self._head, parsed)
         self._request_id, self._traits = inquiry.request.id, inquiry.traits
-        decision, replacement = decide(processor, self._head, inquiry, reading.body)
+        decision, replacement = decide(processor, self._head, inquiry, body)
         self._decision, self._state = decision, _State.ANSWERED
         self._answered = processor.clock()
         self.done = not self._stays(decision)
@@ -365,7 +381,7 @@ class Session:
         if not processor.picker.observed:
             # A response can take minutes: neither its prompt nor its snapshot need to stay for that.
             decision.result.detach()
-        return reading.answer(decision, replacement)
+        return answer(decision, replacement)
 
     def _stays(self, decision: Decision) -> bool:
         """Tell whether the response is waited for."""

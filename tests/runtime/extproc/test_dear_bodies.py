@@ -68,7 +68,7 @@ async def begin(channel: grpc.aio.Channel, patient: Patient, count: int = 1) -> 
     proxies = []
     for number in range(count):
         proxy = Proxy(channel.stream_stream(PATH)(timeout=60))
-        await proxy.say(head(path="/slow"), RequestBody(b"{}", end_of_stream=True))
+        await proxy.say(head(path="/slow"), RequestBody(bytes(20_000), end_of_stream=True))
         await until(partial(patient.has_begun, number))
         proxies.append(proxy)
     return proxies
