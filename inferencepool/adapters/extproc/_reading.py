@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import final
 
 import attrs
@@ -32,7 +32,7 @@ class Reading:
 
     body: bytes
     budget: Budget
-    answer: Callable[[Decision, bytes | None], Sequence[Answer]]
+    answer: Callable[[Decision, bytes | None], Iterable[Answer]]
     _steps: Steps[ParsedBody]
 
     def go_on(self, clock: Callable[[], float]) -> ParsedBody | None:

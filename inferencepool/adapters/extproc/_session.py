@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice, repeat
 from typing import TYPE_CHECKING, NoReturn, assert_never, final
 
 import attrs
 
 from inferencepool.adapters.bodies import Budget, ParsedBody, Usage, UsageKind, UsageReader
 from inferencepool.adapters.extproc import _headers as names
-from inferencepool.adapters.extproc._chunks import split, to_status
+from inferencepool.adapters.extproc._chunks import Chunks, split, to_status
 from inferencepool.adapters.extproc._decision import Decision, decide, inquire
 from inferencepool.adapters.extproc._exchange import Exchange, RequestTraits
 from inferencepool.adapters.extproc._messages import (
@@ -68,6 +69,9 @@ _OVER = (_State.FAILED, _State.CLOSED)
 
 # Bodies up to this size are read in one go: whatever is in them takes a few milliseconds at most.
 _SMALL = 16 << 10
+# Bytes of a body that are handed back in one go: sending them takes about as long as a slice of reading.
+_HANDED_BACK = 1 << 20
+
 # A proxy says at most a few things more behind a request that has come whole.
 _MOST_WAITING = 16
 
@@ -83,8 +87,8 @@ class Session:
     Attributes:
         done: Whether the stream is to be ended with status OK, in the same write as the answers just given: nothing
             more is needed, or the proxy answers the client itself.
-        working: Whether the request has come whole, and reading it takes so long that it is to be gone on with by
-            `advance`, between other work.
+        working: Whether the request has come whole, and reading it, or handing its body back, takes so long that it is
+            to be gone on with by `advance`, between other work.
         deadline: When to call `expire`, in seconds of the processor's clock; None while nothing is waited for.
     """
 
@@ -95,10 +99,11 @@ class Session:
     _state: _State = _State.NEW
     _began: float | None = None
     _reading: Reading | None = None
+    _rest: Iterator[Answer] | None = None
     _waiting: list[Message] = attrs.field(factory=list)
     _head: RequestHeaders = attrs.field(factory=lambda: RequestHeaders({}))
     _mode: BodyMode = _FULL
-    _chunks: list[bytes] = attrs.field(factory=list)
+    _chunks: Chunks = attrs.field(factory=Chunks)
     _size: int = 0
     _request_id: str = ""
     _traits: RequestTraits = _UNKNOWN
@@ -127,13 +132,13 @@ class Session:
     @property
     def held_bytes(self) -> int:
         """Bytes of the request's body that are kept until it is whole and was read."""
-        return self._size if self._chunks or self._reading is not None else 0
+        return self._size if self._chunks.count or self._reading is not None or self._rest is not None else 0
 
     def receive(self, message: Message) -> Sequence[Answer]:
         """
         Take in what the proxy said, and give what to answer, in this order.
 
-        While the session is `working`, what is said waits until that is over.
+        While the session is `working`, what is said of the request waits until that is over.
 
         After an error of this, and after `close`, nothing is taken in any more.
 
@@ -153,7 +158,10 @@ class Session:
 
     def advance(self) -> Sequence[Answer]:
         """
-        Go on with reading the request for about 2 ms, if the session is `working`; give what to answer.
+        Go on for about 2 ms with reading the request or handing its body back, if the session is `working`.
+
+        Returns:
+            What to answer.
 
         Raises:
             StrategyError: As `receive` does.
@@ -161,8 +169,8 @@ class Session:
         if not self.working:
             return _NOTHING
         try:
-            answers = list(self._go_on())
-            if self._reading is None:
+            answers = list(self._give() if self._reading is None else self._go_on())
+            if self._reading is None and self._rest is None:
                 waiting, self._waiting = self._waiting, []
                 for message in waiting:
                     answers += self._take(message)
@@ -185,6 +193,8 @@ class Session:
         raise error
 
     def _hold_back(self, message: Message) -> Sequence[Answer]:
+        if self._rest is not None and isinstance(message, ResponseHeaders | ResponseBody | ResponseTrailers):
+            return self._take(message)  # the response does not wait for the request
         if isinstance(message, ResponseHeaders):
             # The proxy answered the client itself: what is left of the request goes nowhere.
             self._stop()
@@ -197,8 +207,8 @@ class Session:
         return _NOTHING
 
     def _stop(self) -> None:
-        """Let go of what is being read."""
-        self.working, self._reading = False, None
+        """Let go of what is being read, or handed back."""
+        self.working, self._reading, self._rest = False, None, None
         self._waiting.clear()
 
     def expire(self) -> Sequence[Answer]:
@@ -280,7 +290,7 @@ class Session:
             # Some proxies send the last chunk twice in full duplex; what follows the end is dropped.
             self._size += 0 if self._mode is _FULL else len(message.body)
             return _NOTHING if self._mode is _FULL else (RequestBodyAnswer(),)
-        self._chunks.append(message.body)
+        self._chunks.add(message.body)
         self._size += len(message.body)
         options = self._processor.options
         if self._size > options.max_body:
@@ -301,14 +311,14 @@ class Session:
         if self._state is _State.NEW:
             _misplace("request trailers", self._state)
         if self._state is _State.READING:
-            if self._mode is not _FULL and not self._chunks:
+            if self._mode is not _FULL and not self._chunks.count:
                 # The headers have left, so nothing can carry the pick any more.
                 text = "a request with trailers and without a body cannot be routed where bodies are buffered"
                 raise InvalidRequestError(text)
             answers = self._answer_body(whole=True, ends=False)
             if self.working:
                 self._waiting.append(RequestTrailers())
-                return _NOTHING
+                return answers
             return (*answers, RequestTrailersAnswer())
         if self._decision is None and self._mode is _FULL:
             return _NOTHING  # The response came first: the headers were not answered, and nothing may overtake them.
@@ -316,29 +326,25 @@ class Session:
 
     def _answer_body(self, *, whole: bool, ends: bool = True) -> Sequence[Answer]:
         """Decide about a request whose body was read; *ends* tells whether the body ends the request."""
-        chunks, self._chunks = self._chunks, []
-        count = len(chunks)
-        body = chunks[0] if count == 1 else b"".join(chunks)
-        chunks.clear()
+        count = self._chunks.count
+        body = self._chunks.take()
 
-        def answer(decision: Decision, replacement: bytes | None) -> Sequence[Answer]:
+        def answer(decision: Decision, replacement: bytes | None) -> Iterator[Answer]:
             if self._mode is _FULL:
-                answers: list[Answer] = [RequestHeadersAnswer(decision.routing)]
+                yield RequestHeadersAnswer(decision.routing)
                 size = self._processor.options.chunk_size
-                answers += [
-                    StreamedRequestBody(chunk, ends and last)
-                    for chunk, last in split(body if replacement is None else replacement, size)
-                ]
-                return answers
-            # Each message waits for its answer; the first still holds the headers.
-            first = RequestBodyAnswer(decision.routing, replacement)
-            rest = RequestBodyAnswer() if replacement is None else RequestBodyAnswer(replacement=b"")
-            return (first, *[rest] * (count - 1))
+                for chunk, last in split(body if replacement is None else replacement, size):
+                    yield StreamedRequestBody(chunk, ends and last)
+            else:
+                # Each message waits for its answer; the first still holds the headers.
+                yield RequestBodyAnswer(decision.routing, replacement)
+                rest = RequestBodyAnswer() if replacement is None else RequestBodyAnswer(replacement=b"")
+                yield from repeat(rest, count - 1)
 
         return self._decide(body if whole else None, answer)
 
     def _decide(
-        self, body: bytes | None, answer: Callable[[Decision, bytes | None], Sequence[Answer]]
+        self, body: bytes | None, answer: Callable[[Decision, bytes | None], Iterable[Answer]]
     ) -> Sequence[Answer]:
         """Read the request, at once where that is cheap, and decide about it; *answer* says it then."""
         processor = self._processor
@@ -366,7 +372,7 @@ class Session:
         self,
         parsed: ParsedBody | None,
         body: bytes | None,
-        answer: Callable[[Decision, bytes | None], Sequence[Answer]],
+        answer: Callable[[Decision, bytes | None], Iterable[Answer]],
     ) -> Sequence[Answer]:
         """Decide where the request goes."""
         processor = self._processor
@@ -375,13 +381,25 @@ class Session:
         decision, replacement = decide(processor, self._head, inquiry, body)
         self._decision, self._state = decision, _State.ANSWERED
         self._answered = processor.clock()
-        self.done = not self._stays(decision)
         if processor.on_decision is not None:
             processor.on_decision(decision)
         if not processor.picker.observed:
             # A response can take minutes: neither its prompt nor its snapshot need to stay for that.
             decision.result.detach()
-        return answer(decision, replacement)
+        self._rest = iter(answer(decision, replacement))
+        return self._give()
+
+    def _give(self) -> Sequence[Answer]:
+        """Give the next answers to the request: all that are left, or as many as take little time to send."""
+        if self._rest is None or self._decision is None:
+            return _NOTHING
+        most = max(2, _HANDED_BACK // self._processor.options.chunk_size)
+        answers = list(islice(self._rest, most))
+        self.working = len(answers) == most
+        if not self.working:
+            self._rest = None
+            self.done = not self._stays(self._decision)
+        return answers
 
     def _stays(self, decision: Decision) -> bool:
         """Tell whether the response is waited for."""

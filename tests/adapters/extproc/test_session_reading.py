@@ -11,6 +11,7 @@ from inferencepool.adapters.extproc import (
     RequestTrailersAnswer,
     ResponseHeaders,
     ResponseHeadersAnswer,
+    ResponsePhase,
     Session,
 )
 from inferencepool.adapters.extproc._messages import Answer
@@ -133,3 +134,64 @@ def test_closing_ends_it() -> None:
     session.close(finished=False)
     assert not session.working
     assert (0, 0, 0) == bench.counts
+
+
+LONG = b'{"model":"llama","prompt":"%b"}' % (b"x" * (3 << 20))
+
+
+class TestHandingBack:
+    """A long body is handed back in slices, too."""
+
+    def test_in_order_and_whole(self) -> None:
+        """No call gives much more than 1 MiB, and together they give the body behind the pick."""
+        session = make_bench().session()
+        given = [feed(session, head(), RequestBody(LONG, end_of_stream=True))]
+        while session.working:
+            given.append(list(session.advance()))
+
+        assert len(given) > 2
+        assert all(len(passed_on(answers)) <= 1 << 20 for answers in given)
+        answers = [answer for each in given for answer in each]
+        assert routing_of(answers).destination
+        assert LONG == passed_on(answers)
+
+    def test_the_session_is_done_behind_the_last_chunk(self) -> None:
+        """The stream is not ended before the whole body was handed back."""
+        session = make_bench(response_phase=ResponsePhase.END).session()
+        feed(session, head(), RequestBody(LONG, end_of_stream=True))
+        while session.working:
+            assert not session.done
+            session.advance()
+
+        assert session.done
+
+    def test_trailers_come_behind_the_body(self) -> None:
+        """What is said behind the body is answered behind it."""
+        session = make_bench().session()
+        answers = feed(session, head(), RequestBody(LONG), RequestTrailers())
+        assert RequestTrailersAnswer() not in answers
+        answers += finish(session)
+
+        assert RequestTrailersAnswer() == answers[-1]
+        assert LONG == passed_on(answers)
+
+    def test_a_response_that_comes_early(self) -> None:
+        """A response does not wait for the request, and the rest of the body follows."""
+        session = make_bench().session()
+        answers = feed(session, head(), RequestBody(LONG, end_of_stream=True))
+        while not answers:
+            answers += session.advance()
+        assert session.working
+        assert [ResponseHeadersAnswer()] == feed(session, ResponseHeaders({":status": "200"}))
+        answers += finish(session)
+
+        assert LONG == passed_on(answers)
+
+    def test_what_is_kept_is_told(self) -> None:
+        """The body counts as held until all of it was handed back."""
+        session = make_bench().session()
+        feed(session, head(), RequestBody(LONG, end_of_stream=True))
+        assert len(LONG) == session.held_bytes
+        finish(session)
+
+        assert 0 == session.held_bytes
