@@ -162,8 +162,9 @@ def _run(arguments: argparse.Namespace) -> int:
     _check(arguments)
     # Whoever only validates manifests need not wait for these.
     from inferencepool.runtime.logs import LineLimit, LogFormat, start_logging  # noqa: PLC0415
-    from inferencepool.runtime.server import LIMITED_EVENTS  # noqa: PLC0415
+    from inferencepool.runtime.server import LIMITED_EVENTS, give_back_large_blocks  # noqa: PLC0415
 
+    give_back_large_blocks()
     options, scraping = _options(arguments), _scraping(arguments)
     end_logging = start_logging(LogFormat(arguments.log_format), limit=LineLimit(LIMITED_EVENTS))
     try:

@@ -94,7 +94,8 @@ class Exchanges:
             return
         stream_id, headers = event.stream_id, event.headers
         request = read_request(headers)
-        reader = MessageReader(self._limits.message_bytes, gzip=request.gzip, room=self._room)
+        limits = self._limits
+        reader = MessageReader(limits.message_bytes, gzip=request.gzip, unpacked=limits.unpacked_bytes, room=self._room)
         exchange = Exchange(self._writer, stream_id, headers, reader, self._count)
         if not self._open:
             self._on_busy(True)

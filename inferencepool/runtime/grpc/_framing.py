@@ -30,15 +30,19 @@ class MessageReader:
         failure: Status and text with which the RPC must end, once what came cannot be read; None before.
 
     Args:
-        limit: Size of the largest message in bytes, before and after decompression.
+        limit: Size of the largest message in bytes.
+        unpacked: The same for a compressed one, once it is unpacked; None for *limit*.
         gzip: Whether compressed messages are compressed by gzip; if not, there must be none.
         room: Tells how many bytes may be held; compressed messages are not unpacked beyond that. None for any number.
     """
 
-    __slots__ = ("_buffer", "_gzip", "_limit", "_room", "failure")
+    __slots__ = ("_buffer", "_gzip", "_limit", "_room", "_unpacked", "failure")
 
-    def __init__(self, limit: int, *, gzip: bool, room: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self, limit: int, *, gzip: bool, unpacked: int | None = None, room: Callable[[], int] | None = None
+    ) -> None:
         self._limit = limit
+        self._unpacked = limit if unpacked is None else min(limit, unpacked)
         self._gzip = gzip
         self._room = room
         self._buffer = bytearray()
@@ -117,7 +121,7 @@ class MessageReader:
 
     def _decompress(self, message: bytes, before: int) -> bytes | None:
         """Unpack *message*, where *before* bytes were unpacked that nobody counted yet."""
-        limit = self._limit
+        limit = self._unpacked
         if self._room is not None:
             limit = max(0, min(limit, self._room() - before))
         inflater = zlib.decompressobj(_GZIP_WINDOW)
@@ -127,8 +131,8 @@ class MessageReader:
             self.failure = Status.INTERNAL, "a message is not what gzip makes"
             return None
         if len(unpacked) > limit:
-            text = f"a message is larger than the limit of {self._limit} after decompression"
-            if limit < self._limit:
+            text = f"a message is larger than the limit of {self._unpacked} after decompression"
+            if limit < self._unpacked:
                 text = "there is no room for a message after decompression"
             self.failure = Status.RESOURCE_EXHAUSTED, text
             return None

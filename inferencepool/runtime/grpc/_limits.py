@@ -64,6 +64,8 @@ class Limits:
             per worker thread, and one RPC per request in flight.
         header_bytes: Size of one list of headers after decompression, as HTTP/2 counts it.
         message_bytes: Size of a message that comes in; a larger one ends its RPC with RESOURCE_EXHAUSTED.
+        unpacked_bytes: Size of a compressed message once it is unpacked, which is one step of the event loop; a larger
+            one ends its RPC with RESOURCE_EXHAUSTED. Proxies do not compress.
         partial_bytes: What a connection holds for requests that are not whole: messages in part, lists of headers above
             4 KiB, and what calls say they hold. The RPC that exceeds it ends with RESOURCE_EXHAUSTED, or as its call
             likes. Not below `message_bytes`.
@@ -91,6 +93,7 @@ class Limits:
     server_streams: int = attrs.field(default=32_768, validator=_whole(1, 2**31 - 1))
     header_bytes: int = attrs.field(default=32 * _KIB, validator=_whole(1024, 2**24))
     message_bytes: int = attrs.field(default=4 * _MIB, validator=_whole(1, 2**32 - 1))
+    unpacked_bytes: int = attrs.field(default=4 * _MIB, validator=_whole(1, 2**32 - 1))
     partial_bytes: int = attrs.field(default=64 * _MIB, validator=_whole(1))
     server_bytes: int = attrs.field(default=512 * _MIB, validator=_whole(1))
     stream_window: int = attrs.field(default=_MIB, validator=_whole(16 * _KIB, _LARGEST_WINDOW))

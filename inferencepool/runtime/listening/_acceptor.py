@@ -20,7 +20,7 @@ __all__ = ["Acceptor"]
 _LOG = logging.getLogger(__name__)
 
 # Connections that are accepted before it is the turn of others.
-_AT_ONCE = 32
+_AT_ONCE = 8
 # What the system says when it has nothing left to accept with, and how many seconds it is left alone then.
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _PAUSE = 0.25

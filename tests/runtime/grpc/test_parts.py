@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip as packing
 import subprocess
 import sys
 from math import inf, nan
@@ -67,6 +68,18 @@ def test_any_bytes_are_read_or_refused(data: bytes, gzip: bool) -> None:
     assert expected == found
     assert whole.failure == single.failure
     assert whole.held == single.held
+
+
+def test_what_unpacks_to_too_much_is_refused() -> None:
+    """A compressed message is not unpacked beyond its own limit, which is one step of the event loop."""
+    packed = packing.compress(b"x" * 101)
+    reader = MessageReader(1000, gzip=True, unpacked=100)
+
+    assert [] == reader.feed(b"\x01" + len(packed).to_bytes(4, "big") + packed)
+    assert (
+        Status.RESOURCE_EXHAUSTED,
+        "a message is larger than the limit of 100 after decompression",
+    ) == reader.failure
 
 
 @given(st.text(max_size=50))
