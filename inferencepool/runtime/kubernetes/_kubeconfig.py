@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from inferencepool.errors import ConfigurationError, MissingExtraError
+from inferencepool.runtime.kubernetes._kubeconfig_file import explain, read_kubeconfig
 
 if TYPE_CHECKING:
     from lightkube.config.kubeconfig import SingleConfig
-    from lightkube.config.models import UserExec
+    from lightkube.config.models import User, UserExec
 
 __all__ = ["SERVICE_ACCOUNT", "choose_namespace", "load_cluster"]
 
@@ -65,18 +66,25 @@ def load_cluster(
         message = f"kubeconfig: {path!r} names several files, allowed is one"
         raise ConfigurationError(message)
     try:
-        config = KubeConfig.from_service_account(source).get() if inside else KubeConfig.from_file(source).get(context)
-    except ConfigError as error:
+        if inside:
+            config = KubeConfig.from_service_account(source).get()
+        else:
+            file = Path(source).expanduser()
+            parsed = KubeConfig.from_dict(read_kubeconfig(file), fname=file)
+            config = parsed.get(context)
+            _check_user(config, [*parsed.users])
+    except (ConfigError, ConfigurationError) as error:
         reason = str(error)
     except KeyError as error:
         reason = f"{error} is missing"
     except Exception as error:  # noqa: BLE001 - a file can be wrong in ways that nobody can list
-        reason = f"cannot be read: {type(error).__name__}: {error}"
+        # Most of what errors say shows the part of the file that is wrong, and that may be a secret.
+        reason = f"cannot be read: {explain(error)}"
     else:
         assert config is not None  # noqa: S101 - only with a default it could be
         return _prepare(config)
     message = f"kubeconfig: {source}: {reason}"
-    raise ConfigurationError(message)
+    raise ConfigurationError(message) from None
 
 
 def choose_namespace(
@@ -100,8 +108,16 @@ def choose_namespace(
     return given or environ.get("NAMESPACE") or own or context or "default"
 
 
+def _check_user(config: SingleConfig | None, users: list[str]) -> None:
+    """Refuse credentials that no request could carry, by the path of their field."""
+    from inferencepool.runtime.kubernetes._credentials import make_credentials  # noqa: PLC0415 - needs the extra
+
+    if config is not None and config.user is not None and config.context.user is not None:
+        make_credentials(config.user, f"users[{users.index(config.context.user)}].user")
+
+
 def _prepare(config: SingleConfig) -> SingleConfig:
-    """Make up for what lightkube leaves out: files beside the kubeconfig, and plugins of the present version."""
+    """Make up for what lightkube leaves out: files beside the kubeconfig, plugins of today's version, and secrecy."""
     import msgspec  # noqa: PLC0415 - comes with lightkube
 
     user = config.user
@@ -111,13 +127,30 @@ def _prepare(config: SingleConfig) -> SingleConfig:
         user = msgspec.structs.replace(user, token_file=str(config.abs_file(user.token_file)))
     if user.exec is not None:
         user = msgspec.structs.replace(user, exec=_prepare_exec(user.exec, config))
-    return config._replace(user=user)
+    return config._replace(user=_quiet(user))
+
+
+def _quiet(user: User) -> User:
+    """Give *user* as a value whose ``repr`` tells which credentials there are, and none of them."""
+    import msgspec  # noqa: PLC0415 - comes with lightkube
+    from lightkube.config import models  # noqa: PLC0415 - an extra
+
+    class User(models.User):
+        def __repr__(self) -> str:
+            given = [name for name, value in msgspec.structs.asdict(self).items() if value]
+            return f"<User with {', '.join(given)}>" if given else "<User>"
+
+    return User(**msgspec.structs.asdict(user))
 
 
 def _prepare_exec(plugin: UserExec, config: SingleConfig) -> UserExec:
     """Let a plugin of any version run: the answer to all of them looks the same, as far as tokens go."""
     import msgspec  # noqa: PLC0415 - comes with lightkube
-    from lightkube.config.models import NameValue  # noqa: PLC0415 - an extra
+    from lightkube.config import models  # noqa: PLC0415 - an extra
+
+    class UserExec(models.UserExec):
+        def __repr__(self) -> str:
+            return f"<UserExec of {self.command!r}>"
 
     group, _, version = plugin.apiVersion.rpartition("/")
     if group != _EXEC_GROUP or version not in _EXEC_VERSIONS:
@@ -125,5 +158,5 @@ def _prepare_exec(plugin: UserExec, config: SingleConfig) -> UserExec:
         message = f"kubeconfig: {config.fname}: exec.apiVersion: {plugin.apiVersion!r} is not one of {allowed}"
         raise ConfigurationError(message)
     asked = {"apiVersion": plugin.apiVersion, "kind": "ExecCredential", "spec": {"interactive": False}}
-    variables = [*(plugin.env or ()), NameValue("KUBERNETES_EXEC_INFO", json.dumps(asked))]
-    return msgspec.structs.replace(plugin, apiVersion=f"{_EXEC_GROUP}/v1beta1", env=variables)
+    variables = [*(plugin.env or ()), models.NameValue("KUBERNETES_EXEC_INFO", json.dumps(asked))]
+    return UserExec(**msgspec.structs.asdict(plugin) | {"env": variables})
