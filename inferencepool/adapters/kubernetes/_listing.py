@@ -9,7 +9,7 @@ from inferencepool.adapters.kubernetes._deltas import Listed, Unreadable, Upsert
 from inferencepool.adapters.kubernetes._feed import Failure
 from inferencepool.errors import InvalidDocumentError
 
-__all__ = ["Listing", "failure_of", "metadata_of", "read_one"]
+__all__ = ["Listing", "failure_of", "metadata_of", "read_one", "uid_of"]
 
 _T = TypeVar("_T")
 
@@ -18,6 +18,12 @@ def metadata_of(document: Any) -> Mapping[str, Any]:
     """Give the metadata of an object; empty where it has none that could be looked at."""
     metadata = document.get("metadata") if isinstance(document, Mapping) else None
     return metadata if isinstance(metadata, Mapping) else {}
+
+
+def uid_of(metadata: Mapping[str, Any]) -> str:
+    """Give the uid of an object; empty where it has none."""
+    uid = metadata.get("uid")
+    return uid if isinstance(uid, str) else ""
 
 
 def read_one(read: Callable[[Mapping[str, Any]], _T], document: object, name: object) -> Upserted[_T] | Unreadable:
@@ -39,21 +45,33 @@ class Listing(Generic[_T]):
         self._read = read
         self._found: dict[str, _T] = {}
         self._unreadable: dict[str, Unreadable] = {}
+        self._uids: dict[str, str] = {}
 
     def add(self, document: Any) -> None:
         """Take an object; one of the same name that came before does not count."""
-        name = metadata_of(document).get("name")
+        metadata = metadata_of(document)
+        name = metadata.get("name")
         one = read_one(self._read, document, name)
         self.remove(name)
         if isinstance(one, Upserted):
             self._found[str(name)] = one.object
         else:
             self._unreadable[one.name] = one
+        self._uids[one.name if isinstance(one, Unreadable) else str(name)] = uid_of(metadata)
 
     def remove(self, name: Any) -> None:
         """Take back the object called *name*."""
         self._found.pop(name, None)
         self._unreadable.pop(name, None)
+        self._uids.pop(name, None)
+
+    @property
+    def uids(self) -> dict[str, str]:
+        """The uid of each object by its name; empty where it has none."""
+        return self._uids
+
+    def __len__(self) -> int:
+        return len(self._uids)
 
     def finish(self) -> Listed[_T]:
         """Give what there is."""

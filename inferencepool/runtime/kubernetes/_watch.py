@@ -148,8 +148,12 @@ class PoolWatch:
                 self._tasks[feed] = group.create_task(self._drive(feed, group), name=f"follow {feed.subject}")
 
     async def _drive(self, feed: Feed[Any], group: asyncio.TaskGroup) -> NoReturn:
-        def take(deltas: Sequence[Any]) -> None:
+        async def take(deltas: Sequence[Any]) -> None:
             self._take(feed, deltas)
+            while feed.unread:
+                # However much there is to read, others have their turn in between.
+                await asyncio.sleep(0)
+                self._take(feed, feed.read())
             self._start_and_stop(group)
 
         while True:
@@ -159,7 +163,7 @@ class PoolWatch:
                         self._notices.failed(feed, feed.problem, seconds)
                     await self._sleep(seconds)
                 case Get() as step:
-                    take(await self._get(feed, step))
+                    await take(await self._get(feed, step))
                 case Stream() as step:
                     await self._follow(feed, step, take)
 
@@ -173,7 +177,7 @@ class PoolWatch:
             return feed.fail(Failure.of(error))
         return feed.receive_page(body)
 
-    async def _follow(self, feed: Feed[Any], step: Stream, take: Callable[[Sequence[Any]], None]) -> None:
+    async def _follow(self, feed: Feed[Any], step: Stream, take: Callable[[Sequence[Any]], Awaitable[None]]) -> None:
         pieces = self._transport.stream_lines(step.path, step.params)
         try:
             while feed.listening:
@@ -183,11 +187,13 @@ class PoolWatch:
                 except StopAsyncIteration:
                     feed.end_stream()
                 except TimeoutError:
-                    take(feed.fail(Failure(f"nothing was heard for {feed.patience:g} s")))
+                    await take(feed.fail(Failure(f"nothing was heard for {feed.patience:g} s")))
                 except Exception as error:  # noqa: BLE001 - as above
-                    take(feed.fail(Failure.of(error)))
+                    await take(feed.fail(Failure.of(error)))
                 else:
-                    take(feed.receive_data(data))
+                    await take(feed.receive_data(data))
+                    # A server that sends as fast as it can does not let anybody wait.
+                    await asyncio.sleep(0)
         finally:
             # It ended, or is of no use any more: what goes wrong now says nothing.
             with suppress(Exception):

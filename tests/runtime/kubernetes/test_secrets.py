@@ -184,7 +184,6 @@ def test_repr(user: Any, tmp_path: Path) -> None:
 
 def test_password_in_the_url(tmp_path: Path) -> None:
     """A password that stands in the URL of the server is not told."""
-
     file = Path(write_kubeconfig(tmp_path / "config", {}))
     file.write_text(file.read_text().replace("http://", f"http://me:{SECRET}@"))
 
