@@ -7,10 +7,17 @@ from typing import Any
 
 import attrs
 
+from inferencepool.errors import InvalidDocumentError, Issue
 from inferencepool.model import Pod, canonical_address
 from inferencepool.selection import ACTIVE_PORTS_ANNOTATIONS
 
 __all__ = ["read_pod"]
+
+# Far more than any pod has.
+_MAX_LABELS = 1000
+_MAX_CONDITIONS = 1000
+_MAX_IPS = 16
+_MAX_ANNOTATION = 1024
 
 
 def read_pod(document: Mapping[str, Any]) -> Pod:
@@ -22,14 +29,40 @@ def read_pod(document: Mapping[str, Any]) -> Pod:
     should be is refused as there.
 
     Raises:
-        InvalidDocumentError: A part that is needed is malformed; it tells everything that is.
+        InvalidDocumentError: A part that is needed is malformed; it tells everything that is. Or the pod has more
+            labels, conditions or addresses than any has, or an annotation that is kept is longer than allowed.
     """
+    _check_sizes(document)
     try:
         return _read_plain(document)
     except (AttributeError, KeyError, TypeError, ValueError):
         # Something is unusual. Whether it is wrong, and what to say of it, is known there.
         pod = Pod.from_dict(document)
         return attrs.evolve(pod, annotations=_read_annotations(pod.annotations))
+
+
+def _check_sizes(document: object) -> None:
+    """Refuse what would take long to read, or much to keep."""
+    found: dict[str, Any] = document if isinstance(document, dict) else {}
+    metadata, status = found.get("metadata"), found.get("status")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    status = status if isinstance(status, dict) else {}
+    for field, parts, most in (
+        ("metadata.labels", metadata.get("labels"), _MAX_LABELS),
+        ("status.conditions", status.get("conditions"), _MAX_CONDITIONS),
+        ("status.podIPs", status.get("podIPs"), _MAX_IPS),
+    ):
+        if isinstance(parts, (dict, list)) and len(parts) > most:
+            raise InvalidDocumentError([Issue(field, f"has {len(parts)} entries, allowed are {most}")])
+    annotations = metadata.get("annotations")
+    if isinstance(annotations, dict):
+        for name in ACTIVE_PORTS_ANNOTATIONS:
+            value = annotations.get(name)
+            if isinstance(value, str) and len(value) > _MAX_ANNOTATION:
+                field = f"metadata.annotations[{name}]"
+                raise InvalidDocumentError(
+                    [Issue(field, f"has {len(value)} characters, allowed are {_MAX_ANNOTATION}")]
+                )
 
 
 def _read_plain(document: Mapping[str, Any]) -> Pod:

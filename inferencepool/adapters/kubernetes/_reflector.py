@@ -11,6 +11,7 @@ from random import Random
 from typing import Any, Generic, TypeVar, final
 
 from inferencepool.adapters.bodies import Loads, loads_json
+from inferencepool.adapters.kubernetes._asked import Asked
 from inferencepool.adapters.kubernetes._backoff import Backoff
 from inferencepool.adapters.kubernetes._deltas import Deleted, Delta, Foreign, Listed, Upserted
 from inferencepool.adapters.kubernetes._feed import Failure, Get, Step, Stream, Wait
@@ -34,10 +35,9 @@ _FAILURES_TO_LIST = 3
 # Objects, and bytes of events, that are read before others have their turn.
 _SLICE = 200
 _SLICE_BYTES = 512 * 1024
-# Characters of what goes into queries, and of a name.
+# Characters of what goes into queries.
 _MAX_TOKEN = 8192
 _MAX_VERSION = 1024
-_MAX_NAME = 253
 _SHOWN = 100
 _INITIAL_END = "k8s.io/initial-events-end"
 _MALFORMED = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
@@ -101,7 +101,7 @@ class Reflector(Generic[_T]):
         self.problem: Failure | None = None
         self.synced = False
         self._path = resource.collection(namespace)
-        self._name = name
+        self._asked = Asked(resource, namespace, name)
         selectors = {"labelSelector": label_selector, "fieldSelector": f"metadata.name={name}" if name else ""}
         self._selectors = {name: text for name, text in selectors.items() if text}
         self._read = read
@@ -206,7 +206,7 @@ class Reflector(Generic[_T]):
         deltas: list[Delta[_T]] = []
         try:
             for item in islice(self._unread_items, _SLICE):
-                foreign = self._foreign(item)
+                foreign = self._asked.why_not(item)
                 if foreign:
                     deltas += self._tell_foreign(foreign)
                 else:
@@ -382,7 +382,7 @@ class Reflector(Generic[_T]):
             return []
         metadata = metadata_of(document)
         if kind in ("ADDED", "MODIFIED", "DELETED"):
-            foreign = self._foreign(document)
+            foreign = self._asked.why_not(document)
             if foreign:
                 self._advance(metadata)
                 return self._tell_foreign(foreign)
@@ -428,26 +428,6 @@ class Reflector(Generic[_T]):
             self._phase = _Phase.WATCH
             return [listed]
         return []
-
-    def _foreign(self, document: object) -> str:
-        """Tell why an object is none of those that were asked for; empty if it is."""
-        if not isinstance(document, Mapping):
-            return ""
-        metadata, resource = metadata_of(document), self.resource
-        name = metadata.get("name")
-        if isinstance(name, str) and len(name) > _MAX_NAME:
-            return f"its name has more than {_MAX_NAME} characters"
-        if self._name and name != self._name:
-            return f"it is called {str(name)[:_SHOWN]!r}, not {self._name!r}"
-        # Items of lists need not say what they are.
-        for what, found, wanted in (
-            ("of namespace", metadata.get("namespace"), self.namespace),
-            ("of kind", document.get("kind"), resource.kind),
-            ("of version", document.get("apiVersion"), resource.api_version),
-        ):
-            if found not in (None, "", wanted):
-                return f"it is {what} {str(found)[:_SHOWN]!r}, not {wanted!r}"
-        return ""
 
     def _tell_foreign(self, reason: str) -> list[Delta[_T]]:
         if self._foreign_told:

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from inferencepool.adapters.kubernetes import Foreign, Get, Listed, Reflector, ReflectorOptions
+from inferencepool.adapters.kubernetes import Foreign, Get, LeaseName, Listed, Reflector, ReflectorOptions, read_pod
+from inferencepool.adapters.kubernetes._lease import read_lease
+from inferencepool.errors import InvalidDocumentError
 from inferencepool.testing import ManualClock
 from tests.adapters.kubernetes.talking import (
     RESOURCE,
@@ -182,11 +184,10 @@ class TestBounds:
         reflector = reflector_of(clock)
         begin(reflector, item("a"))
         reflector.receive_data(b"")
-        for byte in event("ADDED", item("b"))[:50]:
+        dripping = iter(event("ADDED", item("b"))[:50])
+        while reflector.listening:
             clock.advance(3)
-            reflector.receive_data(bytes([byte]))
-            if not reflector.listening:
-                break
+            reflector.receive_data(bytes([next(dripping)]))
 
         assert reflector.age > 60
         self.check_refused(reflector, "an event of the watch took too long")
@@ -196,11 +197,63 @@ class TestBounds:
         clock = ManualClock()
         reflector = reflector_of(clock)
         begin(reflector, item("a"))
-        for number in range(200):
+        seconds = 0
+        while reflector.listening:
+            seconds += 1
             clock.advance(1)
-            reflector.receive_data(bookmark(str(number)))
-            if not reflector.listening:
-                break
+            reflector.receive_data(bookmark(str(seconds)))
 
-        assert number < 140
+        assert 70 < seconds < 140
         assert reflector.problem is None
+
+
+@pytest.mark.parametrize(
+    ("metadata", "status", "expected"),
+    [
+        ({"labels": {f"l{number}": "" for number in range(100_000)}}, {}, r"metadata\.labels: has 100000 entries"),
+        ({}, {"conditions": [{}] * 100_000}, r"status\.conditions: has 100000 entries"),
+        ({}, {"podIPs": [{"ip": "10.0.0.1"}] * 100_000}, r"status\.podIPs: has 100000 entries"),
+        ({"annotations": {"llm-d.ai/active-ports": "8" * 1_000_000}}, {}, "has 1000000 characters"),
+    ],
+    ids=["labels", "conditions", "addresses", "annotation"],
+)
+def test_pods_of_any_size(metadata: Any, status: Any, expected: str) -> None:
+    """A pod with more than any pod has is refused before it is read."""
+    document = {"metadata": {"name": "a", "namespace": "default", **metadata}, "status": status}
+    with pytest.raises(InvalidDocumentError, match=expected) as caught:
+        read_pod(document)
+
+    assert len(str(caught.value)) < 200
+
+
+class TestLeases:
+    def lease(self, **spec: object) -> dict[str, Any]:
+        """A lease."""
+        return {"metadata": {"name": "a", "namespace": "b", "resourceVersion": "1"}, "spec": spec}
+
+    def test_values(self) -> None:
+        """What is too great or too long is cut, and told."""
+        lease = read_lease(
+            self.lease(
+                holderIdentity="x" * 100_000,
+                leaseDurationSeconds=2**31,
+                leaseTransitions=2**40,
+                renewTime="9999-12-31T23:59:59.999999Z",
+                acquireTime="9" * 1000,
+            )
+        )
+
+        assert (1024, 3600, 2**31 - 1, None) == (len(lease.holder), lease.duration, lease.transitions, lease.acquired)
+        assert "9999-12-31T23:59:59.999999Z" == lease.renewed
+        assert ["holderIdentity", "leaseDurationSeconds", "leaseTransitions", "acquireTime"] == [
+            each.partition(":")[0] for each in lease.oddities
+        ]
+        assert 0 == read_lease(self.lease(leaseDurationSeconds=-5)).duration
+
+    def test_others(self) -> None:
+        """Another lease, and one that is too long, are none."""
+        for name in (LeaseName("other", "b"), LeaseName("a", "other")):
+            with pytest.raises(ValueError, match="the answer is another object"):
+                read_lease(self.lease(), name)
+        with pytest.raises(ValueError, match="more than 262144 bytes"):
+            read_lease(json.dumps(self.lease(holderIdentity="x" * 1_000_000)).encode())
