@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final, final
 
 import attrs
@@ -35,7 +34,7 @@ class Asked:
 
     def why_not(self, document: object) -> str:
         """Tell why *document* is none of the objects that were asked for; empty if it is, or says nothing of that."""
-        if not isinstance(document, Mapping):
+        if not isinstance(document, dict):
             return ""
         metadata, resource = metadata_of(document), self.resource
         name = metadata.get("name")
@@ -43,6 +42,12 @@ class Asked:
             return f"its name has more than {_MAX_NAME} characters"
         if self.name and name != self.name:
             return f"it is called {str(name)[:_SHOWN]!r}, not {self.name!r}"
+        if (
+            metadata.get("namespace") == self.namespace
+            and document.get("kind") == resource.kind
+            and document.get("apiVersion") == resource.api_version
+        ):
+            return ""
         # Items of lists need not say what they are.
         for what, found, wanted in (
             ("of namespace", metadata.get("namespace"), self.namespace),

@@ -16,8 +16,8 @@ _T = TypeVar("_T")
 
 def metadata_of(document: Any) -> Mapping[str, Any]:
     """Give the metadata of an object; empty where it has none that could be looked at."""
-    metadata = document.get("metadata") if isinstance(document, Mapping) else None
-    return metadata if isinstance(metadata, Mapping) else {}
+    metadata = document.get("metadata") if isinstance(document, dict) else None
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def uid_of(metadata: Mapping[str, Any]) -> str:

@@ -14,9 +14,11 @@ from inferencepool.selection import ACTIVE_PORTS_ANNOTATIONS
 __all__ = ["read_pod"]
 
 # Far more than any pod has.
-_MAX_LABELS = 1000
-_MAX_CONDITIONS = 1000
-_MAX_IPS = 16
+_MOST = (
+    ("metadata.labels", True, "labels", 1000),
+    ("status.conditions", False, "conditions", 1000),
+    ("status.podIPs", False, "podIPs", 16),
+)
 _MAX_ANNOTATION = 1024
 
 
@@ -47,13 +49,10 @@ def _check_sizes(document: object) -> None:
     metadata, status = found.get("metadata"), found.get("status")
     metadata = metadata if isinstance(metadata, dict) else {}
     status = status if isinstance(status, dict) else {}
-    for field, parts, most in (
-        ("metadata.labels", metadata.get("labels"), _MAX_LABELS),
-        ("status.conditions", status.get("conditions"), _MAX_CONDITIONS),
-        ("status.podIPs", status.get("podIPs"), _MAX_IPS),
-    ):
-        if isinstance(parts, (dict, list)) and len(parts) > most:
-            raise InvalidDocumentError([Issue(field, f"has {len(parts)} entries, allowed are {most}")])
+    for where, parent, name, most in _MOST:
+        parts = (metadata if parent else status).get(name)
+        if parts is not None and isinstance(parts, (dict, list)) and len(parts) > most:
+            raise InvalidDocumentError([Issue(where, f"has {len(parts)} entries, allowed are {most}")])
     annotations = metadata.get("annotations")
     if isinstance(annotations, dict):
         for name in ACTIVE_PORTS_ANNOTATIONS:
