@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, final
 
-from inferencepool.adapters.kubernetes._deltas import Listed, Unreadable, Upserted
+from inferencepool.adapters.kubernetes._deltas import Deleted, Listed, Unreadable, Upserted
 from inferencepool.adapters.kubernetes._feed import Failure
 from inferencepool.errors import InvalidDocumentError
 
-__all__ = ["Listing", "failure_of", "metadata_of", "read_one", "uid_of"]
+__all__ = ["KnownObjects", "Listing", "bound", "failure_of", "metadata_of", "read_one", "uid_of"]
 
 _T = TypeVar("_T")
 
@@ -76,6 +76,44 @@ class Listing(Generic[_T]):
     def finish(self) -> Listed[_T]:
         """Give what there is."""
         return Listed(tuple(self._found.values()), tuple(self._unreadable.values()))
+
+
+@final
+class KnownObjects:
+    """Which objects there are: the uid of each by its name, empty where it has none."""
+
+    def __init__(self, limit: int) -> None:
+        """Begin with none; there may be *limit*."""
+        self._limit = limit
+        self._uids: dict[str, str] = {}
+
+    def replace(self, uids: dict[str, str]) -> None:
+        """Know these, and no others."""
+        self._uids = uids
+
+    def add(self, metadata: Mapping[str, Any]) -> None:
+        """Know the object of *metadata*."""
+        self._uids[metadata["name"]] = uid_of(metadata)
+        bound("it", len(self._uids), self._limit, "objects")
+
+    def remove(self, metadata: Mapping[str, Any]) -> Deleted | None:
+        """Hear that the object of *metadata* is gone; None where there is another of its name by now."""
+        name, uid = metadata["name"], uid_of(metadata)
+        if not isinstance(name, str):
+            message = "an object without a name is gone"
+            raise TypeError(message)
+        known = self._uids.get(name, "")
+        if uid and known and uid != known:
+            return None
+        self._uids.pop(name, None)
+        return Deleted(name)
+
+
+def bound(what: str, count: int, limit: int, of: str) -> None:
+    """Refuse a *count* above *limit* with a `ValueError`."""
+    if count > limit:
+        message = f"{what} has more than {limit} {of}"
+        raise ValueError(message)
 
 
 def failure_of(status: Mapping[str, Any]) -> Failure:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import enum
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any, Generic, TypeVar, final
 
 from inferencepool.adapters.bodies import Loads, loads_json
 from inferencepool.adapters.kubernetes._asked import Asked
 from inferencepool.adapters.kubernetes._backoff import Backoff
-from inferencepool.adapters.kubernetes._deltas import Deleted, Delta, Foreign, Listed, Upserted
+from inferencepool.adapters.kubernetes._deltas import Delta, Foreign, Listed, Upserted
 from inferencepool.adapters.kubernetes._feed import Failure, Get, Step, Stream, Wait
 from inferencepool.adapters.kubernetes._lines import LineSplitter
-from inferencepool.adapters.kubernetes._listing import Listing, failure_of, metadata_of, read_one, uid_of
+from inferencepool.adapters.kubernetes._listing import KnownObjects, Listing, bound, failure_of, metadata_of, read_one
 from inferencepool.adapters.kubernetes._options import ReflectorOptions
+from inferencepool.adapters.kubernetes._pages import Pages
 from inferencepool.adapters.kubernetes._resources import ApiResource
 
 __all__ = ["Reflector"]
@@ -32,13 +32,11 @@ _NOT_OFFERED = (400, 422, 501)
 _VERSION_STANDS = (None, 401, 403, 429, 500, 502, 503)
 # After so many failures in a row the server is no longer taken for the one that gave the resource version.
 _FAILURES_TO_LIST = 3
-# Objects, and bytes of events, that are read before others have their turn.
+# Events, and bytes of them, that are read before others have their turn.
 _SLICE = 200
 _SLICE_BYTES = 512 * 1024
 # Characters of what goes into queries.
-_MAX_TOKEN = 8192
 _MAX_VERSION = 1024
-_SHOWN = 100
 _INITIAL_END = "k8s.io/initial-events-end"
 _MALFORMED = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
 
@@ -120,14 +118,10 @@ class Reflector(Generic[_T]):
         self._lines = LineSplitter(self._options.max_line)
         self._watch_seconds = 0
         self._began = self._heard = clock()
-        self._continue = ""
-        self._pages = 0
+        self._pages = Pages(resource, self._options, loads)
         self._listing = Listing(read)
-        # The uid of each object that is known, by name.
-        self._known: dict[str, str] = {}
+        self._known = KnownObjects(self._options.max_objects)
         self._foreign_told = False
-        self._unread_items: Iterator[Any] | None = None
-        self._page_metadata: Mapping[str, Any] = {}
         self._unread_lines: deque[bytes] = deque()
 
     @property
@@ -170,76 +164,46 @@ class Reflector(Generic[_T]):
         params = {**self._selectors}
         if self._limited:
             params["limit"] = str(self._options.page_size)
-        if self._continue:
-            params["continue"] = self._continue
+        if self._pages.token:
+            params["continue"] = self._pages.token
         return Get(self._path, params)
 
     @property
     def unread(self) -> bool:
         """Whether something of what was handed over last is not read yet."""
-        return self._unread_items is not None or bool(self._unread_lines)
+        return self._pages.unread or bool(self._unread_lines)
 
     def read(self) -> list[Delta[_T]]:
         """Read on in what was handed over last, a slice."""
-        return self._read_items() if self._unread_items is not None else self._read_lines()
+        return self._read_page() if self._pages.unread else self._read_lines()
 
     def receive_page(self, body: bytes) -> list[Delta[_T]]:
         """Take a page of the list; the last one gives what exists."""
         try:
-            _bound("it", len(body), self._options.max_page, "bytes")
-            page = self._loads(body)
-            kind = page.get("kind", f"{self.resource.kind}List")
-            if kind not in (f"{self.resource.kind}List", "List"):
-                message = f"it is of kind {str(kind)[:_SHOWN]!r}"
-                raise ValueError(message)
-            # An absent list is no empty one: that would mean that everything is gone.
-            items = _items_of(page["items"])
-            self._page_metadata = page["metadata"]
+            self._pages.take(body)
         except _MALFORMED as error:
             self._refuse_page(error)
             return []
-        self._unread_items = iter(items)
-        return self._read_items()
+        return self._read_page()
 
-    def _read_items(self) -> list[Delta[_T]]:
-        assert self._unread_items is not None  # noqa: S101 - asked before
+    def _read_page(self) -> list[Delta[_T]]:
         deltas: list[Delta[_T]] = []
         try:
-            for item in islice(self._unread_items, _SLICE):
+            for item in self._pages.read():
                 foreign = self._asked.why_not(item)
                 if foreign:
                     deltas += self._tell_foreign(foreign)
                 else:
                     self._listing.add(item)
-            _bound("it", len(self._listing), self._options.max_objects, "objects")
-            if self._unread_items.__length_hint__():  # type: ignore[attr-defined]  # of a list
+            bound("it", len(self._listing), self._options.max_objects, "objects")
+            if self._pages.unread:
                 return deltas
-            self._unread_items = None
-            token = self._page_metadata.get("continue")
-            if not token:
-                return [*deltas, self._complete_heard(self._page_metadata["resourceVersion"])]
-            self._turn_page(token)
+            if not self._pages.turn():
+                deltas.append(self._complete(self._pages.version))
+            self._hear()
         except _MALFORMED as error:
             self._refuse_page(error)
         return deltas
-
-    def _turn_page(self, token: object) -> None:
-        """Note where the list goes on."""
-        if not isinstance(token, str) or len(token) > _MAX_TOKEN:
-            message = f"it goes on at a token that is no text of at most {_MAX_TOKEN} characters"
-            raise ValueError(message)
-        if token == self._continue:
-            message = "it goes on where it was"
-            raise ValueError(message)
-        self._pages += 1
-        _bound("it", self._pages + 1, self._options.max_pages, "pages")
-        self._continue = token
-        self._hear()
-
-    def _complete_heard(self, version: object) -> Listed[_T]:
-        listed = self._complete(version)
-        self._hear()
-        return listed
 
     def _refuse_page(self, error: Exception) -> None:
         self._begin_list()
@@ -310,7 +274,7 @@ class Reflector(Generic[_T]):
     def fail(self, failure: Failure) -> list[Delta[_T]]:
         """Hear that the present step failed, in whatever way; what was told stays as it is."""
         self._listening = False
-        self._unread_items = None
+        self._pages.drop()
         self._unread_lines.clear()
         expired = failure.status == _GONE
         match self._phase:
@@ -353,9 +317,7 @@ class Reflector(Generic[_T]):
         return Stream(self._path, {**self._selectors, **common, **params})
 
     def _begin_list(self) -> None:
-        self._continue = ""
-        self._pages = 0
-        self._unread_items = None
+        self._pages.begin()
         self._foreign_told = False
         self._listing = Listing(self._read)
 
@@ -368,7 +330,7 @@ class Reflector(Generic[_T]):
             message = f"its resource version has more than {_MAX_VERSION} characters"
             raise ValueError(message)
         listed = self._listing.finish()
-        self._known = self._listing.uids
+        self._known.replace(self._listing.uids)
         self._begin_list()
         self._version = version
         self._by_pages, self._limited = False, True
@@ -392,24 +354,11 @@ class Reflector(Generic[_T]):
         if kind in ("ADDED", "MODIFIED"):
             delta = read_one(self._read, document, metadata.get("name"))
             if isinstance(delta, Upserted):
-                self._known[metadata["name"]] = uid_of(metadata)
-            _bound("it", len(self._known), self._options.max_objects, "objects")
+                self._known.add(metadata)
         elif kind == "DELETED":
-            delta = self._take_deleted(metadata)
+            delta = self._known.remove(metadata)
         self._advance(metadata)
         return [delta] if delta is not None else []
-
-    def _take_deleted(self, metadata: Mapping[str, Any]) -> Deleted | None:
-        name, uid = metadata["name"], uid_of(metadata)
-        if not isinstance(name, str):
-            message = "an object without a name is gone"
-            raise TypeError(message)
-        known = self._known.get(name, "")
-        if uid and known and uid != known:
-            # One that had the name before: there is another one by now.
-            return None
-        self._known.pop(name, None)
-        return Deleted(name)
 
     def _advance(self, metadata: Mapping[str, Any]) -> None:
         version = metadata.get("resourceVersion")
@@ -420,7 +369,7 @@ class Reflector(Generic[_T]):
         """Take an event of a list as a stream, whose end a bookmark tells."""
         if kind in ("ADDED", "MODIFIED"):
             self._listing.add(document)
-            _bound("it", len(self._listing), self._options.max_objects, "objects")
+            bound("it", len(self._listing), self._options.max_objects, "objects")
         elif kind == "DELETED":
             self._listing.remove(metadata["name"])
         elif kind == "BOOKMARK" and (metadata.get("annotations") or {}).get(_INITIAL_END) == "true":
@@ -445,18 +394,3 @@ class Reflector(Generic[_T]):
 
     def __repr__(self) -> str:
         return f"<Reflector of {self.resource} in {self.namespace}>"
-
-
-def _items_of(items: object) -> list[Any]:
-    if items is None:
-        return []
-    if not isinstance(items, list):
-        message = "its items are no list"
-        raise TypeError(message)
-    return items
-
-
-def _bound(what: str, count: int, limit: int, of: str) -> None:
-    if count > limit:
-        message = f"{what} has more than {limit} {of}"
-        raise ValueError(message)
