@@ -1,4 +1,4 @@
-"""The pages of a list: what is not read yet of the present one, and where the list goes on."""
+"""The pages of a list: reading one bit by bit, and where the list goes on."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Final, final
 from inferencepool.adapters.bodies import Loads
 from inferencepool.adapters.kubernetes._listing import bound
 from inferencepool.adapters.kubernetes._options import ReflectorOptions
+from inferencepool.adapters.kubernetes._page_slices import PageSlices
 from inferencepool.adapters.kubernetes._resources import ApiResource
 
 __all__ = ["Pages"]
@@ -30,7 +31,6 @@ class Pages:
 
     Attributes:
         token: Where the list goes on; empty for its beginning.
-        unread: Whether something of the present page is not read yet.
     """
 
     def __init__(self, resource: ApiResource, options: ReflectorOptions, loads: Loads) -> None:
@@ -48,28 +48,45 @@ class Pages:
 
     def drop(self) -> None:
         """Leave aside what is not read yet."""
-        self.unread = False
-        self._items: Iterator[Any] = iter(())
+        self._slices: PageSlices | None = None
+        self._items: Iterator[Any] = iter([])
         self._metadata: Mapping[str, Any] = {}
+
+    @property
+    def unread(self) -> bool:
+        """Whether something of the present page is not read yet."""
+        return self._slices is not None
 
     def take(self, body: bytes) -> None:
         """Take the next page."""
         bound("it", len(body), self._options.max_page, "bytes")
-        page = self._loads(body)
+        self._slices = PageSlices(body, self._loads, self._options.max_line)
+
+    def read(self) -> list[Any]:
+        """Read on in the present page, and give some of its items, or none."""
+        assert self._slices is not None  # noqa: S101 - asked before
+        if not self._left():
+            self._decode(self._slices)
+        items = list(islice(self._items, _SLICE))
+        if self._slices.ended and not self._left():
+            self._slices = None
+        return items
+
+    def _left(self) -> bool:
+        return self._items.__length_hint__() > 0  # type: ignore[attr-defined,no-any-return]  # of a list
+
+    def _decode(self, slices: PageSlices) -> None:
+        page = slices.read()
+        if page is None:
+            return
         kind = page.get("kind", self._kinds[0])
         if kind not in self._kinds:
             message = f"it is of kind {str(kind)[:_SHOWN]!r}"
             raise ValueError(message)
         # An absent list is no empty one: that would mean that everything is gone.
         self._items = iter(_items_of(page["items"]))
-        self._metadata = page["metadata"]
-        self.unread = True
-
-    def read(self) -> list[Any]:
-        """Read on in the present page, and give some of its items, or none."""
-        items = list(islice(self._items, _SLICE))
-        self.unread = self._items.__length_hint__() > 0  # type: ignore[attr-defined]  # of a list
-        return items
+        if slices.ended:
+            self._metadata = page["metadata"]
 
     def turn(self) -> bool:
         """Go on after a page that was read; False where it was the last one."""
