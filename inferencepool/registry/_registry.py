@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from math import inf
 from threading import Condition, Lock
-from typing import TypeAlias, assert_never, final
+from typing import assert_never, final
 
 import attrs
 
@@ -26,14 +24,11 @@ from inferencepool.registry._changes import (
     PoolChanged,
 )
 from inferencepool.registry._columns import Columns
+from inferencepool.registry._listeners import Listener, Listeners
 from inferencepool.registry._staleness import Staleness
 from inferencepool.selection import expand
 
 __all__ = ["EndpointRegistry", "RegistryStatistics"]
-
-Listener: TypeAlias = Callable[[MembershipChange], object]
-
-_log = logging.getLogger("inferencepool.registry")
 
 
 @attrs.frozen
@@ -105,9 +100,7 @@ class EndpointRegistry:
         self._published_at = float("-inf")
         self._turns_stale_at = inf
         self._current: tuple[Snapshot, EndpointSet] = (Snapshot(), 0)
-        self._listeners: tuple[tuple[Listener], ...] = ()
-        self._outbox: deque[MembershipChange] = deque()
-        self._delivering = Lock()
+        self._listeners = Listeners()
 
     @property
     def pool(self) -> InferencePool | None:
@@ -253,14 +246,12 @@ class EndpointRegistry:
         It is called without the lock, by a thread that made a change; what it raises is logged. Call what is returned
         to end that.
         """
-        # An object of its own for each subscription, so that ending one ends no other of the same listener.
-        entry = (listener,)
         with self._lock:
-            self._listeners = (*self._listeners, entry)
+            entry = self._listeners.add(listener)
 
         def unsubscribe() -> None:
             with self._lock:
-                self._listeners = tuple(item for item in self._listeners if item is not entry)
+                self._listeners.remove(entry)
 
         return unsubscribe
 
@@ -280,25 +271,11 @@ class EndpointRegistry:
             change = make()
             if change:
                 self._current = (self._current[0], self._columns.departed)
-                self._outbox.append(change)
+                self._listeners.post(change)
                 if change.added:
                     self._arrived.notify_all()
-        self._deliver()
+        self._listeners.deliver()
         return bool(change)
-
-    def _deliver(self) -> None:
-        """Empty the outbox, one thread at a time, so that listeners see changes in the order they were made."""
-        while self._outbox and self._delivering.acquire(False):
-            try:
-                while self._outbox:
-                    change = self._outbox.popleft()
-                    for (listener,) in self._listeners:
-                        try:
-                            listener(change)
-                        except Exception:  # noqa: BLE001  # whatever it is, it is the listener's, not the writer's
-                            _log.exception("listener %r failed on %r", listener, change)
-            finally:
-                self._delivering.release()
 
     def _upsert(self, pod: Pod) -> MembershipChange:
         endpoints = _expand(self._pool, pod)
