@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from math import inf
 from threading import Condition, Lock
 from typing import assert_never, final
@@ -239,6 +239,35 @@ class EndpointRegistry:
                 return self.observe_metrics(endpoint_id, metrics)
         assert_never(change)
 
+    def apply_in_slices(self, change: PodsListed | PoolChanged, size: int = 200) -> Iterator[None]:
+        """
+        Apply a change of all pods bit by bit, so that whoever iterates can let others have their turn in between.
+
+        One of up to *size* pods is applied at once, without a stop. Of more, those that there are come first, *size* at
+        a time, and then those that are gone go: an endpoint that stays is never missing, and between two stops picks
+        see some as they were and some as they will be. Until the end no other change of pool or pods may be applied;
+        where it is given up, the next list settles it.
+
+        Raises:
+            ConfigurationError: The registry holds endpoints that belong to no pool.
+        """
+        listed = self._pods if change.pods is None else {pod.key: pod for pod in change.pods}
+        if max(len(listed), len(self._pods)) <= size:
+            self.apply(change)
+            return
+        if isinstance(change, PoolChanged):
+            self._check_pool(change.pool)
+            self._pool = change.pool
+        there, gone = [*listed.values()], [key for key in self._pods if key not in listed]
+        for start in range(0, len(there), size):
+            pods = there[start : start + size]
+            self._change(lambda: _merge([self._upsert(pod) for pod in pods]))  # noqa: B023 - called at once
+            yield
+        for start in range(0, len(gone), size):
+            keys = gone[start : start + size]
+            self._change(lambda: _merge([self._delete(key) for key in keys]))  # noqa: B023 - as above
+            yield
+
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """
         Have *listener* called with every `MembershipChange`, in order, after the change was made.
@@ -298,12 +327,15 @@ class EndpointRegistry:
         return _merge([*gone, *itertools.starmap(self._place, listed.items())])
 
     def _set_pool(self, pool: InferencePool | None, pods: dict[tuple[str, str], Pod] | None) -> MembershipChange:
+        self._check_pool(pool)
+        return self._take(pool, self._pods if pods is None else pods)
+
+    def _check_pool(self, pool: InferencePool | None) -> None:
         if pool is not None and self._pool is None and self._slots_by_pod:
             message = (
                 f"registry: pool: {len(self._slots)} endpoints were given that belong to no pool, allowed are none"
             )
             raise ConfigurationError(message)
-        return self._take(pool, self._pods if pods is None else pods)
 
     def _take(self, pool: InferencePool | None, pods: dict[tuple[str, str], Pod]) -> MembershipChange:
         """Let *pool* be the pool and *pods* all pods."""
