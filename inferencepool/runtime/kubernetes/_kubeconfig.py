@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from inferencepool.errors import ConfigurationError, MissingExtraError
+from inferencepool.errors import ConfigurationError, InvalidDocumentError, MissingExtraError
+from inferencepool.runtime.files import read_file
 from inferencepool.runtime.kubernetes._kubeconfig_file import explain, read_kubeconfig
 
 if TYPE_CHECKING:
-    from lightkube.config.kubeconfig import SingleConfig
+    from lightkube.config.kubeconfig import KubeConfig, SingleConfig
     from lightkube.config.models import User, UserExec
 
 __all__ = ["SERVICE_ACCOUNT", "choose_namespace", "load_cluster"]
@@ -20,6 +21,8 @@ __all__ = ["SERVICE_ACCOUNT", "choose_namespace", "load_cluster"]
 _MISSING = "following a cluster needs the extra 'kubernetes': pip install 'inferencepool[kubernetes]'"
 #: Where a pod finds the credentials of its service account.
 SERVICE_ACCOUNT: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
+# Bytes; a name has 63 at most.
+_MAX_NAMESPACE: Final = 256
 _HOME: Final = "~/.kube/config"
 _EXEC_GROUP: Final = "client.authentication.k8s.io"
 _EXEC_VERSIONS: Final = ("v1", "v1beta1", "v1alpha1")
@@ -67,7 +70,7 @@ def load_cluster(
         raise ConfigurationError(message)
     try:
         if inside:
-            config = KubeConfig.from_service_account(source).get()
+            config = _of_service_account(source).get()
         else:
             file = Path(source).expanduser()
             parsed = KubeConfig.from_dict(read_kubeconfig(file), fname=file)
@@ -101,11 +104,38 @@ def choose_namespace(
     runs; else that of the context of *config*; else ``default``.
     """
     try:
-        own = Path(service_account, "namespace").read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):
+        own = _read_namespace(service_account)
+    except (ConfigurationError, ValueError):
         own = ""
     context = config.context.namespace if config is not None else None
     return given or environ.get("NAMESPACE") or own or context or "default"
+
+
+def _of_service_account(folder: str) -> KubeConfig:
+    """Do as lightkube's `KubeConfig.from_service_account` does, which reads files of any length, and pipes."""
+    from lightkube.config.kubeconfig import KubeConfig  # noqa: PLC0415 - an extra
+    from lightkube.config.models import Cluster, User  # noqa: PLC0415 - as above
+
+    from inferencepool.runtime.kubernetes._credentials import read_token_file  # noqa: PLC0415 - as above
+
+    token_file = str(Path(folder, "token"))
+    host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
+    if ":" in host:
+        host = f"[{host}]"
+    return KubeConfig.from_one(
+        cluster=Cluster(server=f"https://{host}:{port}", certificate_auth=str(Path(folder, "ca.crt"))),
+        user=User(token=read_token_file(token_file), token_file=token_file),
+        namespace=_read_namespace(folder),
+    )
+
+
+def _read_namespace(folder: str) -> str:
+    """Read the namespace of a pod; raises `ConfigurationError`, or `ValueError` where it is no text."""
+    try:
+        return read_file(Path(folder, "namespace"), _MAX_NAMESPACE).decode().strip()
+    except InvalidDocumentError as error:
+        message = f"namespace file {error}"
+        raise ConfigurationError(message) from None
 
 
 def _check_user(config: SingleConfig | None, users: list[str]) -> None:

@@ -85,6 +85,20 @@ class TestChoice:
             caught.value
         )
 
+    @pytest.mark.parametrize("name", ["token", "namespace"])
+    def test_pod_with_files_of_any_kind(self, account: str, name: str) -> None:
+        """A file of a pod that is too long, or a pipe, is refused by name, and nothing waits for it."""
+        file = Path(account, name)
+        file.write_text("x" * 10_000_000)
+        with pytest.raises(ConfigurationError, match=f"{name} file {file}: exceeds the limit of"):
+            load_cluster(service_account=account)
+        file.unlink()
+        os.mkfifo(file)
+        with pytest.raises(ConfigurationError, match=f"{name} file {file}: is no regular file"):
+            load_cluster(service_account=account)
+
+        assert "default" == choose_namespace(None, service_account=account) or name == "token"
+
     def test_pod_without_a_cluster(self, account: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """A token without the variables that name the server is no cluster."""
         monkeypatch.delenv("KUBERNETES_SERVICE_HOST")
