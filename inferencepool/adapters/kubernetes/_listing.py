@@ -52,12 +52,15 @@ class Listing(Generic[_T]):
         metadata = metadata_of(document)
         name = metadata.get("name")
         one = read_one(self._read, document, name)
-        self.remove(name)
+        if name in self._uids:
+            self.remove(name)
         if isinstance(one, Upserted):
-            self._found[str(name)] = one.object
+            key = str(name)
+            self._found[key] = one.object
         else:
-            self._unreadable[one.name] = one
-        self._uids[one.name if isinstance(one, Unreadable) else str(name)] = uid_of(metadata)
+            key = one.name
+            self._unreadable[key] = one
+        self._uids[key] = uid_of(metadata)
 
     def remove(self, name: Any) -> None:
         """Take back the object called *name*."""

@@ -45,7 +45,7 @@ class ReflectorOptions:
         retry_refused: The same where the server says that the resource is not for us (403) or not there (404, 405).
         retry_after_most: Seconds to wait at most because the server says so.
         healthy_after: Seconds that a watch must last for what failed before to be forgotten.
-        max_line: Bytes of one event, at most; Kubernetes keeps objects below 1.5 MiB.
+        max_line: Bytes of one event, and of one item of a long page, at most; Kubernetes keeps objects below 1.5 MiB.
         max_page: Bytes of one page, at most.
         max_pages: Pages of one list, at most.
         max_objects: Objects that there may be, at most. What a server tells beyond any of these is a failure: what was
