@@ -55,6 +55,8 @@ def _measure_event(*, managed: bool) -> Row:
     feed.next_step()
     items = [pod_document(number, managed=managed) for number in range(PODS)]
     take(feed.receive_page(json.dumps({"metadata": {"resourceVersion": "1"}, "items": items}).encode()))
+    while feed.unread:
+        take(feed.read())
     feed.next_step()
     lines = [
         json.dumps(

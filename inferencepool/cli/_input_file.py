@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import select
+import stat
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from inferencepool.errors import InvalidDocumentError, Issue
@@ -14,6 +17,8 @@ __all__ = ["MAX_FILE_SIZE", "STANDARD_INPUT", "decode_text", "display_name", "re
 
 #: The longest file that is read, in bytes.
 MAX_FILE_SIZE = 64 * 1024 * 1024
+#: Seconds that a pipe may take until its end; standard input may take any time.
+PIPE_TIMEOUT = 30.0
 #: The name that stands for standard input.
 STANDARD_INPUT = "-"
 
@@ -35,7 +40,8 @@ def read_text(file: str) -> str:
     Read a file, or standard input for ``-``, as UTF-8 text; a byte order mark is left out.
 
     Raises:
-        InvalidDocumentError: The file cannot be opened, is longer than `MAX_FILE_SIZE`, or is no text.
+        InvalidDocumentError: The file cannot be opened, is longer than `MAX_FILE_SIZE`, is a pipe whose end does not
+            come within `PIPE_TIMEOUT`, or is no text.
     """
     source = display_name(file)
     content = _read_bytes(file, source)
@@ -82,13 +88,34 @@ def read_lines(file: str) -> Iterator[str]:
 
 
 def _read_bytes(file: str, source: str) -> bytes:
-    # One byte more than allowed tells a file that is too long, whatever its size claims to be.
-    with _opened(file, source) as stream:
-        return stream.read(MAX_FILE_SIZE + 1)
+    with _opened(file, source, _open_without_waiting) as stream:
+        if file == STANDARD_INPUT or stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            # One byte more than allowed tells a file that is too long, whatever its size claims to be.
+            return stream.read(MAX_FILE_SIZE + 1)
+        return _read_pipe(stream.fileno(), source)
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    # Opening a pipe would wait until somebody writes to it.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _read_pipe(descriptor: int, source: str) -> bytes:
+    """Read a pipe, or whatever else is no regular file, up to its end."""
+    content = bytearray()
+    end = time.monotonic() + PIPE_TIMEOUT
+    while len(content) <= MAX_FILE_SIZE:
+        if not select.select([descriptor], [], [], max(0.0, end - time.monotonic()))[0]:
+            raise refuse(source, f"is a pipe whose end did not come within {PIPE_TIMEOUT:g} s")
+        data = os.read(descriptor, 1 << 20)
+        if not data:
+            break
+        content += data
+    return bytes(content)
 
 
 @contextmanager
-def _opened(file: str, source: str) -> Iterator[BinaryIO]:
+def _opened(file: str, source: str, opener: Callable[[str, int], int] | None = None) -> Iterator[BinaryIO]:
     try:
         if file == STANDARD_INPUT:
             stdin: Any = sys.stdin
@@ -96,7 +123,7 @@ def _opened(file: str, source: str) -> Iterator[BinaryIO]:
                 raise refuse(source, "is closed")
             yield stdin.buffer
         else:
-            with Path(file).open("rb") as stream:
+            with open(file, "rb", opener=opener) as stream:
                 yield stream
     except InvalidDocumentError:
         raise

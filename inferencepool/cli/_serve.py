@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from inferencepool.cli._durations import duration
 from inferencepool.cli._input_file import STANDARD_INPUT
 from inferencepool.cli._output import report
-from inferencepool.cli._serve_cluster import add_cluster_flags, check_cluster_flags
+from inferencepool.cli._serve_cluster import CLUSTER_EVENTS, add_cluster_flags, check_cluster_flags
 from inferencepool.cli._serve_election import add_election_flags, check_election_flags
 from inferencepool.cli._serve_limits import add_limit_flags, check_limit_flags
 from inferencepool.cli._serve_scraping import ScrapingSetup, add_scraping_flags, scraping_setup
@@ -166,7 +166,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     give_back_large_blocks()
     options, scraping = _options(arguments), _scraping(arguments)
-    end_logging = start_logging(LogFormat(arguments.log_format), limit=LineLimit(LIMITED_EVENTS))
+    end_logging = start_logging(LogFormat(arguments.log_format), limit=LineLimit((*LIMITED_EVENTS, *CLUSTER_EVENTS)))
     try:
         asyncio.run(_serve(arguments, options, scraping))
     except InvalidDocumentError as error:

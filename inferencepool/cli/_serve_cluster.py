@@ -16,12 +16,30 @@ if TYPE_CHECKING:
     from inferencepool.runtime.health import Health
     from inferencepool.runtime.kubernetes import LightkubeTransport, PoolWatch
 
-__all__ = ["add_cluster_flags", "check_cluster_flags", "follows_cluster", "make_cluster_part"]
+__all__ = ["CLUSTER_EVENTS", "add_cluster_flags", "check_cluster_flags", "follows_cluster", "make_cluster_part"]
 
 _POOL_GROUP = "inference.networking.k8s.io"
 # The name of a pool that has no object; nothing looks it up.
 _UNNAMED = "endpoint-selector"
 _MAX_PORTS = 8
+#: The events that an API server can cause at will.
+CLUSTER_EVENTS = (
+    "cluster not followed",
+    "cluster followed again",
+    "object not read",
+    "object not asked for",
+    "objectives changed",
+    "model rewrites changed",
+    "pods listed again",
+    "pool known",
+    "pool gone",
+    "synced",
+    "standing by",
+    "leading",
+    "no longer leading",
+    "lease not reached",
+    "lease makes no sense",
+)
 _MAX_PORT = 65535
 
 

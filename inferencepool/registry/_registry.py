@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from math import inf
 from threading import Condition
-from typing import TypeAlias, assert_never, final
+from typing import assert_never, final
 
 import attrs
 
-from inferencepool._lock import held, new_lock, take, tolerant_lock
+from inferencepool._lock import held, new_lock, take
 from inferencepool.errors import ConfigurationError
 from inferencepool.model import Endpoint, EndpointMetrics, EndpointSet, InferencePool, Pod, Snapshot, to_slots
 from inferencepool.registry._changes import (
@@ -27,14 +25,11 @@ from inferencepool.registry._changes import (
     PoolChanged,
 )
 from inferencepool.registry._columns import Columns
+from inferencepool.registry._listeners import Listener, Listeners
 from inferencepool.registry._staleness import Staleness
 from inferencepool.selection import expand
 
 __all__ = ["EndpointRegistry", "RegistryStatistics"]
-
-Listener: TypeAlias = Callable[[MembershipChange], object]
-
-_log = logging.getLogger("inferencepool.registry")
 
 
 @attrs.frozen
@@ -106,9 +101,7 @@ class EndpointRegistry:
         self._published_at = float("-inf")
         self._turns_stale_at = inf
         self._current: tuple[Snapshot, EndpointSet] = (Snapshot(), 0)
-        self._listeners: tuple[tuple[Listener], ...] = ()
-        self._outbox: deque[MembershipChange] = deque()
-        self._delivering = tolerant_lock()
+        self._listeners = Listeners()
 
     @property
     def pool(self) -> InferencePool | None:
@@ -252,6 +245,35 @@ class EndpointRegistry:
                 return self.observe_metrics(endpoint_id, metrics)
         assert_never(change)
 
+    def apply_in_slices(self, change: PodsListed | PoolChanged, size: int = 200) -> Iterator[None]:
+        """
+        Apply a change of all pods bit by bit, so that whoever iterates can let others have their turn in between.
+
+        One of up to *size* pods is applied at once, without a stop. Of more, those that there are come first, *size* at
+        a time, and then those that are gone go: an endpoint that stays is never missing, and between two stops picks
+        see some as they were and some as they will be. Until the end no other change of pool or pods may be applied;
+        where it is given up, the next list settles it.
+
+        Raises:
+            ConfigurationError: The registry holds endpoints that belong to no pool.
+        """
+        listed = self._pods if change.pods is None else {pod.key: pod for pod in change.pods}
+        if max(len(listed), len(self._pods)) <= size:
+            self.apply(change)
+            return
+        if isinstance(change, PoolChanged):
+            self._check_pool(change.pool)
+            self._pool = change.pool
+        there, gone = [*listed.values()], [key for key in self._pods if key not in listed]
+        for start in range(0, len(there), size):
+            pods = there[start : start + size]
+            self._change(lambda: _merge([self._upsert(pod) for pod in pods]))  # noqa: B023 - called at once
+            yield
+        for start in range(0, len(gone), size):
+            keys = gone[start : start + size]
+            self._change(lambda: _merge([self._delete(key) for key in keys]))  # noqa: B023 - as above
+            yield
+
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """
         Have *listener* called with every `MembershipChange`, in order, after the change was made.
@@ -259,14 +281,12 @@ class EndpointRegistry:
         It is called without the lock, by a thread that made a change; what it raises is logged. Call what is returned
         to end that.
         """
-        # An object of its own for each subscription, so that ending one ends no other of the same listener.
-        entry = (listener,)
         with held(self._lock):
-            self._listeners = (*self._listeners, entry)
+            entry = self._listeners.add(listener)
 
         def unsubscribe() -> None:
             with held(self._lock):
-                self._listeners = tuple(item for item in self._listeners if item is not entry)
+                self._listeners.remove(entry)
 
         return unsubscribe
 
@@ -289,27 +309,13 @@ class EndpointRegistry:
             change = make()
             if change:
                 self._current = (self._current[0], self._columns.departed)
-                self._outbox.append(change)
+                self._listeners.post(change)
                 if change.added:
                     self._arrived.notify_all()
         finally:
             lock.release()
-        self._deliver()
+        self._listeners.deliver()
         return bool(change)
-
-    def _deliver(self) -> None:
-        """Empty the outbox, one thread at a time, so that listeners see changes in the order they were made."""
-        while self._outbox and self._delivering.acquire(False):
-            try:
-                while self._outbox:
-                    change = self._outbox.popleft()
-                    for (listener,) in self._listeners:
-                        try:
-                            listener(change)
-                        except Exception:  # noqa: BLE001  # whatever it is, it is the listener's, not the writer's
-                            _log.exception("listener %r failed on %r", listener, change)
-            finally:
-                self._delivering.release()
 
     def _upsert(self, pod: Pod) -> MembershipChange:
         endpoints = _expand(self._pool, pod)
@@ -332,12 +338,15 @@ class EndpointRegistry:
         return _merge([*gone, *itertools.starmap(self._place, listed.items())])
 
     def _set_pool(self, pool: InferencePool | None, pods: dict[tuple[str, str], Pod] | None) -> MembershipChange:
+        self._check_pool(pool)
+        return self._take(pool, self._pods if pods is None else pods)
+
+    def _check_pool(self, pool: InferencePool | None) -> None:
         if pool is not None and self._pool is None and self._slots_by_pod:
             message = (
                 f"registry: pool: {len(self._slots)} endpoints were given that belong to no pool, allowed are none"
             )
             raise ConfigurationError(message)
-        return self._take(pool, self._pods if pods is None else pods)
 
     def _take(self, pool: InferencePool | None, pods: dict[tuple[str, str], Pod]) -> MembershipChange:
         """Let *pool* be the pool and *pods* all pods."""

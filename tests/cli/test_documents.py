@@ -119,7 +119,7 @@ class TestFiles:
         def refuse(*_: object) -> None:
             raise PermissionError
 
-        monkeypatch.setattr(Path, "open", refuse)
+        monkeypatch.setattr(os, "open", refuse)
         with pytest.raises(InvalidDocumentError, match="secret: no permission to read it"):
             read_text("secret")
 

@@ -176,7 +176,7 @@ class TestMistakes:
         ("arguments", "expected"),
         [
             (["--pool-name", "a"], "kubeconfig: none is given, this process runs in no cluster"),
-            (["--pool-name", "a", "--kubeconfig", "none"], "kubeconfig: none: Configuration file none not found"),
+            (["--pool-name", "a", "--kubeconfig", "none"], "kubeconfig: none: no such file"),
             (["--pool-name", "A", "--kubeconfig", "{}"], "pool: name: 'A' is no name of an object"),
             (["--pool-name", "a", "--kubeconfig", "{}", "--pool-group", "x"], "pool: group: 'x' is not one of"),
             (["--pool-name", "a", "--kubeconfig", "{}", "--pool-namespace", "."], "pool: namespace: '.' is no name"),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from inferencepool.cli import _input_file
 from inferencepool.cli._serve_files import endpoints_file, pods_file, read_serve_pool_file
 from inferencepool.errors import InvalidDocumentError
 from inferencepool.registry import EndpointRegistry
@@ -28,6 +31,40 @@ def test_pool_with_objectives_and_rewrites(tmp_path: Path) -> None:
         "document 4: InferenceObjective default/p is of InferencePool default/qwen and is not used",
         "document 5: InferenceObjective other/far is of InferencePool other/llama and is not used",
     ] == [note.removeprefix(f"{tmp_path / 'pool.json'}: ") for note in found.notes]
+
+
+class TestPipes:
+    def test_without_a_writer(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A pool file that is a pipe to which nobody writes is refused after a time, instead of a start without end."""
+        monkeypatch.setattr(_input_file, "PIPE_TIMEOUT", 0.1)
+        os.mkfifo(tmp_path / "pool.json")
+
+        with pytest.raises(InvalidDocumentError, match=r"is a pipe whose end did not come within 0\.1 s"):
+            read_serve_pool_file(str(tmp_path / "pool.json"))
+
+    def test_without_an_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of one that does not end, no more is read than a file may have."""
+        monkeypatch.setattr(_input_file, "MAX_FILE_SIZE", 1 << 20)
+
+        with pytest.raises(InvalidDocumentError, match="/dev/zero: longer than 1 MiB"):
+            read_serve_pool_file("/dev/zero")
+
+    def test_of_a_shell(self, tmp_path: Path) -> None:
+        """What a shell puts in the place of ``<(command)`` is read to its end, however it comes."""
+        content = Path(write(tmp_path / "pool.json", pool())).read_bytes()
+        ours, theirs = os.pipe()
+
+        def produce() -> None:
+            os.write(theirs, content[:10])
+            os.write(theirs, content[10:])
+            os.close(theirs)
+
+        with ThreadPoolExecutor() as executor:
+            executor.submit(produce)
+            found = read_serve_pool_file(f"/dev/fd/{ours}")
+        os.close(ours)
+
+        assert "llama" == found.pool.name
 
 
 def test_every_wrong_document_is_told(tmp_path: Path) -> None:

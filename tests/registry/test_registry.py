@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from inferencepool.errors import ConfigurationError, NoEndpointsError
-from inferencepool.model import EndpointMetrics, InferencePool, InferenceRequest, Pod
+from inferencepool.model import Endpoint, EndpointMetrics, InferencePool, InferenceRequest, Pod
 from inferencepool.picker import EndpointPicker
 from inferencepool.registry import (
     Change,
@@ -415,3 +415,35 @@ def test_statistics_tell_how_much_there_is() -> None:
     statistics = registry.statistics()
     assert (statistics.pods, statistics.endpoints, statistics.generation) == (2, 2, 1)
     assert repr(registry) == "<EndpointRegistry of 2 endpoints>"
+
+
+class TestSlices:
+    def test_another_selector(self) -> None:
+        """Of a fleet that is replaced by another one nothing goes before all of the other is there."""
+        old = [make_pod(f"a{number}", ip=f"10.0.0.{number}", labels={"app": "llama"}) for number in range(10)]
+        new = [make_pod(f"b{number}", ip=f"10.0.1.{number}", labels={"app": "qwen"}) for number in range(10)]
+        registry = EndpointRegistry(make_pool(selector={"app": "llama"}), publish_interval=0)
+        registry.resync(old)
+        change = PoolChanged(make_pool(selector={"app": "qwen"}), tuple(new))
+        counts = [len(registry.endpoints()) for _ in registry.apply_in_slices(change, 4)]
+
+        assert [14, 18, 20, 16, 12, 10] == counts
+        assert {pod.name for pod in new} == {endpoint.pod_name for endpoint in registry.endpoints()}
+
+    def test_few_pods(self) -> None:
+        """A change of no more pods than a slice has is seen as a whole or not at all."""
+        registry = EndpointRegistry()
+        change = PoolChanged(make_pool(selector={"app": "llama"}), (make_pod("a", ip="10.0.0.1"),) * 4)
+
+        assert [] == list(registry.apply_in_slices(change, 4))
+
+    def test_endpoints_of_no_pool(self) -> None:
+        """It is refused before anything of it is applied, as at once."""
+        registry = EndpointRegistry()
+        registry.set_endpoints([Endpoint(namespace="default", pod_name="a", address="10.0.0.1", port=8000)])
+        change = PoolChanged(make_pool(), tuple(make_pod(f"a{number}") for number in range(4)))
+        with pytest.raises(ConfigurationError, match="belong to no pool"):
+            next(registry.apply_in_slices(change, 2))
+
+        assert registry.pool is None
+        assert 1 == len(registry.endpoints())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from inferencepool.model import EndpointMetrics, InferencePool, Pod, Snapshot, to_slots
-from inferencepool.registry import EndpointRegistry
+from inferencepool.registry import EndpointRegistry, PodsListed, PoolChanged
 from inferencepool.testing import ManualClock, make_pod, make_pool
 
 INTERVAL = 1.0
@@ -167,6 +167,25 @@ class RegistryMachine(RuleBasedStateMachine):
         if pods is not None:
             self.pods = {pod.name: pod for pod in pods}
         assert self.registry.set_pool(pool, pods) == self.settle()
+
+    @rule(pool=POOLS, other=st.booleans(), pods=st.none() | st.lists(PODS, max_size=4), size=st.integers(1, 3))
+    def apply_in_slices(self, pool: InferencePool | None, other: bool, pods: list[Pod] | None, size: int) -> None:
+        """A list, perhaps with another pool, is applied bit by bit; what stays is there all the time."""
+        before = dict(self.known)
+        if other:
+            self.pool = pool
+        if pods is not None:
+            self.pods = {pod.name: pod for pod in pods}
+        self.settle()
+        stays = {
+            id: known.destination
+            for id, known in self.known.items()
+            if id in before and (known.destination, known.uid) == (before[id].destination, before[id].uid)
+        }
+        listed = None if pods is None else tuple(pods)
+        change = PodsListed(listed) if not other and listed is not None else PoolChanged(self.pool, listed)
+        for _ in self.registry.apply_in_slices(change, size):
+            assert stays.items() <= self.told.items()
 
     @rule(name=NAMES, rank=st.integers(0, 2), load=LOADS, twice=st.booleans())
     def observe(self, name: str, rank: int, load: EndpointMetrics, twice: bool) -> None:

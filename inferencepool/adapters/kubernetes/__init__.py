@@ -1,6 +1,6 @@
 """A Kubernetes API server's news of a pool, without any I/O: what to ask for, and what the answers mean."""
 
-from inferencepool.adapters.kubernetes._deltas import Deleted, Delta, Listed, Unreadable, Upserted
+from inferencepool.adapters.kubernetes._deltas import Deleted, Delta, Foreign, Listed, Unreadable, Upserted
 from inferencepool.adapters.kubernetes._effects import Effect, ObjectivesChanged, RewritesChanged
 from inferencepool.adapters.kubernetes._elector import Create, ElectionOptions, ElectionStep, LeaderElector, Replace
 from inferencepool.adapters.kubernetes._feed import Failure, Feed, Get, Step, Stream, Wait
@@ -35,6 +35,7 @@ __all__ = [
     "ElectionStep",
     "Failure",
     "Feed",
+    "Foreign",
     "Get",
     "LeaderElector",
     "Lease",

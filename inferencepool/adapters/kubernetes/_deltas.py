@@ -6,7 +6,9 @@ from typing import Generic, TypeAlias, TypeVar
 
 import attrs
 
-__all__ = ["Deleted", "Delta", "Listed", "Unreadable", "Upserted"]
+from inferencepool.adapters.kubernetes._feed import cut
+
+__all__ = ["Deleted", "Delta", "Foreign", "Listed", "Unreadable", "Upserted"]
 
 _T = TypeVar("_T")
 
@@ -21,8 +23,8 @@ class Unreadable:
         reason: What is wrong with it.
     """
 
-    name: str
-    reason: str
+    name: str = attrs.field(converter=cut)
+    reason: str = attrs.field(converter=cut)
 
 
 @attrs.frozen
@@ -53,4 +55,16 @@ class Deleted:
     name: str
 
 
-Delta: TypeAlias = Listed[_T] | Upserted[_T] | Deleted | Unreadable
+@attrs.frozen
+class Foreign:
+    """
+    The server told of an object that was not asked for, which changes nothing; told once for each list and watch.
+
+    Attributes:
+        reason: What it is.
+    """
+
+    reason: str = attrs.field(converter=cut)
+
+
+Delta: TypeAlias = Listed[_T] | Upserted[_T] | Deleted | Unreadable | Foreign

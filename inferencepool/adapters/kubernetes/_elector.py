@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeAlias, final
 import attrs
 
 from inferencepool.adapters.kubernetes._feed import Failure, Get, Stream, Wait
-from inferencepool.adapters.kubernetes._lease import Lease, LeaseName, read_lease
+from inferencepool.adapters.kubernetes._lease import MAX_LEASE, Lease, LeaseName, is_lease, read_lease
 from inferencepool.adapters.kubernetes._lines import LineSplitter
 from inferencepool.errors import ConfigurationError
 
@@ -23,7 +23,6 @@ _CONFLICT = 409
 _NOT_FOUND = 404
 # The server will not tell of the lease as it changes: asking again and again has to do.
 _NO_STREAM = (400, 403, 404, 405, 422)
-_MAX_LINE = 1024 * 1024
 _STREAM_SECONDS = 300
 
 
@@ -159,7 +158,7 @@ class LeaderElector:
         self._conflicts = 0
         self._unsure = False
         self._streams = True
-        self._lines = LineSplitter(_MAX_LINE)
+        self._lines = LineSplitter(2 * MAX_LEASE)
         self._give_up_at: float | None = None
 
     @property
@@ -221,7 +220,7 @@ class LeaderElector:
         if self._plan is _Plan.READ:
             return Get(self._lease.path, {})
         if self._plan is _Plan.FOLLOW and self._seen is not None:
-            self._lines = LineSplitter(_MAX_LINE)
+            self._lines = LineSplitter(2 * MAX_LEASE)
             return Stream(self._lease.collection, self._stream_params(self._seen))
         self._plan = _Plan.WRITE
         return self._write()
@@ -229,7 +228,7 @@ class LeaderElector:
     def receive(self, body: bytes) -> None:
         """Take the answer to a `Get`, `Create` or `Replace`."""
         try:
-            lease = read_lease(body)
+            lease = read_lease(body, self._lease)
         except (ValueError, RecursionError) as error:
             self.fail(Failure(str(error)))
             return
@@ -316,10 +315,21 @@ class LeaderElector:
             self._plan = _Plan.READ
             self._pause_before_look(self._spread_retry())
 
+    @property
+    def oddities(self) -> tuple[str, ...]:
+        """What the lease said when it was last seen that cannot be, and what counts instead."""
+        return self._seen.oddities if self._seen is not None else ()
+
     def _take_event(self, event: Mapping[str, Any]) -> None:
-        match event.get("type"):
+        kind, document = event.get("type"), event.get("object")
+        if kind in ("ADDED", "MODIFIED", "DELETED") and not (
+            isinstance(document, Mapping) and is_lease(document, self._lease)
+        ):
+            # Of another lease, whatever the server made of the selector.
+            return
+        match kind:
             case "ADDED" | "MODIFIED":
-                self._see(read_lease(event.get("object")))
+                self._see(read_lease(document))
                 self._decide()
             case "DELETED":
                 self._lose()

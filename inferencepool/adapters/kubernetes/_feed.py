@@ -9,9 +9,18 @@ import attrs
 
 from inferencepool.errors import ApiServerError
 
-__all__ = ["Failure", "Feed", "Get", "Step", "Stream", "Wait"]
+__all__ = ["MAX_REASON", "Failure", "Feed", "Get", "Step", "Stream", "Wait"]
 
 _T_co = TypeVar("_T_co", covariant=True)
+
+
+#: Characters of a reason, at most; servers may say any number.
+MAX_REASON = 1000
+
+
+def cut(text: str) -> str:
+    """Give *text*, cut to `MAX_REASON` characters."""
+    return text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]}... ({len(text)} characters)"
 
 
 @attrs.frozen
@@ -46,12 +55,12 @@ class Failure:
     Why a step failed.
 
     Attributes:
-        reason: What happened, in words.
+        reason: What happened, in words; longer ones are cut to `MAX_REASON` characters.
         status: HTTP status, or the code of an error in a stream; None where there was no answer.
         retry_after: Seconds to wait at least, where the server said so.
     """
 
-    reason: str
+    reason: str = attrs.field(converter=cut)
     status: int | None = None
     retry_after: float | None = None
 
@@ -78,6 +87,9 @@ class Feed(Protocol, Generic[_T_co]):
     A feed does no I/O and does not wait. Whoever drives it asks for the next step, does it, hands over what came of it
     and begins again. Exactly one of `receive_page` and `fail` follows a `Get`. `receive_data` follows a `Stream` any
     number of times, as long as `listening` holds; then `end_stream` or `fail`, unless `listening` does not hold.
+
+    What was handed over is read in slices, so that nothing else waits for long: after each `receive_page` and
+    `receive_data`, call `read` as long as `unread` holds, and let others have their turn before each.
     """
 
     @property
@@ -96,8 +108,15 @@ class Feed(Protocol, Generic[_T_co]):
     def listening(self) -> bool:
         """Whether the present `Stream` is of any more use; if not, close it."""
 
+    @property
+    def unread(self) -> bool:
+        """Whether something of what was handed over last is not read yet."""
+
     def next_step(self) -> Step:
         """Give what to do next."""
+
+    def read(self) -> Sequence[_T_co]:
+        """Read on in what was handed over last, and give what changed."""
 
     def receive_page(self, body: bytes) -> Sequence[_T_co]:
         """Take the body of a `Get`, and give what changed."""

@@ -12,10 +12,20 @@ import attrs
 
 from inferencepool.errors import ConfigurationError
 
-__all__ = ["Lease", "LeaseName", "read_lease"]
+__all__ = ["MAX_LEASE", "Lease", "LeaseName", "is_lease", "read_lease"]
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _LONGEST_NAME = 253
+#: Bytes of a lease, at most.
+MAX_LEASE = 256 * 1024
+#: Seconds for which a holder who does not renew a lease is believed, at most, whatever the lease says.
+MAX_LEASE_DURATION = 3600
+# Characters.
+_MAX_HOLDER = 1024
+_MAX_TIME = 64
+_MAX_VERSION = 1024
+# Whole numbers have 32 bits in leases.
+_MAX_TRANSITIONS = 2**31 - 1
 
 
 @attrs.frozen
@@ -71,6 +81,7 @@ class Lease:
         acquired: When its holder got it, by the holder's clock.
         renewed: When its holder renewed it, by the holder's clock; compared with itself only.
         other: All other fields of its spec.
+        oddities: What of it cannot be as it was given, and what counts instead.
     """
 
     metadata: Mapping[str, Any] = attrs.field(factory=dict, eq=False)
@@ -80,6 +91,7 @@ class Lease:
     acquired: str | None = None
     renewed: str | None = None
     other: Mapping[str, Any] = attrs.field(factory=dict, eq=False)
+    oddities: tuple[str, ...] = attrs.field(default=(), eq=False)
 
     @property
     def resource_version(self) -> str:
@@ -97,6 +109,9 @@ class Lease:
             acquired = format_time(now)
             # A lease that was just created went from nobody to somebody, which does not count.
             transitions += bool(self.resource_version)
+            if transitions > _MAX_TRANSITIONS:
+                # The server would refuse it, for ever.
+                transitions = 0
         return attrs.evolve(
             self,
             holder=holder,
@@ -137,29 +152,57 @@ def format_time(moment: datetime) -> str:
 _KNOWN = ("acquireTime", "holderIdentity", "leaseDurationSeconds", "leaseTransitions", "renewTime")
 
 
-def read_lease(document: object) -> Lease:
+def read_lease(document: object, wanted: LeaseName | None = None) -> Lease:
     """
-    Read a lease, given as JSON text or as what JSON has. Fields that make no sense count as absent.
+    Read a lease, given as JSON text or as what JSON has.
+
+    Fields that make no sense count as absent; those that are longer or greater than allowed are cut, and named in
+    `Lease.oddities`.
 
     Raises:
-        ValueError: It is no lease at all.
+        ValueError: It is no lease at all, is longer than `MAX_LEASE`, or is not the one that is *wanted*.
     """
-    found = json.loads(document) if isinstance(document, bytes | str) else document
-    metadata = found.get("metadata") if isinstance(found, Mapping) else None
-    if not isinstance(found, Mapping) or not isinstance(metadata, Mapping) or not metadata.get("resourceVersion"):
+    if isinstance(document, bytes | str):
+        if len(document) > MAX_LEASE:
+            message = f"the answer has more than {MAX_LEASE} bytes"
+            raise ValueError(message)
+        document = json.loads(document)
+    metadata = document.get("metadata") if isinstance(document, Mapping) else None
+    version = metadata.get("resourceVersion") if isinstance(metadata, Mapping) else None
+    if (
+        not isinstance(document, Mapping)
+        or not isinstance(metadata, Mapping)
+        or not isinstance(version, str)
+        or not 0 < len(version) <= _MAX_VERSION
+    ):
         message = "the answer is not a lease"
         raise ValueError(message)
-    spec = found.get("spec")
+    if wanted is not None and not is_lease(document, wanted):
+        message = "the answer is another object"
+        raise ValueError(message)
+    spec = document.get("spec")
     spec = spec if isinstance(spec, Mapping) else {}
+    oddities: list[str] = []
     return Lease(
         metadata=metadata,
-        holder=_text(spec, "holderIdentity") or "",
-        duration=_whole(spec, "leaseDurationSeconds"),
-        transitions=_whole(spec, "leaseTransitions"),
-        acquired=_text(spec, "acquireTime"),
-        renewed=_text(spec, "renewTime"),
+        holder=_cut(_text(spec, "holderIdentity") or "", oddities),
+        duration=_bounded(spec, "leaseDurationSeconds", MAX_LEASE_DURATION, oddities),
+        transitions=_bounded(spec, "leaseTransitions", _MAX_TRANSITIONS, oddities),
+        acquired=_time(spec, "acquireTime", oddities),
+        renewed=_time(spec, "renewTime", oddities),
         other={name: value for name, value in spec.items() if name not in _KNOWN},
+        oddities=tuple(oddities),
     )
+
+
+def is_lease(document: Mapping[str, Any], wanted: LeaseName) -> bool:
+    """Tell whether *document* is the lease that is *wanted*, as far as it says what it is."""
+    metadata = document.get("metadata")
+    metadata = metadata if isinstance(metadata, Mapping) else {}
+    if document.get("kind", "Lease") != "Lease":
+        return False
+    own = metadata.get("name", wanted.name), metadata.get("namespace", wanted.namespace)
+    return own == (wanted.name, wanted.namespace)
 
 
 def _text(spec: Mapping[str, Any], name: str) -> str | None:
@@ -167,6 +210,27 @@ def _text(spec: Mapping[str, Any], name: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _whole(spec: Mapping[str, Any], name: str) -> int:
+def _cut(holder: str, oddities: list[str]) -> str:
+    if len(holder) <= _MAX_HOLDER:
+        return holder
+    oddities.append(f"holderIdentity: has {len(holder)} characters, the first {_MAX_HOLDER} count")
+    return holder[:_MAX_HOLDER]
+
+
+def _time(spec: Mapping[str, Any], name: str, oddities: list[str]) -> str | None:
+    text = _text(spec, name)
+    if text is None or len(text) <= _MAX_TIME:
+        return text
+    oddities.append(f"{name}: has {len(text)} characters and counts as absent")
+    return None
+
+
+def _bounded(spec: Mapping[str, Any], name: str, greatest: int, oddities: list[str]) -> int:
     value = spec.get(name)
-    return value if type(value) is int and value >= 0 else 0
+    if type(value) is not int:
+        return 0
+    bounded = min(max(value, 0), greatest)
+    if bounded != value:
+        shown = value if abs(value) < 10**20 else "a number of more than 20 digits"
+        oddities.append(f"{name}: {shown} counts as {bounded}")
+    return bounded

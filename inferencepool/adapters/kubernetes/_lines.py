@@ -17,6 +17,11 @@ class LineSplitter:
         self._parts: list[bytes] = []
         self._size = 0
 
+    @property
+    def pending(self) -> bool:
+        """Whether a line has begun and not ended."""
+        return self._size > 0
+
     def feed(self, data: bytes) -> list[bytes]:
         """
         Give the lines that are complete with *data*, without their ends; empty ones are left out.

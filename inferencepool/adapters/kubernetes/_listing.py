@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, final
 
-from inferencepool.adapters.kubernetes._deltas import Listed, Unreadable, Upserted
+from inferencepool.adapters.kubernetes._deltas import Deleted, Listed, Unreadable, Upserted
 from inferencepool.adapters.kubernetes._feed import Failure
 from inferencepool.errors import InvalidDocumentError
 
-__all__ = ["Listing", "failure_of", "metadata_of", "read_one"]
+__all__ = ["KnownObjects", "Listing", "bound", "failure_of", "metadata_of", "read_one", "uid_of"]
 
 _T = TypeVar("_T")
 
 
 def metadata_of(document: Any) -> Mapping[str, Any]:
     """Give the metadata of an object; empty where it has none that could be looked at."""
-    metadata = document.get("metadata") if isinstance(document, Mapping) else None
-    return metadata if isinstance(metadata, Mapping) else {}
+    metadata = document.get("metadata") if isinstance(document, dict) else None
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def uid_of(metadata: Mapping[str, Any]) -> str:
+    """Give the uid of an object; empty where it has none."""
+    uid = metadata.get("uid")
+    return uid if isinstance(uid, str) else ""
 
 
 def read_one(read: Callable[[Mapping[str, Any]], _T], document: object, name: object) -> Upserted[_T] | Unreadable:
@@ -39,25 +45,78 @@ class Listing(Generic[_T]):
         self._read = read
         self._found: dict[str, _T] = {}
         self._unreadable: dict[str, Unreadable] = {}
+        self._uids: dict[str, str] = {}
 
     def add(self, document: Any) -> None:
         """Take an object; one of the same name that came before does not count."""
-        name = metadata_of(document).get("name")
+        metadata = metadata_of(document)
+        name = metadata.get("name")
         one = read_one(self._read, document, name)
-        self.remove(name)
+        if name in self._uids:
+            self.remove(name)
         if isinstance(one, Upserted):
-            self._found[str(name)] = one.object
+            key = str(name)
+            self._found[key] = one.object
         else:
-            self._unreadable[one.name] = one
+            key = one.name
+            self._unreadable[key] = one
+        self._uids[key] = uid_of(metadata)
 
     def remove(self, name: Any) -> None:
         """Take back the object called *name*."""
         self._found.pop(name, None)
         self._unreadable.pop(name, None)
+        self._uids.pop(name, None)
+
+    @property
+    def uids(self) -> dict[str, str]:
+        """The uid of each object by its name; empty where it has none."""
+        return self._uids
+
+    def __len__(self) -> int:
+        return len(self._uids)
 
     def finish(self) -> Listed[_T]:
         """Give what there is."""
         return Listed(tuple(self._found.values()), tuple(self._unreadable.values()))
+
+
+@final
+class KnownObjects:
+    """Which objects there are: the uid of each by its name, empty where it has none."""
+
+    def __init__(self, limit: int) -> None:
+        """Begin with none; there may be *limit*."""
+        self._limit = limit
+        self._uids: dict[str, str] = {}
+
+    def replace(self, uids: dict[str, str]) -> None:
+        """Know these, and no others."""
+        self._uids = uids
+
+    def add(self, metadata: Mapping[str, Any]) -> None:
+        """Know the object of *metadata*."""
+        self._uids[metadata["name"]] = uid_of(metadata)
+        bound("it", len(self._uids), self._limit, "objects")
+
+    def remove(self, metadata: Mapping[str, Any]) -> Deleted | None:
+        """Hear that the object of *metadata* is gone; None where there is another of its name by now."""
+        name, uid = metadata["name"], uid_of(metadata)
+        if not isinstance(name, str):
+            message = "an object without a name is gone"
+            raise TypeError(message)
+        known = self._uids.get(name, "")
+        if uid and known and uid != known:
+            return None
+        self._uids.pop(name, None)
+        return Deleted(name)
+
+
+def bound(what: str, count: int, limit: int, of: str) -> None:
+    """Refuse a *count* above *limit* with a `ValueError`."""
+    if count > limit:
+        message = f"{what} has more than {limit} {of}"
+        raise ValueError(message)
 
 
 def failure_of(status: Mapping[str, Any]) -> Failure:

@@ -45,7 +45,11 @@ class ReflectorOptions:
         retry_refused: The same where the server says that the resource is not for us (403) or not there (404, 405).
         retry_after_most: Seconds to wait at most because the server says so.
         healthy_after: Seconds that a watch must last for what failed before to be forgotten.
-        max_line: Bytes of one event, at most.
+        max_line: Bytes of one event, and of one item of a long page, at most; Kubernetes keeps objects below 1.5 MiB.
+        max_page: Bytes of one page, at most.
+        max_pages: Pages of one list, at most.
+        max_objects: Objects that there may be, at most. What a server tells beyond any of these is a failure: what was
+            known stays, and it is asked again after the usual wait.
 
     Raises:
         ConfigurationError: A value is out of range; the message names the option.
@@ -61,4 +65,7 @@ class ReflectorOptions:
     retry_refused: float = attrs.field(default=60.0, validator=_seconds)
     retry_after_most: float = attrs.field(default=300.0, validator=_seconds)
     healthy_after: float = attrs.field(default=5.0, validator=_seconds)
-    max_line: int = attrs.field(default=16 << 20, validator=_count)
+    max_line: int = attrs.field(default=4 << 20, validator=_count)
+    max_page: int = attrs.field(default=64 << 20, validator=_count)
+    max_pages: int = attrs.field(default=1000, validator=_count)
+    max_objects: int = attrs.field(default=50_000, validator=_count)

@@ -7,10 +7,21 @@ from typing import Any
 
 import attrs
 
+from inferencepool.errors import InvalidDocumentError, Issue
 from inferencepool.model import Pod, canonical_address
 from inferencepool.selection import ACTIVE_PORTS_ANNOTATIONS
 
 __all__ = ["read_pod"]
+
+# Far more than any pod has.
+_MAX_LABELS = _MAX_CONDITIONS = 1000
+_MAX_IPS = 16
+_MOST = (
+    ("metadata.labels", True, "labels", _MAX_LABELS),
+    ("status.conditions", False, "conditions", _MAX_CONDITIONS),
+    ("status.podIPs", False, "podIPs", _MAX_IPS),
+)
+_MAX_ANNOTATION = 1024
 
 
 def read_pod(document: Mapping[str, Any]) -> Pod:
@@ -22,14 +33,37 @@ def read_pod(document: Mapping[str, Any]) -> Pod:
     should be is refused as there.
 
     Raises:
-        InvalidDocumentError: A part that is needed is malformed; it tells everything that is.
+        InvalidDocumentError: A part that is needed is malformed; it tells everything that is. Or the pod has more
+            labels, conditions or addresses than any has, or an annotation that is kept is longer than allowed.
     """
     try:
         return _read_plain(document)
     except (AttributeError, KeyError, TypeError, ValueError):
         # Something is unusual. Whether it is wrong, and what to say of it, is known there.
+        _check_sizes(document)
         pod = Pod.from_dict(document)
         return attrs.evolve(pod, annotations=_read_annotations(pod.annotations))
+
+
+def _check_sizes(document: object) -> None:
+    """Refuse what would take long to read, or much to keep."""
+    found: dict[str, Any] = document if isinstance(document, dict) else {}
+    metadata, status = found.get("metadata"), found.get("status")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    status = status if isinstance(status, dict) else {}
+    for where, parent, name, most in _MOST:
+        parts = (metadata if parent else status).get(name)
+        if parts is not None and isinstance(parts, (dict, list)) and len(parts) > most:
+            raise InvalidDocumentError([Issue(where, f"has {len(parts)} entries, allowed are {most}")])
+    annotations = metadata.get("annotations")
+    if isinstance(annotations, dict):
+        for name in ACTIVE_PORTS_ANNOTATIONS:
+            value = annotations.get(name)
+            if isinstance(value, str) and len(value) > _MAX_ANNOTATION:
+                field = f"metadata.annotations[{name}]"
+                raise InvalidDocumentError(
+                    [Issue(field, f"has {len(value)} characters, allowed are {_MAX_ANNOTATION}")]
+                )
 
 
 def _read_plain(document: Mapping[str, Any]) -> Pod:
@@ -82,7 +116,7 @@ def _address(text: str | None) -> str | None:
 def _read_ips(items: Any, ip: str | None) -> tuple[str, ...]:
     if items is None:
         items = ()
-    elif type(items) is not list:
+    elif type(items) is not list or len(items) > _MAX_IPS:
         raise TypeError
     found = [address for item in items if (address := _address(_optional_text(item, "ip")))]
     if not found and (address := _address(ip)):
@@ -93,6 +127,8 @@ def _read_ips(items: Any, ip: str | None) -> tuple[str, ...]:
 def _read_labels(labels: Any) -> Mapping[str, str]:
     if labels is None:
         return {}
+    if len(labels) > _MAX_LABELS:
+        raise ValueError
     for name, value in labels.items():
         if type(name) is not str or type(value) is not str:
             raise TypeError
@@ -100,14 +136,17 @@ def _read_labels(labels: Any) -> Mapping[str, str]:
 
 
 def _read_annotations(annotations: Mapping[str, Any]) -> Mapping[str, str]:
-    return {name: _text(annotations[name]) for name in ACTIVE_PORTS_ANNOTATIONS if name in annotations}
+    kept = {name: _text(annotations[name]) for name in ACTIVE_PORTS_ANNOTATIONS if name in annotations}
+    if kept and any(len(value) > _MAX_ANNOTATION for value in kept.values()):
+        raise ValueError
+    return kept
 
 
 def _read_ready(conditions: Any) -> bool:
     """Read all conditions, so that a malformed one is noticed; the first that is called Ready decides."""
     if conditions is None:
         return False
-    if type(conditions) is not list:
+    if type(conditions) is not list or len(conditions) > _MAX_CONDITIONS:
         raise TypeError
     ready: bool | None = None
     for condition in conditions:

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any, final
 
 from inferencepool.adapters.bodies import Loads, loads_json
-from inferencepool.adapters.kubernetes._deltas import Deleted, Delta, Listed, Unreadable, Upserted
+from inferencepool.adapters.kubernetes._deltas import Deleted, Delta, Foreign, Listed, Unreadable, Upserted
 from inferencepool.adapters.kubernetes._effects import Effect, ObjectivesChanged, RewritesChanged
 from inferencepool.adapters.kubernetes._feed import Feed
 from inferencepool.adapters.kubernetes._named_pool import NamedPool
@@ -97,6 +97,8 @@ class PoolView:
         """
         effects: list[Effect] = []
         for delta in deltas:
+            if isinstance(delta, Foreign):
+                continue
             if feed is self._pods:
                 effects.append(self._to_change(delta))
             elif feed is self._pool_feed:
@@ -128,13 +130,13 @@ class PoolView:
             resource,
             self._namespace,
             lambda document: InferencePool.from_dict(typed(document, resource)),
-            field_selector=f"metadata.name={pool.name}",
+            name=pool.name,
             options=self._options,
             clock=self._clock,
             rng=self._rng,
         )
 
-    def _to_change(self, delta: Delta[Pod]) -> Change:
+    def _to_change(self, delta: Listed[Pod] | Upserted[Pod] | Deleted | Unreadable) -> Change:
         match delta:
             case Upserted(pod):
                 return PodUpserted(pod)

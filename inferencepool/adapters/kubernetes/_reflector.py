@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import enum
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any, Generic, TypeVar, final
 
 from inferencepool.adapters.bodies import Loads, loads_json
+from inferencepool.adapters.kubernetes._asked import Asked
 from inferencepool.adapters.kubernetes._backoff import Backoff
-from inferencepool.adapters.kubernetes._deltas import Deleted, Delta, Listed
+from inferencepool.adapters.kubernetes._deltas import Delta, Foreign, Listed, Upserted
 from inferencepool.adapters.kubernetes._feed import Failure, Get, Step, Stream, Wait
 from inferencepool.adapters.kubernetes._lines import LineSplitter
-from inferencepool.adapters.kubernetes._listing import Listing, failure_of, metadata_of, read_one
+from inferencepool.adapters.kubernetes._listing import KnownObjects, Listing, bound, failure_of, metadata_of, read_one
 from inferencepool.adapters.kubernetes._options import ReflectorOptions
+from inferencepool.adapters.kubernetes._pages import Pages
 from inferencepool.adapters.kubernetes._resources import ApiResource
 
 __all__ = ["Reflector"]
@@ -29,6 +32,11 @@ _NOT_OFFERED = (400, 422, 501)
 _VERSION_STANDS = (None, 401, 403, 429, 500, 502, 503)
 # After so many failures in a row the server is no longer taken for the one that gave the resource version.
 _FAILURES_TO_LIST = 3
+# Events, and bytes of them, that are read before others have their turn.
+_SLICE = 200
+_SLICE_BYTES = 512 * 1024
+# Characters of what goes into queries.
+_MAX_VERSION = 1024
 _INITIAL_END = "k8s.io/initial-events-end"
 _MALFORMED = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
 
@@ -65,7 +73,7 @@ class Reflector(Generic[_T]):
         read: Callable[[Mapping[str, Any]], _T],
         *,
         label_selector: str = "",
-        field_selector: str = "",
+        name: str = "",
         options: ReflectorOptions | None = None,
         loads: Loads = loads_json,
         clock: Callable[[], float] = time.monotonic,
@@ -79,7 +87,8 @@ class Reflector(Generic[_T]):
             namespace: Where.
             read: Reads one object; raises `InvalidDocumentError` where it cannot.
             label_selector: Which objects, by labels, in the syntax of ``kubectl -l``; empty for all.
-            field_selector: Which objects, by fields.
+            name: Which object; empty for all. Whatever the server makes of the selector: others are left out, as are
+                objects of other kinds and other namespaces.
             options: How patient to be.
             loads: Reads the JSON of pages and events. It may leave out what *read* does not look at.
             clock: Seconds; a clock that steps changes what counts as a short watch and `age`, nothing else.
@@ -90,7 +99,8 @@ class Reflector(Generic[_T]):
         self.problem: Failure | None = None
         self.synced = False
         self._path = resource.collection(namespace)
-        selectors = {"labelSelector": label_selector, "fieldSelector": field_selector}
+        self._asked = Asked(resource, namespace, name)
+        selectors = {"labelSelector": label_selector, "fieldSelector": f"metadata.name={name}" if name else ""}
         self._selectors = {name: text for name, text in selectors.items() if text}
         self._read = read
         self._options = options if options is not None else ReflectorOptions()
@@ -108,8 +118,11 @@ class Reflector(Generic[_T]):
         self._lines = LineSplitter(self._options.max_line)
         self._watch_seconds = 0
         self._began = self._heard = clock()
-        self._continue = ""
+        self._pages = Pages(resource, self._options, loads)
         self._listing = Listing(read)
+        self._known = KnownObjects(self._options.max_objects)
+        self._foreign_told = False
+        self._unread_lines: deque[bytes] = deque()
 
     @property
     def subject(self) -> str:
@@ -151,28 +164,50 @@ class Reflector(Generic[_T]):
         params = {**self._selectors}
         if self._limited:
             params["limit"] = str(self._options.page_size)
-        if self._continue:
-            params["continue"] = self._continue
+        if self._pages.token:
+            params["continue"] = self._pages.token
         return Get(self._path, params)
+
+    @property
+    def unread(self) -> bool:
+        """Whether something of what was handed over last is not read yet."""
+        return self._pages.unread or bool(self._unread_lines)
+
+    def read(self) -> list[Delta[_T]]:
+        """Read on in what was handed over last, a slice."""
+        return self._read_page() if self._pages.unread else self._read_lines()
 
     def receive_page(self, body: bytes) -> list[Delta[_T]]:
         """Take a page of the list; the last one gives what exists."""
         try:
-            page = self._loads(body)
-            metadata, token = page["metadata"], page["metadata"].get("continue")
-            # An absent list is no empty one: that would mean that everything is gone.
-            for item in _items_of(page["items"]):
-                self._listing.add(item)
-            listed = None if token else self._complete(metadata["resourceVersion"])
+            self._pages.take(body)
         except _MALFORMED as error:
-            self._begin_list()
-            self.fail(Failure(f"the list cannot be read: {type(error).__name__}: {error}"))
+            self._refuse_page(error)
             return []
-        self._hear()
-        if listed is None:
-            self._continue = str(token)
-            return []
-        return [listed]
+        return self._read_page()
+
+    def _read_page(self) -> list[Delta[_T]]:
+        deltas: list[Delta[_T]] = []
+        try:
+            for item in self._pages.read():
+                foreign = self._asked.why_not(item)
+                if foreign:
+                    deltas += self._tell_foreign(foreign)
+                else:
+                    self._listing.add(item)
+            bound("it", len(self._listing), self._options.max_objects, "objects")
+            if self._pages.unread:
+                return deltas
+            if not self._pages.turn():
+                deltas.append(self._complete(self._pages.version))
+            self._hear()
+        except _MALFORMED as error:
+            self._refuse_page(error)
+        return deltas
+
+    def _refuse_page(self, error: Exception) -> None:
+        self._begin_list()
+        self.fail(Failure(f"the list cannot be read: {type(error).__name__}: {error}"))
 
     def receive_data(self, data: bytes) -> list[Delta[_T]]:
         """
@@ -180,23 +215,50 @@ class Reflector(Generic[_T]):
 
         A piece that is empty tells that the server has begun to answer.
         """
-        deltas: list[Delta[_T]] = []
         try:
-            for line in self._lines.feed(data):
+            self._unread_lines.extend(self._lines.feed(data))
+        except ValueError as error:
+            self._refuse_watch(error)
+            return []
+        if not data:
+            self._hear()
+        return self._read_lines()
+
+    def _read_lines(self) -> list[Delta[_T]]:
+        deltas: list[Delta[_T]] = []
+        size = count = 0
+        try:
+            while self._unread_lines and self._listening and count < _SLICE and size < _SLICE_BYTES:
+                line = self._unread_lines.popleft()
+                count, size = count + 1, size + len(line)
                 event = self._loads(line)
-                delta = self._take(event["type"], event["object"])
-                if delta is not None:
-                    deltas.append(delta)
-                if not self._listening:
-                    return deltas
+                deltas += self._take(event["type"], event["object"])
         except _MALFORMED as error:
-            self._version = None
-            self.fail(Failure(f"the watch cannot be read: {type(error).__name__}: {error}"))
+            self._refuse_watch(error)
             return deltas
-        self._hear()
-        if self._phase is _Phase.INITIAL and self._clock() - self._began > self._options.page_timeout:
-            self.fail(Failure("the list as a stream took too long"))
+        if not self._listening:
+            self._unread_lines.clear()
+            return deltas
+        if count:
+            # Part of an event is no news: a server may let it drip.
+            self._hear()
+        self._end_late()
         return deltas
+
+    def _refuse_watch(self, error: Exception) -> None:
+        self._version = None
+        self.fail(Failure(f"the watch cannot be read: {type(error).__name__}: {error}"))
+
+    def _end_late(self) -> None:
+        """End a stream that goes on after the time at which the server was to end it."""
+        seconds = self._clock() - self._began
+        if self._phase is _Phase.INITIAL and seconds > self._options.page_timeout:
+            self.fail(Failure("the list as a stream took too long"))
+        elif self._phase is _Phase.WATCH and seconds > self._watch_seconds + self._options.grace:
+            if self._lines.pending:
+                self.fail(Failure("an event of the watch took too long"))
+            else:
+                self.end_stream()
 
     def end_stream(self) -> None:
         """Hear that the server ended a stream in order; a watch goes on where it was."""
@@ -204,6 +266,7 @@ class Reflector(Generic[_T]):
             self.fail(Failure("the list as a stream ended before it was complete"))
             return
         self._listening = False
+        self._unread_lines.clear()
         self._forgive()
         if self._clock() - self._began < self._options.healthy_after:
             self._wait = self._backoff.after_short_turn("the watch ended early")
@@ -211,6 +274,8 @@ class Reflector(Generic[_T]):
     def fail(self, failure: Failure) -> list[Delta[_T]]:
         """Hear that the present step failed, in whatever way; what was told stays as it is."""
         self._listening = False
+        self._pages.drop()
+        self._unread_lines.clear()
         expired = failure.status == _GONE
         match self._phase:
             case _Phase.INITIAL:
@@ -245,12 +310,15 @@ class Reflector(Generic[_T]):
         self._phase = phase
         self._lines = LineSplitter(self._options.max_line)
         self._listening = True
+        self._foreign_told = False
+        self._unread_lines.clear()
         self._began = self._clock()
         common = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(self._watch_seconds)}
         return Stream(self._path, {**self._selectors, **common, **params})
 
     def _begin_list(self) -> None:
-        self._continue = ""
+        self._pages.begin()
+        self._foreign_told = False
         self._listing = Listing(self._read)
 
     def _complete(self, version: object) -> Listed[_T]:
@@ -258,44 +326,63 @@ class Reflector(Generic[_T]):
             # Without one the server would tell all objects again, and never which are gone.
             message = "it has no resource version"
             raise ValueError(message)
+        if len(version) > _MAX_VERSION:
+            message = f"its resource version has more than {_MAX_VERSION} characters"
+            raise ValueError(message)
         listed = self._listing.finish()
+        self._known.replace(self._listing.uids)
         self._begin_list()
         self._version = version
         self._by_pages, self._limited = False, True
         self.synced = True
         return listed
 
-    def _take(self, kind: object, document: Mapping[str, Any]) -> Delta[_T] | None:
+    def _take(self, kind: object, document: Mapping[str, Any]) -> list[Delta[_T]]:
         """Take an event."""
         if kind == "ERROR":
             self.fail(failure_of(document))
-            return None
+            return []
         metadata = metadata_of(document)
+        if kind in ("ADDED", "MODIFIED", "DELETED"):
+            foreign = self._asked.why_not(document)
+            if foreign:
+                self._advance(metadata)
+                return self._tell_foreign(foreign)
         if self._phase is _Phase.INITIAL:
             return self._take_initial(kind, document, metadata)
         delta: Delta[_T] | None = None
         if kind in ("ADDED", "MODIFIED"):
             delta = read_one(self._read, document, metadata.get("name"))
+            if isinstance(delta, Upserted):
+                self._known.add(metadata)
         elif kind == "DELETED":
-            delta = Deleted(metadata["name"])
-        version = metadata.get("resourceVersion")
-        if version and isinstance(version, str):
-            self._version = version
-        return delta
+            delta = self._known.remove(metadata)
+        self._advance(metadata)
+        return [delta] if delta is not None else []
 
-    def _take_initial(
-        self, kind: object, document: Mapping[str, Any], metadata: Mapping[str, Any]
-    ) -> Listed[_T] | None:
+    def _advance(self, metadata: Mapping[str, Any]) -> None:
+        version = metadata.get("resourceVersion")
+        if self._phase is _Phase.WATCH and version and isinstance(version, str) and len(version) <= _MAX_VERSION:
+            self._version = version
+
+    def _take_initial(self, kind: object, document: Mapping[str, Any], metadata: Mapping[str, Any]) -> list[Delta[_T]]:
         """Take an event of a list as a stream, whose end a bookmark tells."""
         if kind in ("ADDED", "MODIFIED"):
             self._listing.add(document)
+            bound("it", len(self._listing), self._options.max_objects, "objects")
         elif kind == "DELETED":
             self._listing.remove(metadata["name"])
         elif kind == "BOOKMARK" and (metadata.get("annotations") or {}).get(_INITIAL_END) == "true":
             listed = self._complete(metadata["resourceVersion"])
             self._phase = _Phase.WATCH
-            return listed
-        return None
+            return [listed]
+        return []
+
+    def _tell_foreign(self, reason: str) -> list[Delta[_T]]:
+        if self._foreign_told:
+            return []
+        self._foreign_told = True
+        return [Foreign(reason)]
 
     def _hear(self) -> None:
         self._heard = self._clock()
@@ -307,12 +394,3 @@ class Reflector(Generic[_T]):
 
     def __repr__(self) -> str:
         return f"<Reflector of {self.resource} in {self.namespace}>"
-
-
-def _items_of(items: object) -> list[Any]:
-    if items is None:
-        return []
-    if not isinstance(items, list):
-        message = "its items are no list"
-        raise TypeError(message)
-    return items

@@ -17,6 +17,8 @@ from inferencepool.adapters.kubernetes._resources import ApiResource
 __all__ = ["Served", "ServedResources"]
 
 _NOT_SERVED = 404
+# Bytes; a group has a few kinds.
+_MAX_ANSWER = 1 << 20
 
 
 @attrs.frozen
@@ -44,6 +46,7 @@ class ServedResources:
     """
 
     listening = False
+    unread = False
 
     def __init__(
         self, resources: Iterable[ApiResource], *, options: ReflectorOptions | None = None, rng: Random | None = None
@@ -89,11 +92,18 @@ class ServedResources:
         """Take an answer."""
         root = self._roots[self._asked]
         try:
+            if len(body) > _MAX_ANSWER:
+                message = f"it has more than {_MAX_ANSWER} bytes"
+                raise ValueError(message)  # noqa: TRY301 - told like all others
             names = {item["name"] for item in loads_json(body)["resources"] or ()}
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             self.fail(Failure(f"the answer cannot be read: {type(error).__name__}: {error}"))
             return []
         return self._take({each for each in self._resources if each.root == root and each.plural in names})
+
+    def read(self) -> list[Served]:
+        """Read nothing: it is done at once."""
+        return []
 
     def receive_data(self, data: bytes) -> list[Served]:  # noqa: ARG002 - as a feed has it
         """Take nothing: there is no stream."""

@@ -115,6 +115,7 @@ class LeaderElection:
         self._sleep = sleep
         self._clock = clock
         self._told = False
+        self._oddities: tuple[str, ...] = ()
         self._holder: str | None = None
         self._problem: Failure | None = None
         self._asked = asyncio.Event()
@@ -210,6 +211,8 @@ class LeaderElection:
                     self._elector.fail(Failure.of(error))
                 else:
                     self._elector.receive_data(data)
+                    # A server that sends as fast as it can does not let anybody wait.
+                    await asyncio.sleep(0)
                 self._tell()
         finally:
             # It ended, or is of no use any more: what goes wrong now says nothing.
@@ -253,6 +256,12 @@ class LeaderElection:
         if holder != self._holder and holder not in ("", self.identity):
             log_event(_LOG, logging.INFO, "standing by", lease=str(self._elector.lease), leader=holder)
         self._holder = holder
+        oddities, told = self._elector.oddities, self._oddities
+        self._oddities = oddities
+        if oddities and oddities != told:
+            log_event(
+                _LOG, logging.WARNING, "lease makes no sense", lease=str(self._elector.lease), reasons=list(oddities)
+            )
 
     def _tell_problem(self) -> None:
         problem, known = self._elector.problem, self._problem

@@ -28,6 +28,8 @@ def read_file(path: str | os.PathLike[str], limit: int) -> bytes:
                 raise _refuse(source, "is no regular file, so nobody could tell when it changes")
             # One byte more than allowed tells a file that is too long, also one that grows while it is read.
             content = stream.read(limit + 1)
+    except InvalidDocumentError:
+        raise
     except FileNotFoundError:
         raise _refuse(source, "no such file") from None
     except IsADirectoryError:

@@ -50,7 +50,11 @@ class _Event(TypedDict):
 _ListMetadata = TypedDict("_ListMetadata", {"resourceVersion": str, "continue": str}, total=False)
 
 
-class _Page(TypedDict):
+class _Named(TypedDict, total=False):
+    kind: str
+
+
+class _Page(_Named):
     metadata: _ListMetadata
     items: list[_Pod] | None
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final, final
 
-from inferencepool.adapters.kubernetes import Deleted, Failure, Feed, Listed, Unreadable, Upserted
+from inferencepool.adapters.kubernetes import Deleted, Failure, Feed, Foreign, Listed, Unreadable, Upserted
 from inferencepool.runtime.logs import log_event
 
 __all__ = ["Notices"]
@@ -31,6 +31,7 @@ class Notices:
         self._clock = clock
         self._lost: dict[Feed[Any], float] = {}
         self._unread: dict[tuple[str, str], str] = {}
+        self._foreign: set[tuple[str, str]] = set()
 
     def failed(self, feed: Feed[Any], failure: Failure, seconds: float) -> None:
         """Tell that *feed* is not up to date, and when it will be tried again."""
@@ -62,6 +63,8 @@ class Notices:
         """Tell of objects that cannot be read, once until they can or something else is wrong."""
         for delta in deltas:
             match delta:
+                case Foreign(reason):
+                    self._tell_foreign(feed.subject, reason)
                 case Unreadable():
                     self._tell_unread(feed.subject, delta)
                 case Listed():
@@ -77,10 +80,17 @@ class Notices:
                     name = read.metadata.name if hasattr(read, "metadata") else read.name
                     self._unread.pop((feed.subject, name), None)
 
+    def _tell_foreign(self, subject: str, reason: str) -> None:
+        if (subject, reason) not in self._foreign and len(self._foreign) < _REMEMBERED:
+            self._foreign.add((subject, reason))
+            log_event(_LOG, logging.WARNING, "object not asked for", resource=subject, reason=reason)
+
     def _tell_unread(self, subject: str, unread: Unreadable) -> None:
         key = (subject, unread.name)
         if self._unread.get(key) == unread.reason:
             return
-        if len(self._unread) < _REMEMBERED:
-            self._unread[key] = unread.reason
+        if len(self._unread) >= _REMEMBERED and key not in self._unread:
+            # Whoever has so many that cannot be read has been told so often.
+            return
+        self._unread[key] = unread.reason
         log_event(_LOG, logging.ERROR, "object not read", resource=subject, name=unread.name, reason=unread.reason)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from random import Random
 from typing import Any, NoReturn, Protocol, final
@@ -100,6 +101,10 @@ class PoolWatch:
             rng=rng,
         )
         self._tasks: dict[Feed[Any], asyncio.Task[NoReturn]] = {}
+        # What is not applied yet, whichever feed told it. Tasks are cancelled when nothing is left of it, so that
+        # none takes something along.
+        self._effects: deque[Effect] = deque()
+        self._applying: Iterator[None] | None = None
         self._synced = asyncio.Event()
         self._began = clock()
 
@@ -148,8 +153,15 @@ class PoolWatch:
                 self._tasks[feed] = group.create_task(self._drive(feed, group), name=f"follow {feed.subject}")
 
     async def _drive(self, feed: Feed[Any], group: asyncio.TaskGroup) -> NoReturn:
-        def take(deltas: Sequence[Any]) -> None:
-            self._take(feed, deltas)
+        async def take(deltas: Sequence[Any]) -> None:
+            applies = self._take(feed, deltas)
+            while feed.unread or self._effects:
+                # However much there is to do, others have their turn in between.
+                await asyncio.sleep(0)
+                if applies:
+                    applies = self._go_on()
+                elif feed.unread:
+                    applies = self._take(feed, feed.read())
             self._start_and_stop(group)
 
         while True:
@@ -159,7 +171,7 @@ class PoolWatch:
                         self._notices.failed(feed, feed.problem, seconds)
                     await self._sleep(seconds)
                 case Get() as step:
-                    take(await self._get(feed, step))
+                    await take(await self._get(feed, step))
                 case Stream() as step:
                     await self._follow(feed, step, take)
 
@@ -173,7 +185,7 @@ class PoolWatch:
             return feed.fail(Failure.of(error))
         return feed.receive_page(body)
 
-    async def _follow(self, feed: Feed[Any], step: Stream, take: Callable[[Sequence[Any]], None]) -> None:
+    async def _follow(self, feed: Feed[Any], step: Stream, take: Callable[[Sequence[Any]], Awaitable[None]]) -> None:
         pieces = self._transport.stream_lines(step.path, step.params)
         try:
             while feed.listening:
@@ -183,26 +195,41 @@ class PoolWatch:
                 except StopAsyncIteration:
                     feed.end_stream()
                 except TimeoutError:
-                    take(feed.fail(Failure(f"nothing was heard for {feed.patience:g} s")))
+                    await take(feed.fail(Failure(f"nothing was heard for {feed.patience:g} s")))
                 except Exception as error:  # noqa: BLE001 - as above
-                    take(feed.fail(Failure.of(error)))
+                    await take(feed.fail(Failure.of(error)))
                 else:
-                    take(feed.receive_data(data))
+                    await take(feed.receive_data(data))
+                    # A server that sends as fast as it can does not let anybody wait.
+                    await asyncio.sleep(0)
         finally:
             # It ended, or is of no use any more: what goes wrong now says nothing.
             with suppress(Exception):
                 await pieces.aclose()
 
-    def _take(self, feed: Feed[Any], deltas: Sequence[Any]) -> None:
+    def _take(self, feed: Feed[Any], deltas: Sequence[Any]) -> bool:
+        """Take what *feed* told. True where its task is to go on with what is to be applied: one at a time does."""
         self._notices.objects(feed, deltas)
         if feed.problem is None:
             self._notices.heard(feed)
-        for effect in self._view.take(feed, deltas):
-            self._apply(effect)
+        is_busy = bool(self._effects)
+        self._effects += self._view.take(feed, deltas)
+        return not is_busy and self._go_on()
+
+    def _go_on(self) -> bool:
+        """Apply effects in order: all of them, or up to the next slice of one of many pods; True if some are left."""
+        while self._effects:
+            if self._applying is None:
+                self._applying = self._apply(self._effects[0])
+            for _ in self._applying:
+                return True
+            self._applying = None
+            self._effects.popleft()
         if self._view.synced != self.synced:
             self._tell_synced()
+        return False
 
-    def _apply(self, effect: Effect) -> None:
+    def _apply(self, effect: Effect) -> Iterator[None]:
         match effect:
             case ObjectivesChanged(objectives):
                 if self._rules is not None:
@@ -213,10 +240,10 @@ class PoolWatch:
                     self._rules.set_rewrites(rewrites)
                 log_event(_LOG, logging.INFO, "model rewrites changed", count=len(rewrites))
             case PoolChanged(pool):
-                self._registry.apply(effect)
+                yield from self._registry.apply_in_slices(effect)
                 self._tell_pool(pool)
             case PodsListed(pods):
-                self._registry.apply(effect)
+                yield from self._registry.apply_in_slices(effect)
                 log_event(_LOG, logging.INFO, "pods listed again", pods=len(pods), endpoints=self._endpoints())
             case _:
                 self._registry.apply(effect)

@@ -67,7 +67,7 @@ def item(name: str, spec: object = None, *, version: str = "1", **fields: object
 def page(*items: object, version: str = "10", rest: str = "") -> bytes:
     """A page of a list; *rest* is the token for the rest of it."""
     metadata = {"resourceVersion": version} | ({"continue": rest} if rest else {})
-    return json.dumps({"kind": "PodList", "metadata": metadata, "items": items}).encode()
+    return json.dumps({"kind": "List", "metadata": metadata, "items": items}).encode()
 
 
 def event(kind: str, document: object) -> bytes:

@@ -66,7 +66,7 @@ class TestPages:
             "team-a",
             read,
             label_selector="app in (a,b)",
-            field_selector="metadata.name=x",
+            name="x",
             options=ReflectorOptions(streaming_lists=False),
         )
         step = reflector.next_step()

@@ -234,7 +234,9 @@ class TestCredentials:
                 await transport.get(PODS, {})
                 (files / "token").unlink()
                 account.renew(write=False)
-                with pytest.raises(ApiServerError, match=r"no credentials: ConfigError: Token file .* not found"):
+                with pytest.raises(
+                    ApiServerError, match=r"no credentials: ConfigurationError: token file .*: no such file"
+                ):
                     await transport.get(PODS, {})
                 await transport.close()
 
@@ -284,10 +286,14 @@ class TestCredentials:
     @pytest.mark.parametrize(
         ("script", "expected"),
         [
-            ("exit 3", "ConfigError: Exec .* returned 3"),
-            ("echo no", "JSONDecodeError"),
-            ("echo '{}'", "KeyError: 'status'"),
-            (None, "FileNotFoundError"),
+            ("exit 3", "ended with status 3"),
+            ("echo Error: no network >&2; exit 3", "ended with status 3: Error: no network"),
+            ("echo no", "printed no JSON"),
+            ("echo '{}'", "printed no status.token"),
+            ("echo '[]'", "printed no status.token"),
+            ('echo \'{"status": {"token": 5}}\'', "status.token: is no text"),
+            ("yes", "printed more than 1048576 bytes"),
+            (None, "cannot be run: FileNotFoundError"),
         ],
     )
     def test_plugin_that_fails(self, script: str | None, expected: str, tmp_path: Path) -> None:
@@ -301,7 +307,9 @@ class TestCredentials:
                     plugin.chmod(0o755)
                 user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1beta1", "command": str(plugin)}}
                 async with connected(kubeconfig_of(server, tmp_path / "config", user)) as transport:
-                    with pytest.raises(ApiServerError, match=f"no credentials: {expected}"):
+                    with pytest.raises(
+                        ApiServerError, match=f"no credentials: ConfigurationError: exec plugin .*: {expected}"
+                    ):
                         await transport.get(PODS, {})
                 assert 0 == len(server.requests)
 

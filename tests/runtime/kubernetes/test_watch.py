@@ -357,6 +357,35 @@ class TestPart:
 
         assert ["default/a-rank-0"] == asyncio.run(scenario())
 
+    def test_turns_of_others(self, server: ApiServer, tmp_path: Path) -> None:
+        """A list of many pods reaches the registry bit by bit, with turns for others, and readiness waits for all."""
+        server.pools.add(pool_document())
+        for number in range(1000):
+            server.pods.add(make_pod(f"pod-{number}", ip=f"10.0.{number // 250}.{number % 250}", labels=LLAMA))
+        seen: set[int] = set()
+        synced: list[int] = []
+
+        async def scenario() -> None:
+            registry = EndpointRegistry()
+            transport = LightkubeTransport(load_cluster(str(server.kubeconfig(tmp_path / "kubeconfig"))))
+
+            def count(_synced: bool) -> None:
+                synced.append(registry.statistics().endpoints)
+
+            watch = PoolWatch(transport, registry, NamedPool("llama"), options=FAST, on_synced=count)
+            following = asyncio.create_task(watch.run())
+            while not watch.synced:
+                seen.add(registry.statistics().endpoints)
+                await asyncio.sleep(0)
+            following.cancel()
+            await asyncio.wait([following])
+            await transport.close()
+
+        asyncio.run(asyncio.wait_for(scenario(), PATIENCE))
+
+        assert [1000] == synced
+        assert {200, 400, 600, 800} <= seen
+
     def test_clock_that_steps_back(self, server: ApiServer, tmp_path: Path) -> None:
         """A clock that steps backwards at every look changes nothing that matters."""
 
