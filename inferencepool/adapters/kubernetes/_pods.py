@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import attrs
@@ -22,6 +23,10 @@ _MOST = (
     ("status.podIPs", False, "podIPs", _MAX_IPS),
 )
 _MAX_ANNOTATION = 1024
+# Characters of an address that is looked at here, at most; of a longer one `Pod.from_dict` knows what to say.
+_MAX_ADDRESS = 64
+# A pod is told again with each change, and pods of a node share one address; reading one is half the cost of a pod.
+_canonical = lru_cache(maxsize=4096)(canonical_address)
 
 
 def read_pod(document: Mapping[str, Any]) -> Pod:
@@ -107,7 +112,7 @@ def _optional_text(parent: Mapping[str, Any], name: str) -> str | None:
 def _address(text: str | None) -> str | None:
     if not text:
         return None
-    address = canonical_address(text)
+    address = _canonical(text) if len(text) <= _MAX_ADDRESS else None
     if address is None:
         raise ValueError
     return address
