@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 EXAMPLES := docs/examples
+# Tests of what opens sockets: they run once more on event loops of uvloop.
+LOOPS := $(addprefix tests/runtime/,grpc listening scraping http health extproc aio server)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo explain test test-thorough check format bench docs clean
@@ -20,6 +22,7 @@ explain: $(READY) ## Pick an endpoint of the sample pool and explain the pick
 
 test: $(READY) ## Run the tests and report branch coverage
 	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest --cov
+	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest --uvloop $(LOOPS)
 
 test-thorough: $(READY) ## Run the tests with many more and larger random examples
 	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest

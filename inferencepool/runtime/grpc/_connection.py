@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from math import inf
-from typing import Any
+from typing import Any, cast
 
 from inferencepool.runtime._keep_alive import keep_alive
 from inferencepool.runtime.grpc._closure import Closure, Reason
@@ -100,9 +100,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin; a peer that comes too late or wants no HTTP/2 is turned away."""
-        if not isinstance(transport, asyncio.Transport):
-            raise TypeError(transport)
-        self._transport = transport
+        # Other loops' transports, such as uvloop's, are of no class of asyncio's.
+        self._transport = transport = cast("asyncio.Transport", transport)
         tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
         is_http2 = tls is None or tls.selected_alpn_protocol() == "h2"
         if not is_http2 or self._service.is_stopping:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
-from typing import Protocol, final
+from typing import Protocol, cast, final
 
 from inferencepool.runtime.scraping._answer import Answer
 from inferencepool.runtime.scraping._response import Response
@@ -78,8 +78,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Be connected."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - asyncio's types are wider than what it passes
-        self._transport = transport
+        # Other loops' transports, such as uvloop's, are of no class of asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
         self.usable = True
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - one buffer for all
