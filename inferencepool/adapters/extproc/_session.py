@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NoReturn, assert_never, final
 
 import attrs
 
-from inferencepool.adapters.bodies import Budget, ParsedBody, Usage, UsageKind, UsageReader
+from inferencepool.adapters.bodies import Budget, ParsedBody
 from inferencepool.adapters.extproc import _headers as names
-from inferencepool.adapters.extproc._chunks import split, to_status
+from inferencepool.adapters.extproc._chunks import split
 from inferencepool.adapters.extproc._decision import Decision, decide, inquire
 from inferencepool.adapters.extproc._exchange import Exchange, RequestTraits
 from inferencepool.adapters.extproc._messages import (
@@ -24,17 +24,14 @@ from inferencepool.adapters.extproc._messages import (
     RequestTrailers,
     RequestTrailersAnswer,
     ResponseBody,
-    ResponseBodyAnswer,
     ResponseHeaders,
-    ResponseHeadersAnswer,
     ResponseTrailers,
-    ResponseTrailersAnswer,
     StreamedRequestBody,
-    StreamedResponseBody,
 )
 from inferencepool.adapters.extproc._options import ResponsePhase
 from inferencepool.adapters.extproc._reading import Reading
 from inferencepool.adapters.extproc._refusal import refuse
+from inferencepool.adapters.extproc._response import ResponsePhaseState
 from inferencepool.errors import (
     InferencePoolError,
     InvalidMessageError,
@@ -52,7 +49,6 @@ _FULL = BodyMode.FULL_DUPLEX_STREAMED
 # Modes in which a body comes in pieces. Where it comes as a whole, nobody sees how far it is, and the proxy bounds it.
 _IN_PIECES = (_FULL, BodyMode.STREAMED)
 _NOTHING: tuple[Answer, ...] = ()
-_UNTOLD = Usage()
 _UNKNOWN = RequestTraits()
 
 
@@ -105,14 +101,11 @@ class Session:
     _decision: Decision | None = None
     _answered: float | None = None
     _error: BaseException | None = None
-    _status: int = 0
-    _served: str = ""
-    _usage: UsageReader | None = None
-    _complete: bool = False
-    _responding: bool = False
-    _streaming: bool = False
-    _response_bytes: int | None = None
-    _first_byte: float | None = None
+    _response: ResponsePhaseState = attrs.field(init=False)
+
+    @_response.default
+    def _no_response(self) -> ResponsePhaseState:
+        return ResponsePhaseState(self._processor)
 
     @property
     def is_responding(self) -> bool:
@@ -122,7 +115,7 @@ class Session:
         A proxy that resets the stream from then on has seen the response's end: Envoy does so where it has the whole
         response before the answer to its headers.
         """
-        return self._responding
+        return self._response.has_begun
 
     @property
     def held_bytes(self) -> int:
@@ -233,7 +226,7 @@ class Session:
         self._chunks.clear()
         held = None
         if self._decision is not None:
-            if finished or self._complete:
+            if finished or self._response.is_complete:
                 self._decision.result.release()
             else:
                 held = self._decision.result
@@ -252,9 +245,9 @@ class Session:
             case ResponseHeaders():
                 answers = self._response_headers(message)
             case ResponseBody():
-                answers = self._response_body(message)
+                answers = self._response.body(message, self._decision)
             case ResponseTrailers():
-                answers = self._response_trailers()
+                answers = self._response.trailers(self._decision)
             case _:
                 assert_never(message)
         return answers
@@ -410,79 +403,37 @@ class Session:
             self.deadline = min(latest, self.deadline + received / options.least_rate)
 
     def _refuse(self, error: InferencePoolError) -> Sequence[Answer]:
-        self._error, self._status, self.done, self.deadline = error, error.http_status, True, None
+        self._error, self.done, self.deadline = error, True, None
+        self._response.status = error.http_status
         self._chunks.clear()
         return (refuse(error),)
 
     # -- the response --------------------------------------------------------------------------------------------------
 
     def _response_headers(self, message: ResponseHeaders) -> Sequence[Answer]:
-        self._responding = True
         if self._state is _State.READING:
             # The proxy answered the client itself: what is left of the request goes nowhere.
             self._state, self.deadline = _State.ANSWERED, None
             self._chunks.clear()
-        self._status = to_status(message.headers.get(":status", ""))
-        served = message.metadata.get(names.LB_NAMESPACE, {}).get(names.SERVED)
-        if isinstance(served, str):
-            self._served = served
-        self._streaming = message.headers.get("content-type", "").lower().startswith("text/event-stream")
-        options = self._processor.options
-        if options.usage and self._decision is not None and self._decision.usage is not UsageKind.NONE:
-            self._usage = UsageReader(self._decision.usage, event_stream=self._streaming, loads=self._processor.loads)
-        if message.end_of_stream:
-            self._end_response()
-        elif self._decision is not None:
-            self._decision.result.started()
-        headers = self._decision.response_headers if self._decision is not None else ()
-        if options.served_header and self._served:
-            headers = (*headers, (options.served_header, self._served))
-        return (ResponseHeadersAnswer(headers),)
-
-    def _response_body(self, message: ResponseBody) -> Sequence[Answer]:
-        if self._response_bytes is None:
-            self._response_bytes, self._first_byte = 0, self._processor.clock()
-        self._response_bytes += len(message.body)
-        if self._usage is not None:
-            self._usage.feed(message.body)
-        if message.end_of_stream:
-            self._end_response()
-        if self._head.response_body_mode not in (None, _FULL):
-            return (ResponseBodyAnswer(),)
-        size = self._processor.options.chunk_size
-        if len(message.body) <= size:
-            return (StreamedResponseBody(message.body, message.end_of_stream),)
-        return [
-            StreamedResponseBody(chunk, message.end_of_stream and last) for chunk, last in split(message.body, size)
-        ]
-
-    def _response_trailers(self) -> Sequence[Answer]:
-        self._end_response()
-        return (ResponseTrailersAnswer(),)
-
-    def _end_response(self) -> None:
-        self._complete = True
-        if self._decision is not None:
-            self._decision.result.release()
+        return self._response.headers(message, self._head.response_body_mode, self._decision)
 
     def _exchange(self, began: float, *, finished: bool) -> Exchange:
-        headers = self._head.headers
-        usage = self._usage.finish() if self._usage is not None else _UNTOLD
+        headers, response = self._head.headers, self._response
         return Exchange(
             request_id=self._request_id or headers.get(names.REQUEST_ID, ""),
             path=headers.get(":path", ""),
             traits=self._traits,
             destination=self._decision.routing.destination if self._decision else "",
-            served=self._served,
-            status=self._status,
+            served=response.served,
+            status=response.status,
             error=self._error,
-            complete=self._complete or finished,
-            usage=usage if usage != _UNTOLD else None,
-            streaming=self._streaming,
+            complete=response.is_complete or finished,
+            usage=response.usage,
+            streaming=response.is_streaming,
             request_bytes=self._size,
-            response_bytes=self._response_bytes,
+            response_bytes=response.size,
             answered_after=None if self._answered is None else self._answered - began,
-            first_byte_after=None if self._first_byte is None else self._first_byte - began,
+            first_byte_after=None if response.first_byte is None else response.first_byte - began,
             seconds=self._processor.clock() - began,
         )
 
