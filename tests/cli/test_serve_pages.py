@@ -153,7 +153,7 @@ class TestDebug:
         state = json.load(get(port_of(server), "/debug/state.json"))
 
         assert ["default/a", "default/b"] == [each["endpoint"] for each in state["endpoints"]]
-        assert {"sessions": 0, "held": 0} == state["statistics"]["processor"]
+        assert {"sessions": 0, "held": 0, "response_seconds": 10} == state["statistics"]["processor"]
         assert {"unmet": []} == state["statistics"]["health"]
 
 
