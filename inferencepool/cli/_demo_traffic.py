@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import attrs
 
-from inferencepool.cli._demo_pool import MODEL
+from inferencepool.cli._demo_servers import MODEL
 
 __all__ = ["Traffic", "measure_overhead", "requests_of", "send"]
 

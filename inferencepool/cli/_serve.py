@@ -28,6 +28,7 @@ __all__ = ["add_command"]
 
 _MAX_PORT = 65535
 _MOST_DIGITS = 6
+_MOST_FALLBACKS = 100
 # As Go programs read a boolean.
 _BOOLEANS = {
     **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
@@ -101,6 +102,13 @@ def _add_behavior(group: argparse._ArgumentGroup) -> None:
         default=[],
         help="let a header pass that clients may not set, as the client is a gateway; may be given several times",
     )
+    add(
+        "--fallbacks",
+        metavar="N",
+        type=_fallbacks,
+        default=0,
+        help="endpoints to list behind the picked one, for an Envoy that balances by override_host (0)",
+    )
     _add_boolean(group, "--usage", "count tokens, where the gateway sends the bodies of responses")
     add("--seed", metavar="N", type=int, help="make ties fall the same way each time")
 
@@ -156,6 +164,14 @@ def _whole(text: str) -> int:
         message = f"{text!r} is not a whole number below 10^{_MOST_DIGITS}"
         raise argparse.ArgumentTypeError(message)
     return int(text)
+
+
+def _fallbacks(text: str) -> int:
+    number = _whole(text)
+    if number > _MOST_FALLBACKS:
+        message = f"{text!r} is not a whole number from 0 to {_MOST_FALLBACKS}"
+        raise argparse.ArgumentTypeError(message)
+    return number
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -21,9 +21,10 @@ from typing import Any
 
 import pytest
 
-from inferencepool.cli import _demo_pool, main
-from inferencepool.cli._demo_pool import MODEL, DemoServer, run_pool
+from inferencepool.cli import _demo_servers, main
+from inferencepool.cli._demo_pool import run_pool
 from inferencepool.cli._demo_report import DemoReport, Way, percentile
+from inferencepool.cli._demo_servers import MODEL, DemoServer
 from inferencepool.cli._demo_traffic import requests_of, send
 from inferencepool.runtime.simulator import ModelServerSimulator, SimulatorOptions
 
@@ -160,14 +161,14 @@ class TestAddresses:
     def test_port_that_is_taken_at_another_address(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """All servers move to another port."""
         taken: list[socket.socket] = []
-        make = _demo_pool._server
+        make = _demo_servers._server
 
         def take_once(number: int, count: int, seed: int, host: str, port: int) -> DemoServer:
             if number == 1 and not taken:
                 taken.append(socket.create_server((host, port)))
             return make(number, count, seed, host, port)
 
-        monkeypatch.setattr(_demo_pool, "_server", take_once)
+        monkeypatch.setattr(_demo_servers, "_server", take_once)
 
         async def scenario() -> None:
             async with run_pool(2, 0) as pool:
@@ -187,7 +188,7 @@ class TestAddresses:
         async def refuse(*_: object) -> list[DemoServer]:
             raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
 
-        monkeypatch.setattr(_demo_pool, "_start_at_own_addresses", refuse)
+        monkeypatch.setattr(_demo_servers, "_start_at_own_addresses", refuse)
 
         assert 0 == main([*_SMALL, "--output", "json"])
         report = json.loads(capsys.readouterr().out)

@@ -14,6 +14,9 @@ from inferencepool.errors import ConfigurationError
 
 __all__ = ["ProcessorOptions", "ResponsePhase"]
 
+# A list of so many addresses is below 5 kB, which fits into the headers of every proxy.
+_MOST_FALLBACKS = 100
+
 
 class ResponsePhase(enum.Enum):
     """How long a session stays after it answered a request."""
@@ -48,6 +51,12 @@ def _positive(_: object, attribute: attrs.Attribute[Any], value: object) -> None
 def _rate(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value <= 0:
         message = f"ext_proc: {attribute.name}: {value!r} is not a number of bytes per second above 0"
+        raise ConfigurationError(message)
+
+
+def _fallbacks(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if type(value) is not int or not 0 <= value <= _MOST_FALLBACKS:
+        message = f"ext_proc: {attribute.name}: {value!r} is not a whole number from 0 to {_MOST_FALLBACKS}"
         raise ConfigurationError(message)
 
 
@@ -102,8 +111,9 @@ class ProcessorOptions:
             releases the pick. With other proxies set it to False: they reset the stream as soon as the picker has no
             more to answer, and the pick is held.
         hold: Seconds after which what a request reserved is taken back, when its end cannot be seen.
-        fallbacks: Whether the destination lists the fallbacks of the pick too. Off by default: only proxies that
-            balance by `override_host` read such a list, others fail on it.
+        fallbacks: How many fallbacks of a pick the destination lists at most, 0 to 100; there are as many as the
+            profile's ``max_num_of_endpoints`` leaves beside the pick. None by default: only proxies that balance by
+            `override_host` read such a list, others fail on it.
         emit_scores: Whether the score of each candidate is told as metadata.
         ignore_subset: Whether subset hints are disregarded.
         keep_headers: Request headers that only a gateway may set and that are not removed all the same, because the
@@ -124,7 +134,7 @@ class ProcessorOptions:
     usage: bool = False
     ends_with_response: bool = True
     hold: float = attrs.field(default=60.0, validator=_positive)
-    fallbacks: bool = False
+    fallbacks: int = attrs.field(default=0, validator=_fallbacks)
     emit_scores: bool = False
     ignore_subset: bool = False
     keep_headers: frozenset[str] = attrs.field(default=frozenset(), converter=_to_names, validator=_forgeable)
