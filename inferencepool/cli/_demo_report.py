@@ -142,16 +142,18 @@ class DemoReport:
             yield ""
             yield from _explain(self.explanation)
 
-
     def _lines_about_killed(self) -> Iterator[str]:
         if self.killed is None:
             return
         failed = sum(self.picked.failed.values())
         yield ""
-        yield f"Half-way with the picker {self.killed.address} was ended. Requests that it had: {self.killed.in_flight};"
-        yield f"requests that failed: {failed or 'none'}. Envoy sends again, to the fallbacks of the pick, what"
-        kept = "no server began to answer" if self.fails_open else "no server had, for the pool is FailClose"
-        yield f"{kept}. In turn it was there again."
+        yield f"Half-way with the picker {self.killed.address} was ended, with {self.killed.in_flight} requests on"
+        yield f"their way to it, and {failed or 'none'} failed. Envoy asks the fallbacks of a pick when a server"
+        if self.fails_open:
+            yield "is not there, and when one that had the request is gone before it answers."
+        else:
+            yield "is not there; what a server had when it went is sent again in a pool that fails"
+            yield "open only (--failure-mode FailOpen)."
 
 
 def _milliseconds(seconds: Sequence[float]) -> dict[str, float | None]:
@@ -186,7 +188,7 @@ def _explain(explanation: Explanation) -> Iterator[str]:
     rows = [
         (
             candidate.endpoint.destination,
-            {None: "", 1: "picked"}.get(candidate.place, "fallback"),
+            {None: "", 1: "picked"}.get(candidate.place, "next"),
             str(candidate.pending),
             *(f"{score.score:.3f}" for score in candidate.scores),
             f"{candidate.total:.3f}",

@@ -37,7 +37,7 @@ class EchoServer:
         self._runner = web.AppRunner(application, handler_cancellation=True, access_log=None, shutdown_timeout=0.001)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.address = "127.0.0.1:{}".format(self._runner.addresses[0][1])
+        self.address = f"127.0.0.1:{self._runner.addresses[0][1]}"
 
     async def stop(self) -> None:
         """Close the listener and every connection."""
