@@ -9,7 +9,7 @@ sign, a destination is one address, trailers are dropped, and nothing has a time
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final, Self, final
 
@@ -112,7 +112,7 @@ async def _ask(stream: _Stream, request: web.Request, headers: CIMultiDict[str],
         return None
     # Whatever its length was, the body may have another one now.
     headers.popall("content-length", None)
-    return _chunks(stream, stream.request_answer, "request_body")
+    return _chunks(stream.request_answer, "request_body")
 
 
 async def _hand_back(request: web.Request, stream: _Stream, served: Served, *, skipped: bool) -> web.StreamResponse:
@@ -121,9 +121,8 @@ async def _hand_back(request: web.Request, stream: _Stream, served: Served, *, s
     if skipped:
         return await _copy(request, web.StreamResponse(status=response.status, headers=headers), response)
     has_body = request.method != "HEAD" and response.headers.get("content-length") != "0"
-    told = _headers_message(
-        "response_headers", [(":status", str(response.status))], headers, end_of_stream=not has_body
-    )
+    status = [(":status", str(response.status))]
+    told = _headers_message("response_headers", status, headers, end_of_stream=not has_body)
     _serve_at(told, served.address)
     try:
         await stream.say(told)
@@ -142,7 +141,7 @@ async def _hand_back(request: web.Request, stream: _Stream, served: Served, *, s
     back = web.StreamResponse(status=response.status, headers=headers)
     await back.prepare(request)
     # A stream that ends here is the end of the body: nobody is told that it is not whole.
-    async for chunk in _chunks(stream, stream.response_answer, "response_body"):
+    async for chunk in _chunks(stream.response_answer, "response_body"):
         await write(back, chunk)
     with suppress(ConnectionError):
         await back.write_eof()
@@ -172,7 +171,7 @@ async def _tell_body(stream: _Stream, kind: str, content: aiohttp.StreamReader, 
             return
 
 
-async def _chunks(stream: _Stream, hear: Any, kind: str) -> AsyncIterator[bytes]:
+async def _chunks(hear: Callable[[], Awaitable[Any]], kind: str) -> AsyncIterator[bytes]:
     """Give the chunks of a body that the picker hands back, to its end or that of the stream."""
     while True:
         try:

@@ -54,8 +54,7 @@ def _transcription(size: int) -> bytes:
     """Make a form with a model and a file of *size* bytes, which are no text."""
     parts = (
         b'--%s\r\ncontent-disposition: form-data; name="model"\r\n\r\n%s\r\n',
-        b'--%s\r\ncontent-disposition: form-data; name="file"; filename="a.wav"\r\n'
-        b"content-type: audio/wav\r\n\r\n%s\r\n",
+        b'--%s\r\ncontent-disposition: form-data; name="file"; filename="a.wav"\r\n\r\n%s\r\n',
     )
     boundary = _BOUNDARY.encode()
     values = (MODEL.encode(), Random(0).randbytes(size))

@@ -1,8 +1,8 @@
 """
 A stand-in for NGINX Gateway Fabric: its ext_proc client as of 2026, and what njs and nginx make of it.
 
-It is as strict as the real one: the picker hears no pseudo headers and no protocol config, then the body in one message
-and no more. Of the answer counts the destination, and nothing else: refusals and a picker that fails are the same to it.
+It is as strict as the real one: the picker hears no pseudo headers and no protocol config, then the body in one
+message and no more. Of the answer the destination counts, and nothing else: a refusal is a picker that fails.
 A request without a body is not asked about to the end, nor one whose body nginx does not keep in memory.
 """
 
