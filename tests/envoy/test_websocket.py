@@ -139,32 +139,33 @@ async def _greeting_over_http2(url: str) -> bytes:
     """Ask for a WebSocket over HTTP/2, and give the first bytes that come in it."""
     host, _, port = url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        return await _greeting(reader, writer, f"{host}:{port}")
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+async def _greeting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, authority: str) -> bytes:
     connection = H2Connection(H2Configuration(header_encoding="utf-8", validate_outbound_headers=False))
     connection.initiate_connection()
     events: list[Event] = []
 
     async def hear(kind: type[Event]) -> Any:
-        while True:
-            found = [event for event in events if isinstance(event, kind)]
-            if found:
-                return found[0]
+        while not (found := [event for event in events if isinstance(event, kind)]):
             writer.write(connection.data_to_send())
             data = await reader.read(65_536)
             assert data, events
             events.extend(connection.receive_data(data))
+        return found[0]
 
     settings = await hear(RemoteSettingsChanged)
     assert 1 == settings.changed_settings[SettingCodes.ENABLE_CONNECT_PROTOCOL].new_value
-    pseudo = [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":authority", f"{host}:{port}")]
+    pseudo = [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":authority", authority)]
     # Envoy makes no key for a server of HTTP/1.1, which wants one.
     socket = [("sec-websocket-version", "13"), ("sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA==")]
     connection.send_headers(1, [*pseudo, (":path", REALTIME), *socket])
     response = await hear(ResponseReceived)
-    assert (":status", "200") in response.headers
+    assert (":status", "200") in response.headers, response
     received = await hear(DataReceived)
-    connection.reset_stream(1)
-    writer.write(connection.data_to_send())
-    await writer.drain()
-    writer.close()
-    await writer.wait_closed()
     return bytes(received.data)

@@ -30,10 +30,10 @@ class Hall:
         return [server.address for server in self.servers]
 
     @asynccontextmanager
-    async def serve(self, *arguments: str, secure: bool = False) -> AsyncIterator[Served]:
-        """Run `inferencepool serve` for the model servers."""
+    async def serve(self, *arguments: str, secure: bool = False, empty: bool = False) -> AsyncIterator[Served]:
+        """Run `inferencepool serve` for the model servers, or for none."""
         file = self.folder / "endpoints.json"
-        write_endpoints(file, self.addresses)
+        write_endpoints(file, [] if empty else self.addresses)
         given = ("--endpoints-file", str(file), "--log-requests", *(() if secure else PLAIN), *arguments)
         async with served(*given) as picker:
             yield picker
