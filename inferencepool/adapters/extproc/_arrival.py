@@ -169,4 +169,6 @@ class Arrival:
 
     def _streamed(self, body: bytes, *, ends: bool) -> list[Answer]:
         size = self._options.chunk_size
+        if len(body) <= size:
+            return [StreamedRequestBody(body, ends)]
         return [StreamedRequestBody(chunk, ends and last) for chunk, last in split(body, size)]

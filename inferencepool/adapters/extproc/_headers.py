@@ -69,8 +69,8 @@ def value_of(names: tuple[str, str], headers: Mapping[str, str]) -> str | None:
 
 def content_length(headers: Mapping[str, str]) -> int | None:
     """Read how long the body is to be, in bytes; None where it is not told, or cannot be read."""
-    text = headers.get("content-length", "")
-    return int(text) if _LENGTH.fullmatch(text) else None
+    text = headers.get("content-length")
+    return int(text) if text is not None and _LENGTH.fullmatch(text) else None
 
 
 def opens_tunnel(headers: Mapping[str, str]) -> bool:
@@ -82,5 +82,7 @@ def opens_tunnel(headers: Mapping[str, str]) -> bool:
     """
     if headers.get(":method") == "CONNECT":
         return ":protocol" in headers
-    upgrade = headers.get("upgrade", "").strip().lower()
-    return upgrade not in ("", "h2c") and headers.get("content-length", "0") == "0"
+    upgrade = headers.get("upgrade")
+    if upgrade is None or upgrade.strip().lower() in ("", "h2c"):
+        return False
+    return headers.get("content-length", "0") == "0"

@@ -11,7 +11,15 @@ from typing import Any
 import attrs
 import pytest
 
-from inferencepool.adapters.extproc import Exchange, ExternalProcessor, RequestHeaders
+from inferencepool.adapters.extproc import (
+    BodyMode,
+    Exchange,
+    ExternalProcessor,
+    Message,
+    RequestHeaders,
+    ResponseBody,
+    ResponseHeaders,
+)
 from inferencepool.errors import (
     ConfigurationError,
     InferencePoolError,
@@ -25,7 +33,7 @@ from inferencepool.picker import EndpointPicker
 from inferencepool.registry import EndpointRegistry
 from inferencepool.runtime.server import EndpointPickerServer, RequestLog, ServerOptions, WatchedFile
 from tests.runtime.extproc.serving import PATH, written
-from tests.runtime.grpc.peer import Peer
+from tests.runtime.grpc.peer import Peer, messages
 
 HEADERS = written(RequestHeaders({":path": "/v1/models", ":method": "GET"}, end_of_stream=True))
 LOCAL = ServerOptions(
@@ -254,6 +262,34 @@ class TestEnd:
 
         asyncio.run(while_serving(server, play))
         assert [] == [name for name, _ in events.seen if name == "streams cut"]
+
+    @pytest.mark.parametrize(("phase", "status"), [("begun", 14), ("awaited", 0), ("over", 0)])
+    def test_streams_that_are_left(self, phase: str, status: int, events: Events) -> None:
+        """They end with an error where OK would be taken for the end of a body that passes through them."""
+        options = attrs.evolve(LOCAL, drain_timeout=0)
+        registry = EndpointRegistry()
+        registry.set_endpoints([Endpoint(namespace="a", pod_name="b", address="10.0.0.1", port=1, rank=None)])
+        server = EndpointPickerServer(ExternalProcessor(EndpointPicker(registry)), options=options)
+        full = BodyMode.FULL_DUPLEX_STREAMED
+        said: list[Message] = [
+            RequestHeaders({":path": "/v1/models"}, end_of_stream=True, request_body_mode=full, response_body_mode=full)
+        ]
+        if phase != "awaited":
+            said += [ResponseHeaders({":status": "200"}), ResponseBody(b"x", end_of_stream=phase == "over")]
+
+        async def play() -> None:
+            peer = await Peer.connect(server.port)
+            stream = peer.open(PATH)
+            peer.send(stream, *map(written, said))
+            await peer.flush()
+            await peer.until(lambda: len(messages(peer.data(stream))) == len(said))
+            server.stop()
+            await peer.over(stream)
+            assert status == peer.status(stream)
+            await peer.close()
+
+        asyncio.run(while_serving(server, play))
+        assert [1] == [fields["streams"] for name, fields in events.seen if name == "streams cut"]
 
     def test_asked_before_it_runs(self, tmp_path: Path) -> None:
         """A server that is asked twice to stop before it runs ends at once."""
