@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from typing import Any, Final, Self, final
 
 from inferencepool.gateway import EnvoyOptions, HostPort, render_envoy
@@ -37,13 +38,14 @@ class EnvoyGateway:
         document = self.render(picker, addresses, fails_open=fails_open)
         self.url = ""
         self._envoy = EnvoyProcess(document, log_level="error")
+        self._resources = AsyncExitStack()
 
     def render(self, picker: HostPort, addresses: Iterable[str], *, fails_open: bool) -> dict[str, Any]:
         """Give the bootstrap."""
         raise NotImplementedError
 
     async def __aenter__(self) -> Self:
-        await self._envoy.__aenter__()
+        await self._resources.enter_async_context(self._envoy)
         (address,) = self._envoy.listeners.values()
         self.url = f"http://{address}"
         return self

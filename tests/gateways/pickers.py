@@ -41,7 +41,7 @@ class Told:
 
     async def request(self) -> bytes:
         """Wait for the whole request; give its body."""
-        body = b""
+        body: bytes = b""
         while True:
             message = await self.hear()
             assert message is not None
