@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, cast
 
 from inferencepool.cli._output import one_line
 from inferencepool.errors import MissingExtraError
+from inferencepool.model import FailureMode
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
-    from inferencepool.cli._demo_pool import DemoPool
+    from inferencepool.cli._demo_pool import DemoPool, Kill
     from inferencepool.cli._demo_report import DemoReport, Way
     from inferencepool.cli._demo_traffic import Traffic
 
@@ -45,9 +46,16 @@ def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     add("--requests", metavar="N", type=_whole(1, _MAX_REQUESTS), default=300, help="number of requests (300)")
     add("--concurrency", metavar="N", type=_whole(1, _MAX_CONCURRENCY), default=24, help="requests at a time (24)")
     add("--seed", metavar="N", type=_whole(0, 2**31 - 1), default=0, help="makes other prompts and answers (0)")
+    add(
+        "--failure-mode",
+        choices=("FailOpen", "FailClose"),
+        default="FailClose",
+        help="what the pool says about a picker that fails; FailOpen also sends again what a server lost (FailClose)",
+    )
+    add("--kill", action="store_true", help="end one server half-way, and show what became of its requests")
     add("--keep", action="store_true", help="leave it running until interrupted, and print a request to try")
     add("--output", choices=("text", "json"), default="text", help="text, or one JSON object (text)")
-    parser.set_defaults(run=_run)
+    parser.set_defaults(run=_run, usage_error=parser.error)
 
 
 def _whole(least: int, most: int) -> Callable[[str], int]:
@@ -63,6 +71,8 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.kill and arguments.servers == 1:
+        arguments.usage_error("argument --kill: nothing is left of 1 server; --servers must be 2 or more")
     return asyncio.run(_demonstrate(arguments))
 
 
@@ -98,7 +108,8 @@ async def _demonstrate(arguments: argparse.Namespace) -> int:
     with _interruptible():
         try:
             _tell(arguments, f"Starting {arguments.servers} simulated model servers, an endpoint picker and Envoy.\n")
-            async with run_pool(arguments.servers, arguments.seed) as pool:
+            mode = FailureMode(arguments.failure_mode)
+            async with run_pool(arguments.servers, arguments.seed, mode) as pool:
                 report = await _measure(pool, arguments)
                 _show(report, pool, arguments)
                 if arguments.keep:
@@ -107,7 +118,7 @@ async def _demonstrate(arguments: argparse.Namespace) -> int:
                     await asyncio.Event().wait()
         except asyncio.CancelledError:
             return 0 if kept else _INTERRUPTED
-    return 1 if report.picked.failed or report.direct.failed else 0
+    return 1 if report.has_failed else 0
 
 
 async def _measure(pool: DemoPool, arguments: argparse.Namespace) -> DemoReport:
@@ -119,13 +130,19 @@ async def _measure(pool: DemoPool, arguments: argparse.Namespace) -> DemoReport:
     overheads = await measure_overhead(urls, min(_QUIET_ROUNDS, arguments.requests))
     bodies = requests_of(arguments.requests, arguments.seed)
 
-    def explain_one() -> None:
+    kills: list[asyncio.Task[Kill]] = []
+
+    def halfway() -> None:
         pool.witness.wanted = True
+        if arguments.kill:
+            kills.append(asyncio.create_task(pool.kill()))
 
     pool.take_queues()
     pool.take_cached()
-    traffic = await send(pool.picked_url, bodies, arguments.concurrency, explain_one)
+    traffic = await send(pool.picked_url, bodies, arguments.concurrency, halfway)
     picked = _way(traffic, pool, overheads[0])
+    killed = await kills[0] if kills else None
+    await pool.start_again()
     traffic = await send(pool.direct_url, bodies, arguments.concurrency)
     direct = _way(traffic, pool, overheads[1])
     return DemoReport(
@@ -134,6 +151,8 @@ async def _measure(pool: DemoPool, arguments: argparse.Namespace) -> DemoReport:
         picked=picked,
         direct=direct,
         explanation=pool.witness.explanation,
+        killed=killed,
+        fails_open=arguments.failure_mode == FailureMode.FAIL_OPEN,
     )
 
 
@@ -159,7 +178,7 @@ def _show(report: DemoReport, pool: DemoPool, arguments: argparse.Namespace) -> 
 
 
 def _invitation(pool: DemoPool) -> str:
-    from inferencepool.cli._demo_pool import MODEL  # noqa: PLC0415 - as in _demonstrate
+    from inferencepool.cli._demo_servers import MODEL  # noqa: PLC0415 - as in _demonstrate
 
     body = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "Hello"}]}, separators=(",", ":"))
     return (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import errno
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
@@ -13,63 +13,61 @@ from typing import Any
 import attrs
 
 from inferencepool.adapters.extproc import ExternalProcessor, ProcessorOptions
-from inferencepool.errors import ConfigurationError, InferencePoolError
+from inferencepool.cli._demo_servers import LOOPBACK, DemoServer, start_servers
+from inferencepool.errors import InferencePoolError
 from inferencepool.gateway import EnvoyOptions, HostPort, render_envoy
-from inferencepool.model import Endpoint, InferencePool, InferenceRequest, Pod
+from inferencepool.model import Endpoint, FailureMode, InferencePool, InferenceRequest, Pod
 from inferencepool.picker import EndpointPicker
+from inferencepool.plugins import default_profile
 from inferencepool.registry import EndpointRegistry, Staleness
 from inferencepool.runtime.envoy import EnvoyProcess
 from inferencepool.runtime.extproc import extproc_routes
 from inferencepool.runtime.grpc import GrpcServer
 from inferencepool.runtime.scraping import MetricsScraper
-from inferencepool.runtime.simulator import ModelServerSimulator, SimulatorOptions
 from inferencepool.scheduling import Explanation, PickResult
 
-__all__ = ["MODEL", "DemoPool", "DemoServer", "run_pool"]
+__all__ = ["DemoPool", "Kill", "run_pool"]
 
-#: The model that is asked for.
-MODEL = "simulated"
-
-_LOOPBACK = "127.0.0.1"
 _PICKED, _DIRECT = "inference", "round-robin"
 _NOTE_INTERVAL = 0.1
-# One server in four is slower: a picker that looks at load has something to see.
-_SLOW = 4
-_MAX_TARGET_PORTS = 8
-_ATTEMPTS = 20
+# What Envoy's retries find in a pick, as many as `envoy-config` lets it try.
+_FALLBACKS = 3
+# Seconds to wait for a server that has begun none of its answers.
+_PATIENCE = 5.0
+_POLL = 0.001
 _LABELS = {"app": "demo"}
 
 
 @attrs.define(eq=False)
-class DemoServer:
-    """
-    One server of the pool.
-
-    Attributes:
-        simulator: The server.
-        speed: Its speed, where 1 is the fastest.
-        queues: Lengths of its queue, as its page told them from time to time.
-    """
-
-    simulator: ModelServerSimulator
-    speed: float
-    queues: list[int] = attrs.field(factory=list)
-
-
-@attrs.define(eq=False)
 class _Witness:
-    """Explains one pick at the moment it is made: the next one after `wanted` was set."""
+    """Counts picks, and explains one at the moment it is made: the next one after `wanted` was set."""
 
     wanted: bool = False
     explanation: Explanation | None = None
+    picks: Counter[str] = attrs.field(factory=Counter)
 
     def picked(self, result: PickResult, /) -> None:
+        self.picks[result.endpoint.destination] += 1
         if self.wanted:
             self.wanted = False
             self.explanation = result.explain()
 
     def refused(self, request: InferenceRequest, error: InferencePoolError, /) -> None:
         """Take no notice: the client gets the error."""
+
+
+@attrs.frozen
+class Kill:
+    """
+    What a server had to do when it was ended.
+
+    Attributes:
+        address: Its address.
+        in_flight: Requests that had been picked for it and were not over, with those that came while it went down.
+    """
+
+    address: str
+    in_flight: int
 
 
 @attrs.define(eq=False)
@@ -80,11 +78,13 @@ class DemoPool:
     Attributes:
         servers: Its servers by address.
         envoy: The proxy in front of it.
+        picker: Picks among the servers.
         witness: Explains a pick.
     """
 
     servers: dict[str, DemoServer]
     envoy: EnvoyProcess
+    picker: EndpointPicker
     witness: _Witness
     _prefixes: tuple[int, int] = (0, 0)
 
@@ -100,11 +100,47 @@ class DemoPool:
 
     def take_cached(self) -> float:
         """Give the share of the tokens of prompts that were in the cache of their server, since the last call."""
-        loads = [server.simulator.load() for server in self.servers.values()]
-        asked, found = sum(load.prefix_queries for load in loads), sum(load.prefix_hits for load in loads)
+        counts = [server.prefixes() for server in self.servers.values()]
+        asked, found = sum(each for each, _ in counts), sum(each for _, each in counts)
         before_asked, before_found = self._prefixes
         self._prefixes = asked, found
         return (found - before_found) / max(1, asked - before_asked)
+
+    async def kill(self) -> Kill:
+        """
+        End the busiest server among those that have begun no answer, as a machine that fails.
+
+        An answer that has begun has gone to its client, and no proxy can put another one in its place. There is a
+        server without any nearly always; if there is none for some seconds, the busiest one is ended.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _PATIENCE
+        while True:
+            going = self._in_flight()
+            quiet = [address for address in going if not self.servers[address].simulator.streaming]
+            if quiet or loop.time() > until:
+                break
+            await asyncio.sleep(_POLL)
+        address = max(quiet or self.servers, key=lambda each: going.get(each, 0))
+        before = self.witness.picks[address]
+        await self.servers[address].end()
+        return Kill(address, going.get(address, 0) + self.witness.picks[address] - before)
+
+    async def start_again(self) -> None:
+        """Start the servers again that were ended."""
+        for server in self.servers.values():
+            if server.is_down:
+                await server.start_again()
+
+    async def stop(self) -> None:
+        """Stop all servers."""
+        for server in self.servers.values():
+            await server.simulator.stop()
+
+    def _in_flight(self) -> dict[str, int]:
+        reserved = self.picker.reserved()
+        pairs = zip(reserved.fleet.endpoints, reserved.in_flight, strict=True)
+        return {endpoint.destination: count for endpoint, count in pairs if endpoint is not None and count}
 
     def take_queues(self) -> dict[str, float]:
         """Give the mean queue of each server since the last call."""
@@ -116,7 +152,9 @@ class DemoPool:
 
 
 @asynccontextmanager
-async def run_pool(servers: int, seed: int) -> AsyncIterator[DemoPool]:
+async def run_pool(
+    servers: int, seed: int, failure_mode: FailureMode = FailureMode.FAIL_CLOSE
+) -> AsyncIterator[DemoPool]:
     """
     Start a pool of *servers* servers, and stop all of it at the end of the block.
 
@@ -125,77 +163,28 @@ async def run_pool(servers: int, seed: int) -> AsyncIterator[DemoPool]:
         ConfigurationError: This machine has no addresses for so many servers, or Envoy does not start.
     """
     async with AsyncExitStack() as stack:
-        running = await _start_servers(stack, servers, seed)
-        pool = _pool_of(running)
+        running = await start_servers(stack, servers, seed)
+        pool = _pool_of(running, failure_mode)
         registry = EndpointRegistry(pool, staleness=Staleness())
         registry.resync(_pods_of(running))
         by_address = {server.simulator.address: server for server in running}
         witness = _Witness()
-        picker = EndpointPicker(registry, rng=Random(seed), observer=witness)
-        processor = ExternalProcessor(picker, options=ProcessorOptions(fallbacks=True), clock=registry.clock)
+        picker = EndpointPicker(registry, profile=default_profile(_FALLBACKS), rng=Random(seed), observer=witness)
+        options = ProcessorOptions(fallbacks=_FALLBACKS)
+        processor = ExternalProcessor(picker, options=options, clock=registry.clock)
         stack.callback(processor.close)
         await _start_scraping(stack, picker, by_address)
         server = GrpcServer(extproc_routes(processor))
-        await server.start(_LOOPBACK, 0)
+        await server.start(LOOPBACK, 0)
         stack.push_async_callback(server.stop, 0.0)
         bootstrap = _bootstrap_of(pool, registry.endpoints(), server.port)
         envoy = await stack.enter_async_context(EnvoyProcess(bootstrap))
-        yield DemoPool(by_address, envoy, witness)
+        demo = DemoPool(by_address, envoy, picker, witness)
+        stack.push_async_callback(demo.stop)
+        yield demo
 
 
-async def _start_servers(stack: AsyncExitStack, count: int, seed: int) -> list[DemoServer]:
-    """Start servers at addresses of their own and one port, or, where there is one loopback address, the reverse."""
-    try:
-        return await _start_at_own_addresses(stack, count, seed)
-    except OSError:
-        if count > _MAX_TARGET_PORTS:
-            message = (
-                f"demo: --servers: {count} is too many for this machine: it has one loopback address, "
-                f"and a pool has at most {_MAX_TARGET_PORTS} ports"
-            )
-            raise ConfigurationError(message) from None
-    servers = [_server(number, count, seed, _LOOPBACK, 0) for number in range(count)]
-    for server in servers:
-        await stack.enter_async_context(server.simulator)
-    return servers
-
-
-async def _start_at_own_addresses(stack: AsyncExitStack, count: int, seed: int) -> list[DemoServer]:
-    attempts = _ATTEMPTS
-    while True:
-        attempts -= 1
-        servers: list[DemoServer] = []
-        async with AsyncExitStack() as started:
-            try:
-                for number in range(count):
-                    # The first one takes a free port, which at the other addresses may be somebody else's.
-                    port = servers[0].simulator.port if servers else 0
-                    server = _server(number, count, seed, f"127.0.0.{number + 2}", port)
-                    await started.enter_async_context(server.simulator)
-                    servers.append(server)
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE or not attempts:
-                    raise
-                continue
-            stack.push_async_exit(started.pop_all())
-            return servers
-
-
-def _server(number: int, count: int, seed: int, host: str, port: int) -> DemoServer:
-    speed = 0.5 if number >= count - count // _SLOW else 1.0
-    options = SimulatorOptions(
-        models=[MODEL],
-        max_running_requests=4,
-        prefill_tokens_per_second=8_000,
-        decode_tokens_per_second=100,
-        kv_blocks=512,
-        time_scale=speed,
-        seed=seed + number,
-    )
-    return DemoServer(ModelServerSimulator(options, host=host, port=port), speed)
-
-
-def _pool_of(servers: Sequence[DemoServer]) -> InferencePool:
+def _pool_of(servers: Sequence[DemoServer], failure_mode: FailureMode) -> InferencePool:
     ports = dict.fromkeys(server.simulator.port for server in servers)
     return InferencePool.from_dict(
         {
@@ -205,7 +194,11 @@ def _pool_of(servers: Sequence[DemoServer]) -> InferencePool:
             "spec": {
                 "selector": {"matchLabels": _LABELS},
                 "targetPorts": [{"number": port} for port in ports],
-                "endpointPickerRef": {"name": "demo-epp", "port": {"number": 9002}, "failureMode": "FailClose"},
+                "endpointPickerRef": {
+                    "name": "demo-epp",
+                    "port": {"number": 9002},
+                    "failureMode": failure_mode.value,
+                },
             },
         }
     )
@@ -247,7 +240,7 @@ async def _note_queues(registry: EndpointRegistry, servers: dict[str, DemoServer
 
 def _bootstrap_of(pool: InferencePool, endpoints: Sequence[Endpoint], picker_port: int) -> dict[str, Any]:
     """Configure two listeners: one that asks the picker, and one without it, to compare with."""
-    options = EnvoyOptions(listen=HostPort(_LOOPBACK, 0), epp_address=HostPort(_LOOPBACK, picker_port), epp_tls=False)
+    options = EnvoyOptions(listen=HostPort(LOOPBACK, 0), epp_address=HostPort(LOOPBACK, picker_port), epp_tls=False)
     bootstrap = render_envoy(pool, endpoints, options)
     resources = bootstrap["static_resources"]
     cluster = copy.deepcopy(resources["clusters"][0])

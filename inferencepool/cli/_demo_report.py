@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from inferencepool.cli._output import columns
 from inferencepool.scheduling import Explanation
+
+if TYPE_CHECKING:
+    from inferencepool.cli._demo_pool import Kill
 
 __all__ = ["DemoReport", "Way", "percentile"]
 
@@ -64,6 +67,8 @@ class DemoReport:
         picked: With the picker.
         direct: In turn.
         explanation: Why one request went where it went.
+        killed: The server that was ended half-way with the picker; None when none was.
+        fails_open: Whether the pool fails open.
     """
 
     speeds: Mapping[str, float]
@@ -71,6 +76,14 @@ class DemoReport:
     picked: Way
     direct: Way
     explanation: Explanation | None
+    killed: Kill | None = None
+    fails_open: bool = False
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether more requests failed than may: those that a server had which was ended, if the pool fails closed."""
+        spared = self.killed.in_flight if self.killed is not None and not self.fails_open else 0
+        return sum(self.picked.failed.values()) > spared or bool(self.direct.failed)
 
     @property
     def added(self) -> dict[str, float | None]:
@@ -96,6 +109,7 @@ class DemoReport:
             "picked": self.picked.to_dict(),
             "round_robin": self.direct.to_dict(),
             "added_ms": self.added,
+            "killed": {"address": self.killed.address, "in_flight": self.killed.in_flight} if self.killed else None,
             "explanation": self.explanation.to_dict() if self.explanation is not None else None,
         }
 
@@ -114,6 +128,7 @@ class DemoReport:
         for name, way in ways:
             for reason, count in sorted(way.failed.items()):
                 yield f"  {name}: {count} failed: {reason}"
+        yield from self._lines_about_killed()
         yield ""
         yield "Between client and server, one request at a time, in milliseconds:"
         yield ""
@@ -126,6 +141,19 @@ class DemoReport:
         if self.explanation is not None:
             yield ""
             yield from _explain(self.explanation)
+
+    def _lines_about_killed(self) -> Iterator[str]:
+        if self.killed is None:
+            return
+        failed = sum(self.picked.failed.values())
+        yield ""
+        yield f"Half-way with the picker {self.killed.address} was ended, with {self.killed.in_flight} requests on"
+        yield f"their way to it, and {failed or 'none'} failed. Envoy asks the fallbacks of a pick when a server"
+        if self.fails_open:
+            yield "is not there, and when one that had the request is gone before it answers."
+        else:
+            yield "is not there; what a server had when it went is sent again in a pool that fails"
+            yield "open only (--failure-mode FailOpen)."
 
 
 def _milliseconds(seconds: Sequence[float]) -> dict[str, float | None]:
@@ -160,7 +188,7 @@ def _explain(explanation: Explanation) -> Iterator[str]:
     rows = [
         (
             candidate.endpoint.destination,
-            {None: "", 1: "picked"}.get(candidate.place, "fallback"),
+            {None: "", 1: "picked"}.get(candidate.place, "next"),
             str(candidate.pending),
             *(f"{score.score:.3f}" for score in candidate.scores),
             f"{candidate.total:.3f}",

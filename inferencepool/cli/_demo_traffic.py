@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import attrs
 
-from inferencepool.cli._demo_pool import MODEL
+from inferencepool.cli._demo_servers import MODEL
 
 __all__ = ["Traffic", "measure_overhead", "requests_of", "send"]
 
@@ -100,7 +100,7 @@ async def _ask(client: aiohttp.ClientSession, url: str, body: dict[str, Any], tr
         return
     ended = b"data: [DONE]" in answer if body.get("stream") else True
     if response.status != 200 or not ended:  # noqa: PLR2004 - HTTP's word for success
-        traffic.failed[f"status {response.status}" if ended else "events without an end"] += 1
+        traffic.failed["events without an end" if response.status == 200 else f"status {response.status}"] += 1  # noqa: PLR2004
         return
     traffic.seconds.append(time.perf_counter() - began)
     traffic.served_by[response.headers.get("x-served-by", "")] += 1

@@ -20,6 +20,8 @@ from inferencepool.gateway import (
     Fallback,
     HealthCheck,
     HostPort,
+    Plan,
+    plan,
     render_endpoints,
     render_envoy,
 )
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ["add_command"]
 
+_NO_UPGRADE = "none"
+# Options that are given once for each of several values.
+_SINGULAR = {"keep_headers": "keep_header", "strip_headers": "strip_header", "upgrades": "upgrade"}
 _METAVARS: dict[Any, str] = {int: "N", float: "SECONDS"}
 
 
@@ -60,6 +65,7 @@ def _add_endpoint_options(group: argparse._ArgumentGroup) -> None:
     add("cluster", [*ClusterKind], "how Envoy finds the picked endpoint")
     add("fallback", [*Fallback], "where a request without a usable pick goes")
     add("retries", int, "how often a request is sent again that no endpoint began to answer")
+    add("retry_resets", _true_or_false, "whether also when it had the request", metavar="true|false")
     add("eds_file", str, "file on Envoy's machine to read endpoints from, again at each rename", metavar="FILE")
     add("endpoint_connect_timeout", float, "seconds to connect to an endpoint")
     add("endpoint_idle_timeout", float, "seconds that an unused connection to an endpoint is kept")
@@ -89,6 +95,7 @@ def _add_listener_options(group: argparse._ArgumentGroup) -> None:
     add("max_duration", float, "seconds that an exchange may take in all")
     add("max_requests", int, "how many exchanges may run at the same time")
     for flag, help_ in (
+        ("--upgrade", f"a protocol that clients may go on in (websocket), or {_NO_UPGRADE}; may be repeated"),
         ("--strip-header", "one more request header to remove from what clients send; may be repeated"),
         ("--keep-header", "a control header not to remove, for clients that are trusted proxies; may be repeated"),
     ):
@@ -138,7 +145,7 @@ def _run(arguments: argparse.Namespace) -> int:
         options = _options(arguments)
     except ConfigurationError as error:
         field, _, reason = str(error).partition(": ")
-        flag = field.replace("_headers", "_header").replace("_", "-")
+        flag = _SINGULAR.get(field, field).replace("_", "-")
         arguments.usage_error(f"argument --{flag}: {reason}")
     pool = read_pool_file(arguments.pool)
     endpoints = _endpoints(pool, arguments.pods)
@@ -148,6 +155,8 @@ def _run(arguments: argparse.Namespace) -> int:
         document = render_envoy(pool, endpoints, options)
     text = _to_text(document, arguments.output)
     _tell_of_endpoints(arguments, options, endpoints)
+    if arguments.print == "bootstrap":
+        _tell_of_fallbacks(plan(pool, options))
     print(text)
     return 0
 
@@ -155,6 +164,8 @@ def _run(arguments: argparse.Namespace) -> int:
 def _options(arguments: argparse.Namespace) -> EnvoyOptions:
     fields = (field.name for field in attrs.fields(EnvoyOptions))
     given = {name: value for name in fields if (value := getattr(arguments, name)) is not None}
+    if given.get("upgrades") == [_NO_UPGRADE]:
+        given["upgrades"] = ()
     return EnvoyOptions(**given)
 
 
@@ -173,6 +184,14 @@ def _tell_of_endpoints(arguments: argparse.Namespace, options: EnvoyOptions, end
     elif not unused and not endpoints:
         reason = "no pod is a ready member of the pool" if arguments.pods is not None else "there is no --pods"
         report(f"note: the list of endpoints is empty, for {reason}: every request will get 503")
+
+
+def _tell_of_fallbacks(planned: Plan) -> None:
+    """Say what the picker has to do for retries to have somewhere to go, where the proxy goes nowhere by itself."""
+    overrides = planned.options.cluster is ClusterKind.OVERRIDE_HOST
+    if overrides and planned.retries and planned.fallback is Fallback.NONE:
+        flag = f"inferencepool serve --fallbacks {planned.retries}"
+        report(f"note: a request is sent again to endpoints that the picker lists: {flag}")
 
 
 def _to_text(document: dict[str, Any], form: str) -> str:

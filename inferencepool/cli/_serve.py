@@ -28,6 +28,7 @@ __all__ = ["add_command"]
 
 _MAX_PORT = 65535
 _MOST_DIGITS = 6
+_MOST_FALLBACKS = 100
 # As Go programs read a boolean.
 _BOOLEANS = {
     **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
@@ -102,6 +103,13 @@ def _add_behavior(group: argparse._ArgumentGroup) -> None:
         help="let a header pass that clients may not set, as the client is a gateway; may be given several times",
     )
     add(
+        "--fallbacks",
+        metavar="N",
+        type=_fallbacks,
+        default=0,
+        help="endpoints to list behind the picked one, for an Envoy that balances by override_host (0)",
+    )
+    add(
         "--response-phase",
         choices=("keep", "auto", "end"),
         default="keep",
@@ -163,6 +171,14 @@ def _whole(text: str) -> int:
         message = f"{text!r} is not a whole number below 10^{_MOST_DIGITS}"
         raise argparse.ArgumentTypeError(message)
     return int(text)
+
+
+def _fallbacks(text: str) -> int:
+    number = _whole(text)
+    if number > _MOST_FALLBACKS:
+        message = f"{text!r} is not a whole number from 0 to {_MOST_FALLBACKS}"
+        raise argparse.ArgumentTypeError(message)
+    return number
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from inferencepool.cli._serve_files import endpoints_file, pods_file, read_serve
 from inferencepool.cli._serve_limits import server_limits
 from inferencepool.cli._serve_scraping import ScrapingSetup, make_scraper
 from inferencepool.picker import EndpointPicker
+from inferencepool.plugins import default_profile
 from inferencepool.registry import EndpointRegistry
 from inferencepool.runtime.extproc import fastest_loads
 from inferencepool.runtime.health import Health
@@ -54,7 +55,10 @@ def assemble(arguments: argparse.Namespace, options: ServerOptions, scraping: Sc
     """
     source, pages = _source(arguments, scraping), _pages(arguments)
     picker = EndpointPicker(
-        source.registry, rng=Random(arguments.seed), observer=pages.picker_observer() if pages else None
+        source.registry,
+        profile=default_profile(arguments.fallbacks),
+        rng=Random(arguments.seed),
+        observer=pages.picker_observer() if pages else None,
     )
     log = RequestLog(successful=arguments.log_requests)
     processor = ExternalProcessor(
@@ -67,6 +71,7 @@ def assemble(arguments: argparse.Namespace, options: ServerOptions, scraping: Sc
             response_phase=ResponsePhase(arguments.response_phase),
             hold=arguments.hold,
             usage=arguments.usage,
+            fallbacks=arguments.fallbacks,
             keep_headers=frozenset(map(str.lower, arguments.keep_header)),
         ),
         observer=pages.exchange_observer(log) if pages else log,

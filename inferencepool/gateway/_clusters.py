@@ -36,7 +36,9 @@ def pool_cluster(planned: Plan, endpoints: Iterable[HostPort]) -> dict[str, Any]
             _HTTP_OPTIONS: message(
                 _HTTP_OPTIONS.removeprefix("envoy."),
                 common_http_protocol_options={"idle_timeout": duration(options.endpoint_idle_timeout)},
-                explicit_http_config={"http2_protocol_options" if h2c else "http_protocol_options": {}},
+                explicit_http_config={"http2_protocol_options": {"allow_connect": True} if options.upgrades else {}}
+                if h2c
+                else {"http_protocol_options": {}},
             )
         },
     }

@@ -30,7 +30,7 @@ _PLAIN_PATHS: Final[Mapping[str, Any]] = MappingProxyType(
     }
 )
 
-_RETRY_ON = "connect-failure,refused-stream,reset-before-request,retriable-status-codes"
+_RETRY_ON = "connect-failure,refused-stream,retriable-status-codes"
 
 
 def render_envoy(
@@ -129,13 +129,27 @@ def _connection_manager(planned: Plan) -> dict[str, Any]:
         internal_address_config={"cidr_ranges": [{"address_prefix": "0.0.0.0", "prefix_len": 32}]},  # noqa: S104 - not bound to
         **_PLAIN_PATHS,
         **_request_id(),
+        **_upgrades(planned),
         early_header_mutation_extensions=_stripping(planned.stripped),
         route_config={
             "name": "inference",
             "virtual_hosts": [{"name": "inference", "domains": ["*"], "routes": [_route(planned)]}],
         },
-        http_filters=[ext_proc_filter(planned), extension("filters.http.router", "filters.http.router.v3.Router")],
+        http_filters=_filters(planned),
     )
+
+
+def _upgrades(planned: Plan) -> dict[str, Any]:
+    """Let clients go on in another protocol; what they say in it is no body, so the picker gets the headers alone."""
+    filters = _filters(planned, upgraded=True)
+    upgrades = [{"upgrade_type": each, "filters": filters} for each in planned.options.upgrades]
+    # HTTP/2 has an upgrade of its own, the extended CONNECT of RFC 8441.
+    return {"upgrade_configs": upgrades, "http2_protocol_options": {"allow_connect": True}} if upgrades else {}
+
+
+def _filters(planned: Plan, *, upgraded: bool = False) -> list[dict[str, Any]]:
+    router = extension("filters.http.router", "filters.http.router.v3.Router")
+    return [ext_proc_filter(planned, upgraded=upgraded), router]
 
 
 def _request_id() -> dict[str, Any]:
@@ -161,17 +175,17 @@ def _route(planned: Plan) -> dict[str, Any]:
     # Envoy's own limit for a whole response is 15 seconds; the idle timeout takes its place.
     action: dict[str, Any] = {"cluster": planned.pool_cluster, "timeout": "0s"}
     if planned.retries:
-        action["retry_policy"] = _retry_policy(planned.retries)
+        action["retry_policy"] = _retry_policy(planned)
     return {"match": {"prefix": "/"}, "route": action}
 
 
-def _retry_policy(retries: int) -> dict[str, Any]:
+def _retry_policy(planned: Plan) -> dict[str, Any]:
     """Send again what no endpoint has begun to answer, each time to an endpoint that was not tried."""
     kind = "retry.host.previous_hosts.v3.PreviousHostsPredicate"
     return {
-        "retry_on": _RETRY_ON,
+        "retry_on": f"{_RETRY_ON},{'reset' if planned.retry_resets else 'reset-before-request'}",
         "retriable_status_codes": [503],
-        "num_retries": retries,
+        "num_retries": planned.retries,
         "retry_host_predicate": [extension("retry_host_predicates.previous_hosts", kind)],
-        "host_selection_retry_max_attempts": retries,
+        "host_selection_retry_max_attempts": planned.retries,
     }

@@ -18,8 +18,14 @@ _BODY_MODES = {
 }
 
 
-def ext_proc_filter(planned: Plan) -> dict[str, Any]:
-    """Render the filter: which phases the picker sees, how long it may take, and what its failure means."""
+def ext_proc_filter(planned: Plan, *, upgraded: bool = False) -> dict[str, Any]:
+    """
+    Render the filter: which phases the picker sees, how long it may take, and what its failure means.
+
+    Args:
+        planned: What the configuration comes to.
+        upgraded: Whether it is for requests that go on in another protocol, and so have no bodies.
+    """
     return extension(
         "filters.http.ext_proc",
         "filters.http.ext_proc.v3.ExternalProcessor",
@@ -27,7 +33,7 @@ def ext_proc_filter(planned: Plan) -> dict[str, Any]:
         failure_mode_allow=planned.fail_open,
         # Envoy would say 500; a picker that is away is no error of the request.
         status_on_error={"code": "ServiceUnavailable"},
-        processing_mode=_processing_mode(planned),
+        processing_mode=_processing_mode(planned, upgraded=upgraded),
         message_timeout=duration(planned.options.epp_timeout),
         metadata_options={
             "forwarding_namespaces": {"untyped": [LB_NAMESPACE, SUBSET_NAMESPACE]},
@@ -36,17 +42,18 @@ def ext_proc_filter(planned: Plan) -> dict[str, Any]:
     )
 
 
-def _processing_mode(planned: Plan) -> dict[str, str]:
-    full_duplex = planned.body_mode is BodyMode.FULL_DUPLEX
+def _processing_mode(planned: Plan, *, upgraded: bool) -> dict[str, str]:
+    body_mode = BodyMode.NONE if upgraded else planned.body_mode
+    full_duplex = body_mode is BodyMode.FULL_DUPLEX
     return {
         "request_header_mode": "SEND",
-        "request_body_mode": _BODY_MODES[planned.body_mode],
+        "request_body_mode": _BODY_MODES[body_mode],
         # Envoy takes full duplex only with trailers.
         "request_trailer_mode": "SEND" if full_duplex else "SKIP",
         # The headers tell which endpoint served.
         "response_header_mode": "SEND",
         # Not full duplex: there a picker that ends its stream early truncates the response, and nobody is told.
-        "response_body_mode": "STREAMED" if planned.options.usage else "NONE",
+        "response_body_mode": "STREAMED" if planned.options.usage and not upgraded else "NONE",
         # Asking for trailers keeps the stream open up to the end of the response, also where there are none; that end
         # releases the load of the request. Without it the stream ends right after the pick.
         "response_trailer_mode": "SEND",

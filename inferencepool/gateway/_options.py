@@ -25,6 +25,7 @@ _MAX_WHOLE = 2**32 - 1
 # A year: more than any exchange lasts, and far less than a Duration holds.
 _MAX_SECONDS = 366 * 86_400
 _TOKEN = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
+_PROTOCOL = re.compile(rf"{_TOKEN.pattern}(?:/{_TOKEN.pattern})?", re.ASCII)
 
 
 class ClusterKind(StrEnum):
@@ -165,6 +166,14 @@ def _header_names(_: Any, attribute: Any, value: Any) -> None:
             raise _refuse(attribute.name, name, "cannot be removed: HTTP needs it")
 
 
+def _protocols(_: Any, attribute: Any, value: Any) -> None:
+    for name in value:
+        if not (isinstance(name, str) and _PROTOCOL.fullmatch(name)):
+            raise _refuse(attribute.name, name, "is not the name of a protocol")
+        if name == "connect":
+            raise _refuse(attribute.name, name, "would let clients open connections to anywhere")
+
+
 def _control_headers(_: Any, attribute: Any, value: Any) -> None:
     for name in value:
         if name not in CONTROL_HEADERS:
@@ -213,6 +222,11 @@ class EnvoyOptions:
         fallback: Where a request without a usable pick goes.
         retries: How often a request is sent again that no endpoint has begun to answer; None for 3 where the cluster is
             override-host, so that a list of fallbacks is walked, and none elsewhere.
+        retry_resets: Whether a request is sent again, too, that an endpoint had when its connection broke, before any
+            answer. The next one computes what the first one may have computed already, and a request that kills
+            servers kills several. None for what the pool's failure mode says: where it fails open, serving comes first.
+        upgrades: Protocols that a client may upgrade a connection to, in lower case, such as ``websocket``. The picker
+            decides about such a request by its headers. Empty for none.
         idle_timeout: How long an exchange may pass without a byte in either direction. It bounds the wait for a picker
             that hangs in full duplex, and the time to the first byte of a response; without streaming that is the whole
             generation.
@@ -247,6 +261,8 @@ class EnvoyOptions:
     endpoint_idle_timeout: float = attrs.field(default=4.0, validator=_seconds)
     fallback: Fallback = attrs.field(default=Fallback.AUTO, converter=_to_fallback)
     retries: int | None = attrs.field(default=None, validator=_optional(_whole(0, 100)))
+    retry_resets: bool | None = attrs.field(default=None, validator=_optional(_flag))
+    upgrades: tuple[str, ...] = attrs.field(default=("websocket",), converter=_to_headers, validator=_protocols)
     idle_timeout: float = attrs.field(default=300.0, validator=_seconds)
     max_duration: float | None = attrs.field(default=None, validator=_optional(_seconds))
     max_requests: int = attrs.field(default=40_000, validator=_whole(1))

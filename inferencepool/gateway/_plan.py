@@ -30,6 +30,7 @@ class Plan:
         body_mode: How it gets the request's body; never ``auto``.
         fallback: Where a request without a usable pick goes; never ``auto``.
         retries: How often a request is sent again.
+        retry_resets: Whether that goes for requests that an endpoint had, too.
         stripped: The request headers that are removed where they come in, in lower case.
     """
 
@@ -40,6 +41,7 @@ class Plan:
     body_mode: BodyMode
     fallback: Fallback
     retries: int
+    retry_resets: bool
     stripped: tuple[str, ...]
 
     @property
@@ -84,6 +86,7 @@ def plan(pool: InferencePool, options: EnvoyOptions) -> Plan:
         body_mode=mode,
         fallback=fallback,
         retries=retries,
+        retry_resets=fail_open if options.retry_resets is None else options.retry_resets,
         stripped=tuple(
             dict.fromkeys(
                 name for name in (*CONTROL_HEADERS, *options.strip_headers) if name not in options.keep_headers

@@ -9,16 +9,22 @@ from inferencepool.scheduling import MaxScorePicker, SchedulingProfile, Weighted
 __all__ = ["default_profile"]
 
 
-def default_profile() -> SchedulingProfile:
+def default_profile(fallbacks: int = 0) -> SchedulingProfile:
     """
     Build the profile that the reference uses when none is given; the highest score wins.
 
     Cached prefixes count with weight 3, short queues and free KV cache with weight 2 each. Every call gives a profile
     of its own, since pickers and producers hold state.
+
+    Args:
+        fallbacks: How many endpoints a pick names beside the one that gets the request, 0 or more.
+
+    Raises:
+        ConfigurationError: *fallbacks* is below 0.
     """
     scorers = (
         WeightedScorer(QueueScorer(), 2),
         WeightedScorer(KvCacheUtilizationScorer(), 2),
         WeightedScorer(PrefixCacheScorer(), 3),
     )
-    return SchedulingProfile(scorers=scorers, picker=MaxScorePicker())
+    return SchedulingProfile(scorers=scorers, picker=MaxScorePicker(), max_num_of_endpoints=1 + fallbacks)

@@ -21,9 +21,10 @@ from typing import Any
 
 import pytest
 
-from inferencepool.cli import _demo_pool, main
-from inferencepool.cli._demo_pool import MODEL, DemoServer, run_pool
+from inferencepool.cli import _demo_servers, main
+from inferencepool.cli._demo_pool import Kill, run_pool
 from inferencepool.cli._demo_report import DemoReport, Way, percentile
+from inferencepool.cli._demo_servers import MODEL, DemoServer
 from inferencepool.cli._demo_traffic import requests_of, send
 from inferencepool.runtime.simulator import ModelServerSimulator, SimulatorOptions
 
@@ -117,6 +118,63 @@ def test_keep(tmp_path: Path) -> None:
     assert [] == list(tmp_path.iterdir())
 
 
+class TestKill:
+    """A server that is ended half-way."""
+
+    _MANY = ("demo", "--servers", "4", "--requests", "120", "--concurrency", "16", "--kill", "--output", "json")
+
+    @pytest.mark.parametrize("seed", ["0", "1"])
+    def test_open_pool_serves_every_request(self, seed: str, capsys: pytest.CaptureFixture[str]) -> None:
+        """What the server had is sent to the fallbacks of the pick, and what comes later never goes there."""
+        assert 0 == main([*self._MANY, "--failure-mode", "FailOpen", "--seed", seed])
+
+        report = json.loads(capsys.readouterr().out)
+        assert ({}, 120) == (report["picked"]["failed"], report["picked"]["answered"])
+        assert report["killed"]["address"] in {server["address"] for server in report["servers"]}
+        assert report["killed"]["in_flight"] > 0
+        assert 120 == report["round_robin"]["answered"]
+
+    @pytest.mark.parametrize("seed", ["0", "1"])
+    def test_closed_pool_loses_no_more_than_the_server_had(self, seed: str, capsys: pytest.CaptureFixture[str]) -> None:
+        """What no server had yet goes to the fallbacks of the pick, though Envoy itself goes nowhere else."""
+        assert 0 == main([*self._MANY, "--seed", seed])
+
+        report = json.loads(capsys.readouterr().out)
+        assert sum(report["picked"]["failed"].values()) <= report["killed"]["in_flight"]
+        assert 120 == report["picked"]["answered"] + sum(report["picked"]["failed"].values())
+
+    def test_text(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """It tells which server was ended and what came of it, in 80 columns."""
+        for mode in ("FailOpen", "FailClose"):
+            assert 0 == main([*_SMALL, "--kill", "--failure-mode", mode])
+            text = capsys.readouterr().out
+            assert "Half-way with the picker 127.0.0." in text
+            assert ("open only (--failure-mode FailOpen)" in text) is (mode == "FailClose")
+            assert max(map(len, text.splitlines())) <= 80
+
+    def test_needs_a_server_that_is_left(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """With one server there would be nothing to show."""
+        with pytest.raises(SystemExit, match="2"):
+            main(["demo", "--servers", "1", "--kill"])
+        assert "argument --kill: nothing is left of 1 server" in capsys.readouterr().err
+
+    def test_a_server_that_has_ended_gives_no_more_answers(self) -> None:
+        """A request that was about to be answered is broken off, and so is one that comes while it ends."""
+
+        async def scenario() -> None:
+            server = ModelServerSimulator(SimulatorOptions(models=[MODEL], decode_tokens_per_second=1000))
+            await server.start()
+            sending = asyncio.create_task(send(f"http://{server.address}", requests_of(8, 1), 8))
+            while not server.load().running:  # noqa: ASYNC110 - the engine tells nobody
+                await asyncio.sleep(0.001)
+            await server.stop()
+            traffic = await sending
+            assert 8 == len(traffic.seconds) + sum(traffic.failed.values())
+            assert traffic.failed
+
+        asyncio.run(scenario())
+
+
 def test_interrupt(tmp_path: Path) -> None:
     """An interrupt in the middle of it ends all of it."""
     assert 130 == run_until("Starting", lambda _: None)
@@ -160,14 +218,14 @@ class TestAddresses:
     def test_port_that_is_taken_at_another_address(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """All servers move to another port."""
         taken: list[socket.socket] = []
-        make = _demo_pool._server
+        make = _demo_servers._server
 
         def take_once(number: int, count: int, seed: int, host: str, port: int) -> DemoServer:
             if number == 1 and not taken:
                 taken.append(socket.create_server((host, port)))
             return make(number, count, seed, host, port)
 
-        monkeypatch.setattr(_demo_pool, "_server", take_once)
+        monkeypatch.setattr(_demo_servers, "_server", take_once)
 
         async def scenario() -> None:
             async with run_pool(2, 0) as pool:
@@ -187,7 +245,7 @@ class TestAddresses:
         async def refuse(*_: object) -> list[DemoServer]:
             raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
 
-        monkeypatch.setattr(_demo_pool, "_start_at_own_addresses", refuse)
+        monkeypatch.setattr(_demo_servers, "_start_at_own_addresses", refuse)
 
         assert 0 == main([*_SMALL, "--output", "json"])
         report = json.loads(capsys.readouterr().out)
@@ -206,7 +264,7 @@ def test_requests_that_fail() -> None:
             url = f"http://{server.address}"
             assert 6 == len((await send(url, bodies, 3)).seconds)
             server.refuse(503)
-            refused = await send(url, [{**body, "stream": False} for body in bodies], 3)
+            refused = await send(url, bodies, 3)
         dead = await send(url, bodies, 3)
         assert ({"status 503": 6}, []) == (refused.failed, refused.seconds)
         assert {"ClientConnectorError": 6} == dead.failed
@@ -257,6 +315,24 @@ class TestReport:
         assert "  picked   300.0  400.0     75%" in lines
         assert 0.75 == report.to_dict()["picked"]["cached_share"]
         assert report.to_dict()["explanation"] is None
+
+    @pytest.mark.parametrize(
+        ("failed", "fails_open", "expected"), [(0, True, False), (1, True, True), (2, False, False), (3, False, True)]
+    )
+    def test_what_may_fail(self, failed: int, *, fails_open: bool, expected: bool) -> None:
+        """With a server ended as many as it had, in a pool that fails closed; else none."""
+        report = DemoReport(
+            speeds={"a": 1, "b": 1},
+            concurrency=4,
+            picked=way_of(failed={"status 503": failed} if failed else {}),
+            direct=way_of(),
+            explanation=None,
+            killed=Kill("a", 2),
+            fails_open=fails_open,
+        )
+
+        assert expected is report.has_failed
+        assert {"address": "a", "in_flight": 2} == report.to_dict()["killed"]
 
     def test_failures_are_told(self) -> None:
         """What came in place of answers is counted, and figures of nothing are left out."""

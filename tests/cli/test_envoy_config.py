@@ -15,6 +15,7 @@ import yaml
 from inferencepool.cli import main
 from inferencepool.gateway import EnvoyOptions
 from tests.gateway.envoy import check
+from tests.gateway.pools import connection_manager
 
 POOL: dict[str, Any] = {
     "apiVersion": "inference.networking.k8s.io/v1",
@@ -80,7 +81,7 @@ class TestOutput:
         captured = capsys.readouterr()
         document = json.loads(captured.out)
 
-        assert not captured.err
+        assert "note: a request is sent again" in captured.err
         assert [(f"10.0.0.{pod}", port) for pod in (1, 2) for port in (8000, 8001)] == _members(document)
         check(document)
 
@@ -164,7 +165,9 @@ class TestOutput:
             "--max-duration": "3",
             "--max-requests": "3",
             "--retries": "1",
+            "--retry-resets": "true",
             "--strip-header": "x-tenant",
+            "--upgrade": "none",
         }
         lines = [[option, value] for option, value in given.items()]
         lines += [["--usage"], ["--epp-ca-file", "/ca.pem", "--epp-server-name", "name"], []]
@@ -174,10 +177,42 @@ class TestOutput:
             documents.add(capsys.readouterr().out)
 
         assert len(lines) == len(documents)
-        # Two options for headers are named in the singular, for they are given once for each.
+        # Some options are named in the singular, for they are given once for each value.
         named = {word.removeprefix("--").replace("-", "_") for line in lines for word in line if word[:2] == "--"}
         fields = {field.name for field in attrs.fields(EnvoyOptions)}
-        assert {field.removesuffix("s") if field.endswith("_headers") else field for field in fields} == named
+        several = {"keep_headers", "strip_headers", "upgrades"}
+        assert {field.removesuffix("s") if field in several else field for field in fields} == named
+
+    @pytest.mark.parametrize(
+        ("arguments", "mode", "told"),
+        [
+            ([], "FailClose", "inferencepool serve --fallbacks 3"),
+            (["--retries", "1"], "FailClose", "inferencepool serve --fallbacks 1"),
+            (["--retries", "0"], "FailClose", ""),
+            (["--cluster", "original-dst"], "FailClose", ""),
+            (["--fallback", "round-robin"], "FailClose", ""),
+            ([], "FailOpen", ""),
+        ],
+    )
+    def test_retries_need_fallbacks_of_the_picker(
+        self, arguments: list[str], mode: str, told: str, files: Files, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Where Envoy goes nowhere by itself, a note says how the picker is to be started."""
+        assert 0 == files.run(*arguments, mode=mode)
+        error = capsys.readouterr().err
+        assert told in error
+        assert bool(told) is ("sent again" in error)
+
+    def test_upgrades(self, files: Files, capsys: pytest.CaptureFixture[str]) -> None:
+        """WebSocket unless told otherwise; several by saying so several times."""
+        for arguments, expected in (
+            ([], ["websocket"]),
+            (["--upgrade", "WebSocket", "--upgrade", "spdy/3.1"], ["websocket", "spdy/3.1"]),
+            (["--upgrade", "none"], []),
+        ):
+            assert 0 == files.run(*arguments)
+            manager = connection_manager(json.loads(capsys.readouterr().out))
+            assert expected == [each["upgrade_type"] for each in manager.get("upgrade_configs", [])]
 
 
 class TestErrors:
@@ -217,6 +252,8 @@ class TestErrors:
             (["--listen", "localhost:80"], "argument --listen: 'localhost:80' must be an IP address"),
             (["--keep-header", "x-other"], "argument --keep-header: 'x-other' is not removed anyhow"),
             (["--epp-server-name", "name"], "argument --epp-server-name: 'name' is not checked without epp_ca_file"),
+            (["--upgrade", "connect"], "argument --upgrade: 'connect' would let clients open connections to anywhere"),
+            (["--upgrade", "two words"], "argument --upgrade: 'two words' is not the name of a protocol"),
             (["--cluster", "edge"], "argument --cluster: invalid choice: 'edge'"),
         ],
     )

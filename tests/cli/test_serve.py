@@ -396,6 +396,10 @@ class TestFlags:
                 ["--endpoints-file", "a", "--keep-header", "x-mine"],
                 "argument --keep-header: 'x-mine' is none of x-data-parallel-host-port, ",
             ),
+            (
+                ["--endpoints-file", "a", "--fallbacks", "101"],
+                "argument --fallbacks: '101' is not a whole number from 0",
+            ),
             (["--endpoints-file", "a", "--request-deadline", "0s"], "argument --request-deadline: 0 leaves no time"),
             (["--endpoints-file", "a", "--enable-cert-reload"], "argument --enable-cert-reload: there is no cert-path"),
             (

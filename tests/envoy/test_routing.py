@@ -127,7 +127,7 @@ class TestFallbacks:
         """When the first endpoint refuses the connection, the next one serves, and the picker is told which."""
         with dead_address() as dead, dead_address() as dead_too:
             addresses = [str(dead), str(dead_too), *stage.addresses]
-            picker = await stage.start_picker(addresses, fallbacks=True)
+            picker = await stage.start_picker(addresses, fallbacks=4)
             client = await stage.start_envoy(picker.address, addresses=addresses, body_mode=body_mode)
             for wanted in stage.addresses * 3:
                 for body in (None, chat(), chat(100_000)):

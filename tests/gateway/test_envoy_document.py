@@ -102,14 +102,18 @@ class TestEndpoints:
         ]
 
     @pytest.mark.parametrize(
-        ("protocol", "expected"), [("http", "http_protocol_options"), ("kubernetes.io/h2c", "http2_protocol_options")]
+        ("protocol", "expected"),
+        [
+            ("http", {"http_protocol_options": {}}),
+            ("kubernetes.io/h2c", {"http2_protocol_options": {"allow_connect": True}}),
+        ],
     )
-    def test_protocol_is_that_of_the_pool(self, protocol: str, expected: str) -> None:
-        """A pool of h2c is spoken to in HTTP/2, without upgrade."""
+    def test_protocol_is_that_of_the_pool(self, protocol: str, expected: dict[str, Any]) -> None:
+        """A pool of h2c is spoken to in HTTP/2 from the first byte; WebSockets are an extended CONNECT there."""
         document = render_envoy(pool(protocol=AppProtocol(protocol)), [endpoint()])
         (options,) = _clusters(document)[0]["typed_extension_protocol_options"].values()
 
-        assert {expected: {}} == options["explicit_http_config"]
+        assert expected == options["explicit_http_config"]
 
     def test_served_endpoint_is_reported_where_it_is_known(self) -> None:
         """An override-host cluster writes the served endpoint where the filter forwards it to the picker."""
@@ -121,6 +125,39 @@ class TestEndpoints:
         namespaces = picker_filter(document)["metadata_options"]
         assert ["envoy.lb", "envoy.lb.subset_hint"] == namespaces["forwarding_namespaces"]["untyped"]
         assert ["envoy.lb"] == namespaces["receiving_namespaces"]["untyped"]
+
+    @pytest.mark.parametrize(
+        ("mode", "options", "resets"),
+        [
+            (FailureMode.FAIL_OPEN, {}, True),
+            (FailureMode.FAIL_CLOSE, {}, False),
+            (FailureMode.FAIL_OPEN, {"retry_resets": False}, False),
+            (FailureMode.FAIL_CLOSE, {"retry_resets": True}, True),
+        ],
+    )
+    def test_what_a_server_had_is_sent_again_where_serving_comes_first(
+        self, mode: FailureMode, options: dict[str, Any], *, resets: bool
+    ) -> None:
+        """By default that is where the pool fails open; what no server had is sent again in any case."""
+        policy = _route(_render(mode, **options))["retry_policy"]
+
+        assert 3 == policy["num_retries"]
+        conditions = policy["retry_on"].split(",")
+        assert "connect-failure" in conditions
+        assert ("reset" if resets else "reset-before-request") in conditions
+        assert ("reset-before-request" if resets else "reset") not in conditions
+
+    @pytest.mark.parametrize("body_mode", BODIES)
+    def test_upgraded_requests_have_no_bodies(self, body_mode: str) -> None:
+        """Whatever the mode, the picker gets their headers alone, for their bodies never end."""
+        manager = connection_manager(_render(body_mode=body_mode, usage=True))
+        ((upgrade, protocol),) = [(each, each["upgrade_type"]) for each in manager["upgrade_configs"]]
+
+        assert "websocket" == protocol
+        assert {"allow_connect": True} == manager["http2_protocol_options"]
+        modes = upgrade["filters"][0]["typed_config"]["processing_mode"]
+        assert ("NONE", "NONE") == (modes["request_body_mode"], modes["response_body_mode"])
+        assert "upgrade_configs" not in connection_manager(_render(upgrades=()))
 
     def test_original_dst_dials_the_header_and_lists_nothing(self) -> None:
         """The cluster knows no endpoints, and nothing is sent again."""
@@ -286,6 +323,9 @@ class TestRefused:
             ("endpoint_idle_timeout", None),
             ("fallback", "random"),
             ("retries", -1),
+            ("retry_resets", 1),
+            ("upgrades", ["a b"]),
+            ("upgrades", ["CONNECT"]),
             ("idle_timeout", 0.0001),
             ("max_duration", 0),
             ("max_requests", True),

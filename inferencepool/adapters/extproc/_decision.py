@@ -195,7 +195,8 @@ def _to_routing(
 ) -> Routing:
     destination = result.destination
     if processor.options.fallbacks and result.fallback_slots:
-        destination = ",".join([destination, *(endpoint.destination for endpoint in result.fallbacks)])
+        fallbacks = result.fallbacks[: processor.options.fallbacks]
+        destination = ",".join([destination, *(endpoint.destination for endpoint in fallbacks)])
     forged: tuple[str, ...] = ()
     if not processor.forgeable.isdisjoint(head.headers):
         forged = tuple(sorted(processor.forgeable.intersection(head.headers)))

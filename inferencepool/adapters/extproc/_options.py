@@ -14,6 +14,9 @@ from inferencepool.errors import ConfigurationError
 
 __all__ = ["ProcessorOptions", "ResponsePhase"]
 
+# A list of so many addresses is below 5 kB, which fits into the headers of every proxy.
+_MOST_FALLBACKS = 100
+
 
 class ResponsePhase(enum.Enum):
     """How long a session stays after it answered a request."""
@@ -65,6 +68,12 @@ def _count(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
 def _rate(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value <= 0:
         message = f"ext_proc: {attribute.name}: {value!r} is not a number of bytes per second above 0"
+        raise ConfigurationError(message)
+
+
+def _fallbacks(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if type(value) is not int or not 0 <= value <= _MOST_FALLBACKS:
+        message = f"ext_proc: {attribute.name}: {value!r} is not a whole number from 0 to {_MOST_FALLBACKS}"
         raise ConfigurationError(message)
 
 
@@ -122,8 +131,9 @@ class ProcessorOptions:
             as responses take on average whose end is seen, 300 at most, and 10 as long as none was.
         max_holds: How many picks may be held so; beyond it the one is taken back that has been held for the longest
             part of its time.
-        fallbacks: Whether the destination lists the fallbacks of the pick too. Off by default: only proxies that
-            balance by `override_host` read such a list, others fail on it.
+        fallbacks: How many fallbacks of a pick the destination lists at most, 0 to 100; there are as many as the
+            profile's ``max_num_of_endpoints`` leaves beside the pick. None by default: only proxies that balance by
+            `override_host` read such a list, others fail on it.
         emit_scores: Whether the score of each candidate is told as metadata.
         ignore_subset: Whether subset hints are disregarded.
         keep_headers: Request headers that only a gateway may set and that are not removed all the same, because the
@@ -145,7 +155,7 @@ class ProcessorOptions:
     ends_with_response: bool = True
     hold: float | None = attrs.field(default=None, validator=_positive_or_none)
     max_holds: int = attrs.field(default=100_000, validator=_count)
-    fallbacks: bool = False
+    fallbacks: int = attrs.field(default=0, validator=_fallbacks)
     emit_scores: bool = False
     ignore_subset: bool = False
     keep_headers: frozenset[str] = attrs.field(default=frozenset(), converter=_to_names, validator=_forgeable)

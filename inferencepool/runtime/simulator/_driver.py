@@ -24,10 +24,13 @@ class Generation:
         """Follow *request*."""
         self.request = request
         self.changed = asyncio.Event()
+        self.halted = False
 
     async def progress(self) -> int:
         """Wait until more was written; tell how many tokens there are by now."""
         await self.changed.wait()
+        if self.halted:
+            await asyncio.Event().wait()
         self.changed.clear()
         return self.request.written
 
@@ -44,6 +47,7 @@ class EngineDriver:
         self._generations: dict[EngineRequest, Generation] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._looked_at = 0.0
+        self._closed = False
 
     def load(self) -> EngineLoad:
         """Tell the load as of now."""
@@ -69,7 +73,10 @@ class EngineDriver:
             self._engine.cancel(request)
 
     def close(self) -> None:
-        """Stop the clock's calls; generations under way make no more progress."""
+        """Stop the clock's calls; generations make no more progress."""
+        self._closed = True
+        for generation in self._generations.values():
+            generation.halted = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -78,7 +85,7 @@ class EngineDriver:
     def _arm(self) -> None:
         """See to it that the end of the step under way is noticed."""
         step_end = self._engine.next_step_at
-        if step_end is None:
+        if step_end is None or self._closed:
             return
         at = max(step_end / self._scale, self._looked_at + _TICK)
         if self._timer is not None:

@@ -34,6 +34,7 @@ class SimulatorService:
         received: The latest requests for completions, oldest first.
         refusal: Status with which completions and health checks are refused; None while they are served.
         address: What it tells clients about itself, in the header ``x-served-by``.
+        streaming: Responses of events that have begun and are not over.
     """
 
     def __init__(self, options: SimulatorOptions, received: deque[ReceivedRequest]) -> None:
@@ -41,6 +42,7 @@ class SimulatorService:
         self.received = received
         self.refusal: int | None = None
         self.address = ""
+        self.streaming = 0
         self._options = options
         self._driver = EngineDriver(options)
         self._rng = Random(options.seed)
@@ -84,6 +86,10 @@ class SimulatorService:
         """Close the listener and every connection."""
         self._driver.close()
         if self._runner is not None:
+            # At once: while the others are being closed, nobody is to get an answer on any of them.
+            for connection in self._runner.server.connections if self._runner.server is not None else ():
+                if connection.transport is not None:
+                    connection.transport.abort()
             await self._runner.cleanup()
             self._runner = None
 
@@ -144,7 +150,12 @@ class SimulatorService:
             prompt_tokens=inquiry.prompt_tokens, output_tokens=length, adapter=adapter, prompt=inquiry.prompt
         ) as generation:
             if inquiry.stream:
-                return await self._stream(request, answer, generation, headers)
+                written = await generation.progress()
+                self.streaming += 1
+                try:
+                    return await self._stream(request, answer, generation, headers, written)
+                finally:
+                    self.streaming -= 1
             while not generation.request.finished:
                 await generation.progress()
         return web.json_response(answer.document(length, generation.request.cached))
@@ -162,12 +173,12 @@ class SimulatorService:
 
     @staticmethod
     async def _stream(
-        request: web.Request, answer: Answer, generation: Generation, headers: Mapping[str, str]
+        request: web.Request, answer: Answer, generation: Generation, headers: Mapping[str, str], written: int
     ) -> web.StreamResponse:
         kind = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
         response = web.StreamResponse(headers={**headers, **kind})
         # The status comes with the first token, as from a server that waits for it.
-        told, written, last = 0, await generation.progress(), generation.request.finished
+        told, last = 0, generation.request.finished
         await response.prepare(request)
         if first := answer.first_chunk():
             await response.write(_event(first))

@@ -96,6 +96,16 @@ class ModelServerSimulator:
         """
         return self._running.driver.load()
 
+    @property
+    def streaming(self) -> int:
+        """
+        How many responses of events have begun and are not over.
+
+        Raises:
+            RuntimeError: It is not running.
+        """
+        return self._running.streaming
+
     def refuse(self, status: int = 503) -> None:
         """
         Answer completions and health checks with *status*, until `accept`.

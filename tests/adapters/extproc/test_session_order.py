@@ -46,7 +46,7 @@ OPTIONS = st.fixed_dictionaries(
         "partial_body": st.sampled_from([5, 1000]),
         "chunk_size": st.sampled_from([3, 1000]),
         "emit_scores": st.booleans(),
-        "fallbacks": st.booleans(),
+        "fallbacks": st.integers(0, 2),
         "served_header": st.sampled_from(["", "x-served"]),
     }
 )

@@ -69,9 +69,9 @@ def test_ipv6_is_written_in_brackets() -> None:
     assert "[fd00::1]:8000" == routing_of(answers).destination
 
 
-@pytest.mark.parametrize(("wanted", "count"), [(False, 1), (True, 3)])
-def test_fallbacks_are_listed_only_where_wanted(*, wanted: bool, count: int) -> None:
-    """Not every proxy can read a list."""
+@pytest.mark.parametrize(("wanted", "count"), [(0, 1), (1, 2), (2, 3), (9, 3)])
+def test_as_many_fallbacks_are_listed_as_are_wanted(wanted: int, count: int) -> None:
+    """Not every proxy can read a list, and one that can tries so many."""
     bench = make_bench(profile=SchedulingProfile(max_num_of_endpoints=3), fallbacks=wanted)
     _, answers = ask(bench)
 
@@ -83,7 +83,7 @@ def test_fallbacks_are_listed_only_where_wanted(*, wanted: bool, count: int) -> 
 
 def test_without_fallbacks_a_list_has_one_entry() -> None:
     """A pool of one endpoint has none to fall back to."""
-    _, answers = ask(make_bench(["10.0.0.1"], profile=SchedulingProfile(max_num_of_endpoints=3), fallbacks=True))
+    _, answers = ask(make_bench(["10.0.0.1"], profile=SchedulingProfile(max_num_of_endpoints=3), fallbacks=2))
     assert "10.0.0.1:8000" == routing_of(answers).destination
 
 
