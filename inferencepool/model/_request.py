@@ -28,11 +28,14 @@ class InferenceRequest:
         headers: Request headers, names in lower case.
         id: The request's id, such as the value of ``x-request-id``; for logs and explanations.
         prompt_tokens: The prompt as token ids, where the client sent it so; None otherwise.
+        more_prompts: The prompts behind the first, where one request has several: each as *prompt* or *prompt_tokens*
+            has the first.
         prompt_unread: About how many bytes of the prompt follow *prompt* or *prompt_tokens* that are not there, because
-            no prefix is matched so far; four for each token.
+            no prefix is matched so far; four for each token. Of several prompts those that are not there count too.
         stream: Whether the client wants the response as a stream of events.
         max_output_tokens: Most tokens that the response may have; None when the client set no limit.
         cache_salt: Requests share cached prefixes only with those of the same salt.
+        if_available: Whether it is to be refused where the endpoint that is picked has nothing of its prompt cached.
         priority: Of the objective that the request names; higher is more important, below 0 may be shed.
         fairness_id: Whose request it is, where requests of several take turns.
         produced: What strategies found out about this request, by who found it, so that several share it and an
@@ -45,10 +48,12 @@ class InferenceRequest:
     headers: Mapping[str, str] = attrs.field(factory=dict, repr=show_names)
     id: str = ""
     prompt_tokens: Sequence[int] | None = attrs.field(default=None, repr=show_length)
+    more_prompts: Sequence[bytes] | Sequence[Sequence[int]] = attrs.field(default=(), repr=show_length)
     prompt_unread: int = 0
     stream: bool = False
     max_output_tokens: int | None = None
     cache_salt: str = attrs.field(default="", repr=show_length)
+    if_available: bool = False
     priority: int = 0
     fairness_id: str = ""
     produced: dict[object, Any] | None = attrs.field(default=None, init=False, repr=False)

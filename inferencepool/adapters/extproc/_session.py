@@ -126,8 +126,10 @@ class Session:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the request's body that are kept until it is whole and was read."""
-        return self._size if self._chunks or self._reading is not None else 0
+        """Bytes of the request's body that are kept until it is whole and was read, unpacked ones included."""
+        if self._reading is not None:
+            return self._size + self._reading.budget.unpacked
+        return self._size if self._chunks else 0
 
     def receive(self, message: Message) -> Sequence[Answer]:
         """
@@ -346,9 +348,9 @@ class Session:
         if body is None:
             return self._conclude(None, None, answer)
         headers = self._head.headers
-        if len(body) <= _SMALL:
+        if len(body) <= _SMALL and "content-encoding" not in headers:
             return self._conclude(processor.parsers.parse(headers, body), body, answer)
-        budget = Budget(processor.options.prompt_bytes)
+        budget = Budget(processor.options.prompt_bytes, plain_bytes=processor.options.max_body)
         self._reading = Reading(body, budget, answer, processor.parsers.read(headers, body, budget))
         return self._go_on()
 
