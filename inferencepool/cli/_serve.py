@@ -101,6 +101,13 @@ def _add_behavior(group: argparse._ArgumentGroup) -> None:
         default=[],
         help="let a header pass that clients may not set, as the client is a gateway; may be given several times",
     )
+    add(
+        "--parser",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="read bodies with this parser, several in the order given (openai, anthropic, vllmhttp, passthrough)",
+    )
     _add_boolean(group, "--usage", "count tokens, where the gateway sends the bodies of responses")
     add("--seed", metavar="N", type=int, help="make ties fall the same way each time")
 
@@ -196,6 +203,7 @@ def _check(arguments: argparse.Namespace) -> None:
     if not arguments.request_deadline:
         usage_error("argument --request-deadline: 0 leaves no time for any request")
     _check_headers(arguments, usage_error)
+    _check_parsers(arguments, usage_error)
     _check_pages(arguments, usage_error)
 
 
@@ -205,6 +213,15 @@ def _check_headers(arguments: argparse.Namespace, usage_error: Callable[[str], N
     for name in arguments.keep_header:
         if name.lower() not in FORGEABLE:
             usage_error(f"argument --keep-header: {name!r} is none of {', '.join(sorted(FORGEABLE))}")
+
+
+def _check_parsers(arguments: argparse.Namespace, usage_error: Callable[[str], None]) -> None:
+    from inferencepool.adapters.bodies import BodyParsers, parser_named  # noqa: PLC0415 - as in _run
+
+    try:
+        BodyParsers(map(parser_named, arguments.parser))
+    except ConfigurationError as error:
+        usage_error(f"argument --parser: {error}")
 
 
 def _check_pages(arguments: argparse.Namespace, usage_error: Callable[[str], None]) -> None:

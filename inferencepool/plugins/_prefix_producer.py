@@ -183,7 +183,8 @@ class ApproxPrefixCacheProducer:
         if request.prompt_tokens is not None:
             space, pack = (*space, "tokens"), token_bytes
         parts, total, most = [first], first.total, self._most_blocks
-        for prompt in request.more_prompts[: self.max_prompts_to_match - 1]:
+        prompts: Sequence[Any] = request.more_prompts[: self.max_prompts_to_match - 1]
+        for prompt in prompts:
             if most is not None and total >= most:
                 break
             parts.append(self.index.match(prompt if pack is None else pack(prompt), space))

@@ -13,10 +13,13 @@ from typing import Final
 from inferencepool.adapters.bodies._steps import Steps
 from inferencepool.errors import InvalidRequestError
 
-__all__ = ["FORM_MARK", "insert_field", "read_fields"]
+__all__ = ["FORM_MARK", "Fields", "insert_field", "read_fields"]
 
 #: What the body of a form begins with, and no JSON does.
 FORM_MARK: Final = b"--"
+
+Fields = dict[str, tuple[str, tuple[int, int]]]
+"""By name: the value of a field, and where it begins and ends."""
 
 _LINE = b"\r\n"
 _LONGEST_BOUNDARY = 200
@@ -27,7 +30,7 @@ _MOST_PARTS = 2_000
 _STRIDE = 1 << 20
 
 
-def read_fields(body: bytes, names: frozenset[str]) -> Steps[dict[str, tuple[str, tuple[int, int]]] | None]:
+def read_fields(body: bytes, names: frozenset[str]) -> Steps[Fields | None]:
     """
     Find the fields of *names*, in steps of a MiB or some parts; files and values above 4 KiB are none.
 
@@ -38,7 +41,7 @@ def read_fields(body: bytes, names: frozenset[str]) -> Steps[dict[str, tuple[str
     if boundary is None:
         return None
     delimiter = _LINE + boundary
-    found: dict[str, tuple[str, tuple[int, int]]] = {}
+    found: Fields = {}
     at = len(boundary)
     for _ in range(_MOST_PARTS):
         if body[at : at + 2] == b"--":

@@ -52,9 +52,10 @@ def read_prompt_value(scanner: Scanner, budget: Budget) -> Steps[Any]:
         return True
 
     piece = yield from read_list(scanner, budget, cuts, append, read_text if is_text else read_token_ids)
-    first = prompts[0] if prompts else b""
-    text, tokens = (first, None) if is_text else (b"", first)
-    return attrs.evolve(piece, prompt=text, tokens=tokens, more=tuple(prompts[1:]))
+    if not prompts:
+        return piece
+    given = {"prompt": prompts[0]} if is_text else {"tokens": prompts[0]}
+    return attrs.evolve(piece, **given, more=tuple(prompts[1:]))
 
 
 def _text_of(value: Any) -> bytes | None:

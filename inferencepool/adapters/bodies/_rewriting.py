@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from inferencepool.adapters.bodies._multipart import FORM_MARK, insert_field, read_fields
+from inferencepool.adapters.bodies._multipart import FORM_MARK, Fields, insert_field, read_fields
 from inferencepool.adapters.bodies._steps import finished
 from inferencepool.errors import InvalidRequestError
 
@@ -44,8 +44,9 @@ def rewrite_model(body: bytes, model: str, span: tuple[int, int] | None = None) 
         InvalidRequestError: *body* does not begin as an object does, and is no form that *model* can stand in.
     """
     if body.startswith(FORM_MARK):
-        found = finished(read_fields(body, _FIELD)) or {} if span is None else {}
-        _, span = found.get("model", ("", span or (0, 0)))
+        if span is None:
+            fields: Fields | None = finished(read_fields(body, _FIELD))
+            _, span = (fields or {}).get("model", ("", (0, 0)))
         return insert_field(body, "model", model.encode("utf-8", "replace"), span)
     opening = _OPENING.match(body)
     if opening is None:
