@@ -48,5 +48,5 @@ class JointMatch(PrefixMatch):
 def _steps(match: PrefixMatch) -> Sequence[tuple[int, int]]:
     """Give how many blocks more each level has than the next, and who holds these."""
     levels = match.levels
-    following = [blocks for blocks, _ in levels[1:]] + [0]
-    return [(blocks - less, members) for (blocks, members), less in zip(levels, following, strict=True)]
+    following = (*levels[1:], (0, 0))
+    return [(blocks - less, members) for (blocks, members), (less, _) in zip(levels, following, strict=False)]

@@ -63,7 +63,7 @@ class ValueRestorer:
         start = at = 0
         while at < len(data):
             if self._in_string:
-                at = self._leave_string(data, at)
+                at, self._in_string = _leave_string(data, at)
                 if self._in_string:
                     break
                 continue
@@ -96,15 +96,6 @@ class ValueRestorer:
     def _longest(self) -> int:
         return _LONGEST_ESCAPE * max(len(self.target), len("response")) + 2
 
-    def _leave_string(self, data: bytes, at: int) -> int:
-        """Go to the end of the string, or as far as it is there: half of an escape is not passed."""
-        found = _LETTERS.match(data, at)
-        at = found.end() if found else at
-        if data[at : at + 1] == _QUOTE:
-            self._in_string = False
-            return at + 1
-        return at
-
     def _pass(self, mark: bytes) -> None:
         """Take note of a bracket, or in an object that is looked at of a comma or colon."""
         if mark in _OPENING:
@@ -136,3 +127,10 @@ class ValueRestorer:
             return False
         self._key = ""
         return bool(value == self.target)
+
+
+def _leave_string(data: bytes, at: int) -> tuple[int, bool]:
+    """Go to the end of a string, or as far as it is there and no escape is cut; tell whether there is more of it."""
+    found = _LETTERS.match(data, at)
+    at = found.end() if found else at
+    return (at + 1, False) if data[at : at + 1] == _QUOTE else (at, True)

@@ -154,9 +154,7 @@ def _target_model(
         return None, ""
     if not parsed.can_rewrite:
         if parsed.unread_encoding and (processor.rewrites or names.value_of(names.MODEL_REWRITE, head.headers)):
-            text = (
-                f"content-encoding {parsed.unread_encoding!r} hides the model; allowed are gzip, deflate and identity"
-            )
+            text = f"content-encoding: {parsed.unread_encoding!r} hides the model, allowed are gzip and deflate"
             raise UnreadableBodyError(text)
         return None, ""
     decision = processor.rewrites.resolve(parsed.model, processor.rng)
