@@ -153,7 +153,7 @@ class TestPrefixCacheScorer:
 
     @pytest.mark.parametrize("profile", [[PrefixCacheScorer()], [QueueScorer()]], ids=["prefix", "none"])
     def test_if_available(self, profile: list[Any]) -> None:
-        """Where nothing of its prompt is cached, or nobody knows, the request is refused, counts and changes nothing."""
+        """Where nothing of its prompt is cached, or nobody knows, the request is refused and counts nothing."""
         scheduler, snapshot = Scheduler(SchedulingProfile(scorers=profile)), make_snapshot(2)
         wanted = InferenceRequest(prompt=PROMPT, if_available=True)
         for _ in range(2):
