@@ -85,7 +85,7 @@ def _add_ports(group: argparse._ArgumentGroup) -> None:
     add("--cert-path", metavar="DIR", help="directory with tls.crt and tls.key; otherwise self-signed")
     _add_boolean(group, "--enable-cert-reload", "follow changes of these two files")
     _add_boolean(group, "--health-checking", "serve health on the port of ext_proc as well")
-    add("--drain-timeout", metavar="TIME", type=duration, default=30.0, help="go on serving after SIGTERM (30s)")
+    add("--drain-timeout", metavar="TIME", type=duration, default=600.0, help="go on serving after SIGTERM (10m)")
     add("--drain-notice", metavar="TIME", type=duration, default=5.0, help="let gateways notice SIGTERM, before (5s)")
 
 
@@ -108,6 +108,13 @@ def _add_behavior(group: argparse._ArgumentGroup) -> None:
         default=[],
         help="read bodies with this parser, several in the order given (openai, anthropic, vllmhttp, passthrough)",
     )
+    add(
+        "--response-phase",
+        choices=("keep", "auto", "end"),
+        default="keep",
+        help="how long to stay with a request: until its response ends, wherever the gateway sends it (keep)",
+    )
+    add("--hold", metavar="TIME", type=duration, help="how long load counts whose end cannot be seen (an estimate)")
     _add_boolean(group, "--usage", "count tokens, where the gateway sends the bodies of responses")
     add("--seed", metavar="N", type=int, help="make ties fall the same way each time")
 
@@ -202,6 +209,8 @@ def _check(arguments: argparse.Namespace) -> None:
             usage_error(f"argument {_flag(name)}: standard input (-) cannot be read again; give a file")
     if not arguments.request_deadline:
         usage_error("argument --request-deadline: 0 leaves no time for any request")
+    if arguments.hold == 0:
+        usage_error("argument --hold: 0 would let go of the load of requests that run; leave it out for an estimate")
     _check_headers(arguments, usage_error)
     _check_parsers(arguments, usage_error)
     _check_pages(arguments, usage_error)

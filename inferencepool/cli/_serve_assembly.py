@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from inferencepool.adapters.bodies import BodyParsers, parser_named
-from inferencepool.adapters.extproc import ExternalProcessor, ProcessorOptions
+from inferencepool.adapters.extproc import ExternalProcessor, ProcessorOptions, ResponsePhase
 from inferencepool.cli._serve_cluster import follows_cluster, make_cluster_part
 from inferencepool.cli._serve_election import LEADER, make_election_part
 from inferencepool.cli._serve_files import endpoints_file, pods_file, read_serve_pool_file
@@ -66,6 +66,8 @@ def assemble(arguments: argparse.Namespace, options: ServerOptions, scraping: Sc
             least_rate=arguments.least_body_rate,
             emit_scores=arguments.emit_endpoint_scores,
             ignore_subset=arguments.disable_endpoint_subset_filter,
+            response_phase=ResponsePhase(arguments.response_phase),
+            hold=arguments.hold,
             usage=arguments.usage,
             keep_headers=frozenset(map(str.lower, arguments.keep_header)),
         ),

@@ -31,6 +31,7 @@ class Endpoint:
             endpoint that belongs to no pool.
         labels: The pod's labels.
         node_address: IP address of the node that the pod runs on.
+        other_addresses: The other IP addresses of the pod, as of a dual-stack one: they name it, and are not sent to.
         pod_uid: The pod's UID; tells a pod from a later one of the same name.
         id: ``<namespace>/<pod>-rank-<rank>``; ``<namespace>/<pod>`` without a rank.
         destination: ``ip:port``, IPv6 in brackets: the value of ``x-gateway-destination-endpoint``.
@@ -43,6 +44,7 @@ class Endpoint:
     rank: int | None = 0
     labels: Mapping[str, str] = attrs.field(factory=dict, hash=False)
     node_address: str | None = None
+    other_addresses: tuple[str, ...] = ()
     pod_uid: str = ""
     id: str = attrs.field(init=False, repr=False, eq=False)
     destination: str = attrs.field(init=False, repr=False, eq=False)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, final, overload
 
 import attrs
 
-from inferencepool.model._endpoint import Endpoint
+from inferencepool.model._endpoint import Endpoint, join_host_port
 from inferencepool.model._endpoint_set import EndpointSet, to_endpoint_set, to_slots
 from inferencepool.model._loras import LoraSets
 from inferencepool.model._metrics import EndpointMetrics
@@ -44,12 +44,15 @@ class Fleet:
 
     @cached_property
     def by_destination(self) -> Mapping[str, EndpointSet]:
-        """``ip:port`` (IPv6 in brackets) and bare ``ip`` to the endpoints there."""
+        """``ip:port`` (IPv6 in brackets) and bare ``ip`` to the endpoints there, by any address of their pods."""
         found: dict[str, list[int]] = {}
         for slot in self.slots:
             endpoint = self.at(slot)
             found.setdefault(endpoint.destination, []).append(slot)
             found.setdefault(endpoint.address, []).append(slot)
+            for address in endpoint.other_addresses:
+                found.setdefault(join_host_port(address, endpoint.port), []).append(slot)
+                found.setdefault(address, []).append(slot)
         return {text: to_endpoint_set(slots) for text, slots in found.items()}
 
     @cached_property

@@ -6,7 +6,7 @@ import re
 from collections.abc import Set as AbstractSet
 from typing import Final
 
-from inferencepool.model import Endpoint, InferencePool, Pod
+from inferencepool.model import Endpoint, InferencePool, Pod, canonical_address
 from inferencepool.selection._membership import member_address
 
 __all__ = ["ACTIVE_PORTS_ANNOTATIONS", "active_ports", "expand"]
@@ -52,6 +52,7 @@ def expand(pool: InferencePool, pod: Pod) -> tuple[Endpoint, ...]:
     if address is None:
         return ()
     active = active_ports(pool, pod)
+    others = () if len(pod.ips) <= 1 else _other_addresses(pod, address)
     return tuple(
         Endpoint(
             namespace=pod.namespace,
@@ -61,8 +62,14 @@ def expand(pool: InferencePool, pod: Pod) -> tuple[Endpoint, ...]:
             rank=rank,
             labels=pod.labels,
             node_address=pod.host_ip,
+            other_addresses=others,
             pod_uid=pod.uid,
         )
         for rank, target in enumerate(pool.target_ports)
         if target.number in active
     )
+
+
+def _other_addresses(pod: Pod, address: str) -> tuple[str, ...]:
+    found = dict.fromkeys(canonical_address(ip) for ip in pod.ips)
+    return tuple(other for other in found if other is not None and other != address)

@@ -425,6 +425,11 @@ class TestFlags:
             (["--endpoints-file", "a", "--max-held-bytes", "1GB"], "'1GB' is not a number of bytes such as 4096"),
             (["--endpoints-file", "a", "--least-body-rate", "0"], "argument --least-body-rate: 0 leaves no room"),
             (["--endpoints-file", "a", "--exempt-peer", "node"], "argument --exempt-peer: 'node' is neither"),
+            (
+                ["--endpoints-file", "a", "--response-phase", "never"],
+                "--response-phase: invalid choice: 'never'",
+            ),
+            (["--endpoints-file", "a", "--hold", "0s"], "argument --hold: 0 would let go of the load of requests"),
             (["--endpoints-file", "a", "--grpc-health", "1"], "unrecognized arguments"),
         ],
     )

@@ -37,6 +37,7 @@ from inferencepool.runtime.grpc import CallFactory, GrpcServer
 from inferencepool.runtime.simulator import ModelServerSimulator, SimulatorOptions
 from inferencepool.scheduling import SchedulingProfile
 from tests.envoy.scripted import ScriptedServer
+from tests.gateway.pools import picker_filter
 
 __all__ = [
     "CHAT",
@@ -50,6 +51,7 @@ __all__ = [
     "Stage",
     "chat",
     "endpoint_at",
+    "full_duplex_responses",
     "has_ipv6",
     "loopback",
     "on_stage",
@@ -115,6 +117,11 @@ def endpoint_at(address: str, name: str = "") -> Endpoint:
 def loopback(port: int) -> HostPort:
     """Give an address on this machine."""
     return HostPort("127.0.0.1", port)
+
+
+def full_duplex_responses(document: dict[str, Any]) -> None:
+    """Let Envoy send response bodies in full duplex, as some gateways do."""
+    picker_filter(document)["processing_mode"]["response_body_mode"] = "FULL_DUPLEX_STREAMED"
 
 
 def has_ipv6() -> bool:

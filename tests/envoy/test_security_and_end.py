@@ -7,10 +7,11 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from tests.envoy.serving import PLAIN, served, write_endpoints
-from tests.envoy.stage import CHAT, KINDS, Client, Stage, chat, on_stage
+from tests.envoy.stage import CHAT, KINDS, Client, Stage, chat, full_duplex_responses, on_stage
 from tests.runtime.tls.authority import Authority, write
 
 STREAMS = 12
@@ -113,6 +114,56 @@ class TestOrderlyEnd:
                 script.end()
                 response = await task
                 assert (200, b"secondthird") == (response.status, await response.read())
+
+    @pytest.mark.parametrize("mode", ["FailClose", "FailOpen"])
+    @on_stage
+    async def test_bodies_that_pass_through_break_off(self, stage: Stage, mode: str, tmp_path: Path) -> None:
+        """
+        With responses in full duplex, as other gateways ask for, nobody takes the end for that of the body.
+
+        Responses that have not begun go on without the picker.
+        """
+        file = tmp_path / "endpoints.json"
+        write_endpoints(file, [stage.scripted.address])
+        async with served("--endpoints-file", str(file), "--drain-timeout", "100ms", *PLAIN) as picker:
+            kind = "full-duplex" if mode == "FailClose" else "buffered"
+            client = await stage.start_envoy(picker.address, mode=mode, body_mode=kind, prepare=full_duplex_responses)
+            begun, waiting = stage.scripted.script(), stage.scripted.script()
+            begun.send(b"first")
+            async with client.open(CHAT, chat(stream=True), begun.headers) as response:
+                assert b"first" == await response.content.readexactly(5)
+                later = stage.runner.get_loop().create_task(client.send(CHAT, chat(), waiting.headers))
+                await waiting.arrived.wait()
+                picker.send(signal.SIGTERM)
+                assert 2 == (await picker.line("streams cut"))["streams"]
+                assert 0 == await picker.end()
+                begun.send(b"second")
+                begun.end()
+                with pytest.raises(aiohttp.ClientPayloadError):
+                    await response.read()
+            waiting.send(b"whole")
+            waiting.end()
+            reply = await later
+            assert (200, b"whole") == (reply.status, reply.body)
+
+    @on_stage
+    async def test_long_answers_are_waited_for(self, stage: Stage, tmp_path: Path) -> None:
+        """Those whose bodies pass through it as well; it ends as soon as the last one has."""
+        file = tmp_path / "endpoints.json"
+        write_endpoints(file, [stage.scripted.address])
+        async with served("--endpoints-file", str(file), "--drain-notice", "100ms", *PLAIN) as picker:
+            client = await stage.start_envoy(picker.address, prepare=full_duplex_responses)
+            script = stage.scripted.script()
+            script.send(b"first")
+            async with client.open(CHAT, chat(stream=True), script.headers) as response:
+                assert b"first" == await response.content.readexactly(5)
+                picker.send(signal.SIGTERM)
+                await picker.line("clients sent away")
+                script.send(b"second")
+                assert b"second" == await response.content.readexactly(6)
+                script.end()
+                assert b"" == await response.read()
+            assert 0 == await picker.end()
 
     @on_stage
     async def test_requests_are_served_until_it_is_gone(self, stage: Stage, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from inferencepool._showing import show_names
 from inferencepool.adapters.bodies import ParsedBody, UsageKind, rewrite_model
 from inferencepool.adapters.extproc import _headers as names
 from inferencepool.adapters.extproc._exchange import RequestTraits
-from inferencepool.adapters.extproc._messages import BodyMode, RequestHeaders, Routing
+from inferencepool.adapters.extproc._messages import BodyMode, Metadata, RequestHeaders, Routing
 from inferencepool.errors import InvalidRequestError, UnreadableBodyError
 from inferencepool.model import InferenceRequest
 from inferencepool.scheduling import PickResult, SubsetHint
@@ -18,7 +18,7 @@ from inferencepool.scheduling import PickResult, SubsetHint
 if TYPE_CHECKING:
     from inferencepool.adapters.extproc._processor import ExternalProcessor
 
-__all__ = ["Decision", "Inquiry", "decide", "inquire"]
+__all__ = ["Decision", "Inquiry", "decide", "inquire", "subset_of"]
 
 _IF_AVAILABLE = "if-available"
 _DEFAULT_FLOW = "default-flow"
@@ -104,7 +104,11 @@ def inquire(processor: ExternalProcessor, head: RequestHeaders, parsed: ParsedBo
 
 
 def decide(
-    processor: ExternalProcessor, head: RequestHeaders, inquiry: Inquiry, body: bytes | None
+    processor: ExternalProcessor,
+    head: RequestHeaders,
+    inquiry: Inquiry,
+    body: bytes | None,
+    subset: SubsetHint | None,
 ) -> tuple[Decision, bytes | None]:
     """
     Decide where a request goes.
@@ -114,6 +118,7 @@ def decide(
         head: The request's headers.
         inquiry: What it asks for.
         body: Its body.
+        subset: Names the endpoints that it may go to; None where the proxy gave no hint.
 
     Returns:
         The decision, and the body with another model in it; None when it stays as it is.
@@ -124,7 +129,7 @@ def decide(
         StrategyError: A strategy broke its contract.
     """
     request, parsed, target, extra = inquiry.request, inquiry.parsed, inquiry.target, inquiry.extra
-    result = processor.picker.pick(request, None if processor.options.ignore_subset else _subset(head))
+    result = processor.picker.pick(request, None if processor.options.ignore_subset else subset)
     try:
         replacement = None
         if body is not None and parsed is not None and target is not None and target != parsed.model:
@@ -201,11 +206,9 @@ def _prefers_available(prefer: str) -> bool:
     return any(item.partition(";")[0].strip().lower() == _IF_AVAILABLE for item in prefer.split(","))
 
 
-def _subset(head: RequestHeaders) -> SubsetHint | None:
-    """Read the subset hint: a text or a list; None when the proxy gave none."""
-    if not head.metadata:
-        return None
-    hint = head.metadata.get(names.SUBSET_NAMESPACE, {}).get(names.SUBSET)
+def subset_of(metadata: Metadata) -> SubsetHint | None:
+    """Read the subset hint out of a message's metadata: a text or a list; None when there is none."""
+    hint = metadata.get(names.SUBSET_NAMESPACE, {}).get(names.SUBSET)
     if hint is None or isinstance(hint, str):
         return hint
     # What is no text names no endpoint; it is a limit nonetheless.

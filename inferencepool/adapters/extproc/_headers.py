@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 __all__ = [
@@ -17,8 +18,13 @@ __all__ = [
     "SERVED",
     "SUBSET",
     "SUBSET_NAMESPACE",
+    "content_length",
+    "opens_tunnel",
     "value_of",
 ]
+
+# So many digits no body has.
+_LENGTH = re.compile("[0-9]{1,18}")
 
 LB_NAMESPACE = "envoy.lb"
 SUBSET_NAMESPACE = "envoy.lb.subset_hint"
@@ -59,3 +65,22 @@ def value_of(names: tuple[str, str], headers: Mapping[str, str]) -> str | None:
     """Give the value under the first of *names* that is present, if empty; None when none is."""
     value = headers.get(names[0])
     return value if value is not None else headers.get(names[1])
+
+
+def content_length(headers: Mapping[str, str]) -> int | None:
+    """Read how long the body is to be, in bytes; None where it is not told, or cannot be read."""
+    text = headers.get("content-length", "")
+    return int(text) if _LENGTH.fullmatch(text) else None
+
+
+def opens_tunnel(headers: Mapping[str, str]) -> bool:
+    """
+    Tell whether a request asks for another protocol on its connection, so that what follows is no body and has no end.
+
+    Such are those with ``upgrade`` (RFC 9110 section 7.8) and extended CONNECT (RFC 8441), as for WebSocket. A request
+    that tells its length has a body nonetheless, and ``h2c`` is offered by clients with requests of any kind.
+    """
+    if headers.get(":method") == "CONNECT":
+        return ":protocol" in headers
+    upgrade = headers.get("upgrade", "").strip().lower()
+    return upgrade not in ("", "h2c") and headers.get("content-length", "0") == "0"

@@ -18,30 +18,47 @@ __all__ = ["ProcessorOptions", "ResponsePhase"]
 class ResponsePhase(enum.Enum):
     """How long a session stays after it answered a request."""
 
+    KEEP = "keep"
+    """
+    To the end of the response, wherever the proxy sends anything of it.
+
+    Chunks of its body are handed back as they came. The end of the response releases what was reserved, and the
+    response can get headers and tell its usage. A picker that dies takes responses with it whose bodies pass through.
+    """
+
     AUTO = "auto"
     """
     To the end of the response where that costs nothing for each chunk, or usage is wanted, or strategies want the
     response to have a header; else as `END`.
 
     Where the proxy sends no response bodies, the session stays: the end of the stream is the end of the request, and
-    releases what was reserved. Where it sends them, the session would have to answer every chunk, so it ends.
+    releases what was reserved. Where it sends them, the session would have to answer every chunk, so it ends. Not every
+    proxy goes on then: agentgateway fails the request.
     """
-
-    KEEP = "keep"
-    """To the end of the response. Each chunk is handed back; a picker that dies takes the response with it."""
 
     END = "end"
     """
     No longer: the stream ends with the answer to the request.
 
     Neither the end of the response nor the endpoint that served is seen, and no header can be added to it; what was
-    reserved is taken back after `ProcessorOptions.hold` seconds, or when metrics show the request.
+    reserved is held for `ProcessorOptions.hold`. Proxies differ as with `AUTO`.
     """
 
 
 def _positive(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value <= 0:
         message = f"ext_proc: {attribute.name}: {value!r} is not a number of seconds above 0"
+        raise ConfigurationError(message)
+
+
+def _positive_or_none(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None:
+        _positive(instance, attribute, value)
+
+
+def _count(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if type(value) is not int or value < 1:
+        message = f"ext_proc: {attribute.name}: {value!r} is not a whole number, 1 or more"
         raise ConfigurationError(message)
 
 
@@ -101,7 +118,10 @@ class ProcessorOptions:
             as Envoy does with ``response_trailer_mode: SEND``. Then a reset of the stream, as Envoy closes it,
             releases the pick. With other proxies set it to False: they reset the stream as soon as the picker has no
             more to answer, and the pick is held.
-        hold: Seconds after which what a request reserved is taken back, when its end cannot be seen.
+        hold: Seconds after which what a request reserved is taken back, when its end cannot be seen. None for as long
+            as responses take on average whose end is seen, 300 at most, and 10 as long as none was.
+        max_holds: How many picks may be held so; beyond it the one is taken back that has been held for the longest
+            part of its time.
         fallbacks: Whether the destination lists the fallbacks of the pick too. Off by default: only proxies that
             balance by `override_host` read such a list, others fail on it.
         emit_scores: Whether the score of each candidate is told as metadata.
@@ -120,10 +140,11 @@ class ProcessorOptions:
     prompt_bytes: int = attrs.field(default=PROMPT_BYTES, validator=_size)
     chunk_size: int = attrs.field(default=62_000, validator=_size)
     partial_body: int = attrs.field(default=512 << 10, validator=_size)
-    response_phase: ResponsePhase = attrs.field(default=ResponsePhase.AUTO, converter=_to_phase)
+    response_phase: ResponsePhase = attrs.field(default=ResponsePhase.KEEP, converter=_to_phase)
     usage: bool = False
     ends_with_response: bool = True
-    hold: float = attrs.field(default=60.0, validator=_positive)
+    hold: float | None = attrs.field(default=None, validator=_positive_or_none)
+    max_holds: int = attrs.field(default=100_000, validator=_count)
     fallbacks: bool = False
     emit_scores: bool = False
     ignore_subset: bool = False

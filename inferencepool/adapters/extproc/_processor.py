@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable, Iterable
 from random import Random
 from threading import Lock
@@ -16,6 +15,7 @@ from inferencepool.adapters.bodies import BodyParsers, Loads, default_parsers, l
 from inferencepool.adapters.extproc._decision import Decision
 from inferencepool.adapters.extproc._exchange import ExchangeObserver
 from inferencepool.adapters.extproc._headers import FORGEABLE
+from inferencepool.adapters.extproc._holds import Holds, ResponseTimes
 from inferencepool.adapters.extproc._options import ProcessorOptions
 from inferencepool.adapters.extproc._session import Session
 from inferencepool.model import InferenceModelRewrite, InferenceObjective
@@ -34,10 +34,12 @@ class ProcessorStatistics:
     Attributes:
         sessions: Sessions that are not closed.
         held: Picks whose end could not be seen and whose load still counts.
+        response_seconds: How long a response is believed to take.
     """
 
     sessions: int
     held: int
+    response_seconds: float = 10.0
 
 
 @final
@@ -90,7 +92,8 @@ class ExternalProcessor:
         self.priorities: dict[str, int] = {}
         self.rewrites = ModelRewrites(())
         self._lock = Lock()
-        self._held: deque[tuple[float, PickResult]] = deque()
+        self._holds = Holds(self.options.max_holds)
+        self._times = ResponseTimes()
         self._sessions = 0
         self.set_objectives(objectives)
         self.set_rewrites(rewrites)
@@ -107,33 +110,46 @@ class ExternalProcessor:
         """Begin a session, for one stream."""
         with self._lock:
             self._sessions += 1
-            if self._held:
-                self._let_go(self.clock())
         return Session(self)
 
     def statistics(self) -> ProcessorStatistics:
         """Tell what the processor has going."""
         with self._lock:
-            return ProcessorStatistics(self._sessions, len(self._held))
+            return ProcessorStatistics(self._sessions, len(self._holds), self._times.estimate)
+
+    @property
+    def deadline(self) -> float | None:
+        """When to call `expire`, in seconds of the clock; None while no load is held. Later ones may come before it."""
+        with self._lock:
+            return self._holds.deadline
+
+    def expire(self) -> None:
+        """Take back the load of picks whose end could not be seen, and that were held for long enough."""
+        with self._lock:
+            self._holds.let_go(self.clock())
 
     def close(self) -> None:
         """Take back the load of all picks whose end could not be seen."""
         with self._lock:
-            self._let_go(float("inf"))
+            self._holds.let_go(float("inf"))
 
     def new_request_id(self) -> str:
         """Make an id for a request that has none."""
         return str(uuid.UUID(int=self.rng.getrandbits(128), version=4))
 
-    def leave(self, held: PickResult | None) -> None:
-        """End a session; the load of *held* counts until it has been held long enough."""
+    def leave(self, held: PickResult | None = None, *, since: float = 0.0, took: float | None = None) -> None:
+        """
+        End a session.
+
+        Args:
+            held: A pick whose end was not seen: its load counts until it has been held long enough.
+            since: When it was made, in seconds of the clock.
+            took: How long the response took, where its end was seen.
+        """
         with self._lock:
             self._sessions -= 1
+            if took is not None:
+                self._times.add(took)
             if held is not None:
-                held.detach()
-                self._held.append((self.clock() + self.options.hold, held))
-
-    def _let_go(self, now: float) -> None:
-        held = self._held
-        while held and held[0][0] <= now:
-            held.popleft()[1].release()
+                seconds = self.options.hold
+                self._holds.hold(held, since + (self._times.estimate if seconds is None else seconds))

@@ -3,44 +3,36 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn, assert_never, final
 
 import attrs
 
-from inferencepool.adapters.bodies import Budget, ParsedBody, Usage, UsageKind, UsageReader
-from inferencepool.adapters.extproc import _headers as names
-from inferencepool.adapters.extproc._chunks import split, to_status
+from inferencepool.adapters.bodies import Budget, ParsedBody
+from inferencepool.adapters.extproc._account import Account
+from inferencepool.adapters.extproc._arrival import Arrival, Extent
 from inferencepool.adapters.extproc._decision import Decision, decide, inquire
-from inferencepool.adapters.extproc._exchange import Exchange, RequestTraits
 from inferencepool.adapters.extproc._messages import (
     Answer,
     BodyMode,
     Message,
     RequestBody,
-    RequestBodyAnswer,
     RequestHeaders,
     RequestHeadersAnswer,
     RequestTrailers,
     RequestTrailersAnswer,
     ResponseBody,
-    ResponseBodyAnswer,
     ResponseHeaders,
-    ResponseHeadersAnswer,
     ResponseTrailers,
-    ResponseTrailersAnswer,
-    StreamedRequestBody,
-    StreamedResponseBody,
 )
-from inferencepool.adapters.extproc._options import ResponsePhase
-from inferencepool.adapters.extproc._reading import Reading
+from inferencepool.adapters.extproc._reading import Answering, Reading, read_at_once
 from inferencepool.adapters.extproc._refusal import refuse
+from inferencepool.adapters.extproc._response import ResponsePhaseState, is_awaited
 from inferencepool.errors import (
     InferencePoolError,
     InvalidMessageError,
     InvalidRequestError,
     RequestTimeoutError,
-    RequestTooLargeError,
 )
 
 if TYPE_CHECKING:
@@ -49,11 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["Session"]
 
 _FULL = BodyMode.FULL_DUPLEX_STREAMED
-# Modes in which a body comes in pieces. Where it comes as a whole, nobody sees how far it is, and the proxy bounds it.
-_IN_PIECES = (_FULL, BodyMode.STREAMED)
 _NOTHING: tuple[Answer, ...] = ()
-_UNTOLD = Usage()
-_UNKNOWN = RequestTraits()
 
 
 class _State(enum.Enum):
@@ -85,51 +73,79 @@ class Session:
             more is needed, or the proxy answers the client itself.
         working: Whether the request has come whole, and reading it takes so long that it is to be gone on with by
             `advance`, between other work.
-        deadline: When to call `expire`, in seconds of the processor's clock; None while nothing is waited for.
     """
 
     _processor: ExternalProcessor
     done: bool = False
     working: bool = False
-    deadline: float | None = None
     _state: _State = _State.NEW
-    _began: float | None = None
     _reading: Reading | None = None
     _waiting: list[Message] = attrs.field(factory=list)
-    _head: RequestHeaders = attrs.field(factory=lambda: RequestHeaders({}))
-    _mode: BodyMode = _FULL
-    _chunks: list[bytes] = attrs.field(factory=list)
-    _size: int = 0
-    _request_id: str = ""
-    _traits: RequestTraits = _UNKNOWN
-    _decision: Decision | None = None
-    _answered: float | None = None
-    _error: BaseException | None = None
-    _status: int = 0
-    _served: str = ""
-    _usage: UsageReader | None = None
-    _complete: bool = False
-    _responding: bool = False
-    _streaming: bool = False
-    _response_bytes: int | None = None
-    _first_byte: float | None = None
+    _leaves: bool = False
+    _account: Account = attrs.field(factory=Account)
+    _body: Arrival = attrs.field(init=False)
+    _response: ResponsePhaseState = attrs.field(init=False)
+
+    @_body.default
+    def _no_body(self) -> Arrival:
+        return Arrival(self._processor.options, self._processor.clock)
+
+    @_response.default
+    def _no_response(self) -> ResponsePhaseState:
+        return ResponsePhaseState(self._processor)
+
+    @property
+    def deadline(self) -> float | None:
+        """When to call `expire`, in seconds of the processor's clock; None while nothing is waited for."""
+        return self._body.deadline
 
     @property
     def is_responding(self) -> bool:
-        """
-        Whether the response has begun.
+        """Whether the response has begun: a proxy that resets the stream from then on has seen the response's end."""
+        return self._response.has_begun
 
-        A proxy that resets the stream from then on has seen the response's end: Envoy does so where it has the whole
-        response before the answer to its headers.
+    @property
+    def half_close_tells(self) -> bool:
         """
-        return self._responding
+        Whether the HTTP request is over if the proxy ends its side of the stream at this moment.
+
+        It is for a proxy that tells how bodies come, or told of the response. One that did neither ends its side
+        because it only ever asks about requests, as NGINX Gateway Fabric does right behind each of them. Once the
+        session is `done`, a proxy ends its side in reply, and that tells nothing.
+        """
+        return not self.done and (self._response.has_begun or self._account.head.request_body_mode is not None)
+
+    @property
+    def end_cuts_response(self) -> bool:
+        """
+        Whether a stream that ends at this moment cuts the response off, as its body passes through the session.
+
+        With status OK proxies take that for the end of the body; end such a stream with an error instead. Any other
+        may be ended with OK, upon which proxies go on without the picker.
+        """
+        return not self.done and self._response.passes_through
+
+    @property
+    def passes_response(self) -> bool:
+        """
+        Whether a chunk of the response's body is handed back as it came, and nothing is read of it but its size.
+
+        It is while the body comes in full duplex and nobody wants to know its usage. A chunk of at most
+        `ProcessorOptions.chunk_size` bytes that does not end the body may then be told by `pass_response`, in place of
+        `receive`, and handed back by whoever has its bytes.
+        """
+        return not self.done and self._state is _State.ANSWERED and self._response.is_only_counted
+
+    def pass_response(self, size: int) -> None:
+        """Take note of a chunk of *size* bytes that is handed back without `receive`, while `passes_response`."""
+        self._response.count(size)
 
     @property
     def held_bytes(self) -> int:
         """Bytes of the request's body that are kept until it is whole and was read, unpacked ones included."""
         if self._reading is not None:
-            return self._size + self._reading.budget.unpacked
-        return self._size if self._chunks else 0
+            return self._body.size + self._reading.budget.unpacked
+        return self._body.size if self._body.is_kept else 0
 
     def receive(self, message: Message) -> Sequence[Answer]:
         """
@@ -182,8 +198,8 @@ class Session:
         self._stop()
         if isinstance(error, InferencePoolError) and error.http_status != InferencePoolError.http_status:
             return self._refuse(error)
-        self._state, self._error, self.deadline = _State.FAILED, error, None
-        self._chunks.clear()
+        self._state, self._account.error, self._body.deadline = _State.FAILED, error, None
+        self._body.drop()
         raise error
 
     def _hold_back(self, message: Message) -> Sequence[Answer]:
@@ -194,8 +210,11 @@ class Session:
         if len(self._waiting) >= _MOST_WAITING:
             text = f"ext_proc: more than {_MOST_WAITING} messages behind the end of the request"
             raise InvalidMessageError(text)
-        if not isinstance(message, RequestBody) or self._mode is not _FULL:
-            self._waiting.append(message)
+        if isinstance(message, RequestBody):
+            self._body.narrow(message.metadata)
+            if self._body.mode is _FULL and self._body.has_ended:
+                return _NOTHING
+        self._waiting.append(message)
         return _NOTHING
 
     def _stop(self) -> None:
@@ -224,24 +243,16 @@ class Session:
         End the session. Only the first call does anything.
 
         Args:
-            finished: Whether the HTTP request is over: the proxy ended its side of the stream, or reset the stream
-                while `is_responding`. Where it did neither, or reset the stream before, because it has nothing more to
-                say, the request may still run, so what it reserved is held.
+            finished: Whether the HTTP request is over: the proxy ended its side of the stream while `half_close_tells`,
+                or reset the stream while `is_responding`. Otherwise the request may still run, so what it reserved is
+                held.
         """
         if self._state is _State.CLOSED:
             return
-        self._state, self.deadline = _State.CLOSED, None
+        self._state, self._body.deadline = _State.CLOSED, None
         self._stop()
-        self._chunks.clear()
-        held = None
-        if self._decision is not None:
-            if finished or self._complete:
-                self._decision.result.release()
-            else:
-                held = self._decision.result
-        self._processor.leave(held)
-        if self._processor.observer is not None and self._began is not None:
-            self._processor.observer.finished(self._exchange(self._began, finished=finished))
+        self._body.drop()
+        self._account.close(self._processor, self._body, self._response, finished=finished)
 
     def _take(self, message: Message) -> Sequence[Answer]:
         match message:
@@ -254,9 +265,9 @@ class Session:
             case ResponseHeaders():
                 answers = self._response_headers(message)
             case ResponseBody():
-                answers = self._response_body(message)
+                answers = self._response.body(message, self._account.decision)
             case ResponseTrailers():
-                answers = self._response_trailers()
+                answers = self._response.trailers(self._account.decision)
             case _:
                 assert_never(message)
         return answers
@@ -266,227 +277,119 @@ class Session:
     def _request_headers(self, message: RequestHeaders) -> Sequence[Answer]:
         if self._state is not _State.NEW:
             _misplace("request headers", self._state)
-        self._state, self._head, self._began = _State.READING, message, self._processor.clock()
-        if message.request_body_mode is not None:
-            self._mode = message.request_body_mode
-        if message.end_of_stream or self._mode is BodyMode.NONE:
-            return self._decide(None, lambda decision, _: (RequestHeadersAnswer(decision.routing),))
-        if self._mode in _IN_PIECES:
-            self.deadline = self._began + self._processor.options.request_timeout
-        return _NOTHING if self._mode is _FULL else (RequestHeadersAnswer(),)
+        now = self._processor.clock()
+        self._state, self._account.head, self._account.began = _State.READING, message, now
+        if self._body.begin(message, now):
+            return self._decide(None, Extent.CUT, lambda decision, _: (RequestHeadersAnswer(decision.routing),))
+        return _NOTHING if self._body.mode is _FULL else (RequestHeadersAnswer(),)
 
     def _request_body(self, message: RequestBody) -> Sequence[Answer]:
         if self._state is _State.NEW:
             _misplace("a request body", self._state)
         if self._state is _State.ANSWERED:
-            # Some proxies send the last chunk twice in full duplex; what follows the end is dropped.
-            self._size += 0 if self._mode is _FULL else len(message.body)
-            return _NOTHING if self._mode is _FULL else (RequestBodyAnswer(),)
-        self._chunks.append(message.body)
-        self._size += len(message.body)
-        options = self._processor.options
-        if self._size > options.max_body:
-            message_text = f"the request's body is longer than the {options.max_body} bytes allowed"
-            raise RequestTooLargeError(message_text)
-        if message.end_of_stream:
-            return self._answer_body(whole=True)
-        if self._mode is BodyMode.BUFFERED:
-            return self._answer_body(whole=True)  # there are trailers behind it
-        if self._mode is BodyMode.BUFFERED_PARTIAL:
-            return self._answer_body(whole=False)
-        if self._mode is BodyMode.STREAMED and self._size > options.partial_body:
-            return self._answer_body(whole=False)
-        self._wait(len(message.body))
-        return _NOTHING
+            if self._account.decision is None and self._body.mode is _FULL:
+                return _NOTHING  # The response came first: the headers were not answered.
+            answers = self._body.hand_on_more(message)
+            self._leave()
+            return answers
+        extent = self._body.add(message)
+        return _NOTHING if extent is None else self._answer_body(extent)
 
     def _request_trailers(self) -> Sequence[Answer]:
         if self._state is _State.NEW:
             _misplace("request trailers", self._state)
         if self._state is _State.READING:
-            if self._mode is not _FULL and not self._chunks:
+            if self._body.mode is not _FULL and not self._body.is_kept:
                 # The headers have left, so nothing can carry the pick any more.
                 text = "a request with trailers and without a body cannot be routed where bodies are buffered"
                 raise InvalidRequestError(text)
-            answers = self._answer_body(whole=True, ends=False)
+            answers = self._answer_body(Extent.WHOLE)
             if self.working:
                 self._waiting.append(RequestTrailers())
                 return _NOTHING
-            return (*answers, RequestTrailersAnswer())
-        if self._decision is None and self._mode is _FULL:
-            return _NOTHING  # The response came first: the headers were not answered, and nothing may overtake them.
+            return (*answers, *self._request_trailers())
+        if self._account.decision is None and self._body.mode is _FULL:
+            return _NOTHING  # As above, and nothing may overtake them.
+        self._body.has_ended = True
+        self._leave()
         return (RequestTrailersAnswer(),)
 
-    def _answer_body(self, *, whole: bool, ends: bool = True) -> Sequence[Answer]:
-        """Decide about a request whose body was read; *ends* tells whether the body ends the request."""
-        chunks, self._chunks = self._chunks, []
-        count = len(chunks)
-        body = chunks[0] if count == 1 else b"".join(chunks)
-        chunks.clear()
+    def _answer_body(self, extent: Extent) -> Sequence[Answer]:
+        """Decide about a request of whose body there is *extent*."""
+        body, count = self._body.take()
 
         def answer(decision: Decision, replacement: bytes | None) -> Sequence[Answer]:
-            if self._mode is _FULL:
-                answers: list[Answer] = [RequestHeadersAnswer(decision.routing)]
-                size = self._processor.options.chunk_size
-                answers += [
-                    StreamedRequestBody(chunk, ends and last)
-                    for chunk, last in split(body if replacement is None else replacement, size)
-                ]
-                return answers
-            # Each message waits for its answer; the first still holds the headers.
-            first = RequestBodyAnswer(decision.routing, replacement)
-            rest = RequestBodyAnswer() if replacement is None else RequestBodyAnswer(replacement=b"")
-            return (first, *[rest] * (count - 1))
+            is_replaced = replacement is not None
+            return self._body.hand_on(
+                body if replacement is None else replacement, count, decision, is_replaced=is_replaced
+            )
 
-        return self._decide(body if whole else None, answer)
+        return self._decide(None if extent is Extent.CUT else body, extent, answer)
 
-    def _decide(
-        self, body: bytes | None, answer: Callable[[Decision, bytes | None], Sequence[Answer]]
-    ) -> Sequence[Answer]:
+    def _decide(self, body: bytes | None, extent: Extent, answer: Answering) -> Sequence[Answer]:
         """Read the request, at once where that is cheap, and decide about it; *answer* says it then."""
         processor = self._processor
-        self.deadline = None
+        self._body.deadline = None
         if body is None:
             return self._conclude(None, None, answer)
-        headers = self._head.headers
+        headers, may_be_cut = self._account.head.headers, extent is Extent.UNTOLD
         if len(body) <= _SMALL and "content-encoding" not in headers:
-            return self._conclude(processor.parsers.parse(headers, body), body, answer)
+            parsed = read_at_once(processor.parsers, headers, body, may_be_cut=may_be_cut)
+            return self._conclude(parsed, None if parsed is None else body, answer)
         budget = Budget(processor.options.prompt_bytes, plain_bytes=processor.options.max_body)
-        self._reading = Reading(body, budget, answer, processor.parsers.read(headers, body, budget))
+        steps = processor.parsers.read(headers, body, budget)
+        self._reading = Reading(body, budget, answer, may_be_cut, steps)
         return self._go_on()
 
     def _go_on(self) -> Sequence[Answer]:
         """Read for a while, and decide about the request if that was enough."""
         reading = self._reading
-        parsed = reading.go_on(self._processor.clock) if reading is not None else None
-        self.working = parsed is None
-        if reading is None or parsed is None:
+        if reading is None:
+            return _NOTHING
+        self.working = not reading.go_on(self._processor.clock)
+        if self.working:
             return _NOTHING
         self._reading = None
-        return self._conclude(parsed, reading.body, reading.answer)
+        return self._conclude(reading.parsed, reading.body, reading.answer)
 
-    def _conclude(
-        self,
-        parsed: ParsedBody | None,
-        body: bytes | None,
-        answer: Callable[[Decision, bytes | None], Sequence[Answer]],
-    ) -> Sequence[Answer]:
+    def _conclude(self, parsed: ParsedBody | None, body: bytes | None, answer: Answering) -> Sequence[Answer]:
         """Decide where the request goes."""
         processor = self._processor
-        inquiry = inquire(processor, self._head, parsed)
-        self._request_id, self._traits = inquiry.request.id, inquiry.traits
-        decision, replacement = decide(processor, self._head, inquiry, body)
-        self._decision, self._state = decision, _State.ANSWERED
-        self._answered = processor.clock()
-        self.done = not self._stays(decision)
+        account = self._account
+        inquiry = inquire(processor, account.head, parsed)
+        account.request_id, account.traits = inquiry.request.id, inquiry.traits
+        decision, replacement = decide(processor, account.head, inquiry, body, self._body.subset)
+        account.decision, self._state = decision, _State.ANSWERED
+        account.answered = processor.clock()
+        self._leaves = not is_awaited(processor.options, account.head.response_body_mode, decision)
         if processor.on_decision is not None:
             processor.on_decision(decision)
         if not processor.picker.observed:
             # A response can take minutes: neither its prompt nor its snapshot need to stay for that.
             decision.result.detach()
-        return answer(decision, replacement)
+        answers = answer(decision, replacement)
+        self._leave()
+        return answers
 
-    def _stays(self, decision: Decision) -> bool:
-        """Tell whether the response is waited for."""
-        options = self._processor.options
-        if options.response_phase is ResponsePhase.KEEP:
-            return True
-        if options.response_phase is ResponsePhase.END:
-            return False
-        if decision.response_headers:
-            # They can only be given when the response's own come. Leaving then would lose chunks that are on their way.
-            return True
-        if not decision.reads_response:
-            return False
-        return not self._head.response_body_mode or options.usage
-
-    def _wait(self, received: int) -> None:
-        """
-        Give the client more time, for as many bytes as it sent.
-
-        Time that was not used is not saved: whoever stops sends nothing for `ProcessorOptions.request_timeout` at most,
-        and whoever sends less than the least rate runs out of it, however often he sends.
-        """
-        options = self._processor.options
-        if received and self.deadline is not None:
-            latest = self._processor.clock() + options.request_timeout
-            self.deadline = min(latest, self.deadline + received / options.least_rate)
+    def _leave(self) -> None:
+        """Be over, if the response is not waited for, and nothing of the request is left to be handed on."""
+        if self._leaves and not self._response.has_begun:
+            self.done = self._body.has_ended or self._body.mode is not _FULL
 
     def _refuse(self, error: InferencePoolError) -> Sequence[Answer]:
-        self._error, self._status, self.done, self.deadline = error, error.http_status, True, None
-        self._chunks.clear()
+        self._account.error, self.done, self._body.deadline = error, True, None
+        self._response.status = error.http_status
+        self._body.drop()
         return (refuse(error),)
 
     # -- the response --------------------------------------------------------------------------------------------------
 
     def _response_headers(self, message: ResponseHeaders) -> Sequence[Answer]:
-        self._responding = True
         if self._state is _State.READING:
             # The proxy answered the client itself: what is left of the request goes nowhere.
-            self._state, self.deadline = _State.ANSWERED, None
-            self._chunks.clear()
-        self._status = to_status(message.headers.get(":status", ""))
-        served = message.metadata.get(names.LB_NAMESPACE, {}).get(names.SERVED)
-        if isinstance(served, str):
-            self._served = served
-        self._streaming = message.headers.get("content-type", "").lower().startswith("text/event-stream")
-        options = self._processor.options
-        if options.usage and self._decision is not None and self._decision.usage is not UsageKind.NONE:
-            self._usage = UsageReader(self._decision.usage, event_stream=self._streaming, loads=self._processor.loads)
-        if message.end_of_stream:
-            self._end_response()
-        elif self._decision is not None:
-            self._decision.result.started()
-        headers = self._decision.response_headers if self._decision is not None else ()
-        if options.served_header and self._served:
-            headers = (*headers, (options.served_header, self._served))
-        return (ResponseHeadersAnswer(headers),)
-
-    def _response_body(self, message: ResponseBody) -> Sequence[Answer]:
-        if self._response_bytes is None:
-            self._response_bytes, self._first_byte = 0, self._processor.clock()
-        self._response_bytes += len(message.body)
-        if self._usage is not None:
-            self._usage.feed(message.body)
-        if message.end_of_stream:
-            self._end_response()
-        if self._head.response_body_mode not in (None, _FULL):
-            return (ResponseBodyAnswer(),)
-        size = self._processor.options.chunk_size
-        if len(message.body) <= size:
-            return (StreamedResponseBody(message.body, message.end_of_stream),)
-        return [
-            StreamedResponseBody(chunk, message.end_of_stream and last) for chunk, last in split(message.body, size)
-        ]
-
-    def _response_trailers(self) -> Sequence[Answer]:
-        self._end_response()
-        return (ResponseTrailersAnswer(),)
-
-    def _end_response(self) -> None:
-        self._complete = True
-        if self._decision is not None:
-            self._decision.result.release()
-
-    def _exchange(self, began: float, *, finished: bool) -> Exchange:
-        headers = self._head.headers
-        usage = self._usage.finish() if self._usage is not None else _UNTOLD
-        return Exchange(
-            request_id=self._request_id or headers.get(names.REQUEST_ID, ""),
-            path=headers.get(":path", ""),
-            traits=self._traits,
-            destination=self._decision.routing.destination if self._decision else "",
-            served=self._served,
-            status=self._status,
-            error=self._error,
-            complete=self._complete or finished,
-            usage=usage if usage != _UNTOLD else None,
-            streaming=self._streaming,
-            request_bytes=self._size,
-            response_bytes=self._response_bytes,
-            answered_after=None if self._answered is None else self._answered - began,
-            first_byte_after=None if self._first_byte is None else self._first_byte - began,
-            seconds=self._processor.clock() - began,
-        )
+            self._state, self._body.deadline = _State.ANSWERED, None
+            self._body.drop()
+        return self._response.headers(message, self._account.head.response_body_mode, self._account.decision)
 
 
 def _misplace(what: str, state: _State) -> NoReturn:

@@ -35,6 +35,10 @@ _MOST = 2**32 - 1
 _READ_AT_ONCE = 4
 _MOST_READINGS = 32
 
+# How often it is looked at most whether held load is to be taken back, in seconds.
+_BETWEEN_LOOKS = 0.05
+_ENDING = "the endpoint picker ends, and the response passes through it"
+
 
 def extproc_limits(processor: ExternalProcessor) -> Limits:
     """
@@ -67,10 +71,11 @@ def extproc_routes(
     """
     stalled = _Stalled(processor.options.request_timeout * _SHARE)
     readings = _Readings()
+    held = _Held(processor)
     reset_tells = processor.options.ends_with_response
 
     def call(stream: Stream) -> _Call:
-        return _Call(stream, processor.session(), stalled, readings, reset_tells, on_closed)
+        return _Call(stream, processor.session(), stalled, readings, held, reset_tells, on_closed)
 
     return {f"/{EXT_PROC_SERVICE}/Process": call}
 
@@ -142,6 +147,32 @@ class _Readings:
 
 @final
 @attrs.define(eq=False)
+class _Held:
+    """Takes back the load that was held for requests whose end cannot be seen, when its time is over."""
+
+    _processor: ExternalProcessor
+    _due: float = 0.0
+    _timer: asyncio.TimerHandle | None = None
+
+    def watch(self) -> None:
+        """See to it that there is a timer, if anything is held."""
+        due = self._processor.deadline
+        if due is None or (self._timer is not None and self._due <= due):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due = due
+        delay = max(due - self._processor.clock(), _BETWEEN_LOOKS)
+        self._timer = asyncio.get_running_loop().call_later(delay, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        self._processor.expire()
+        self.watch()
+
+
+@final
+@attrs.define(eq=False)
 class _Call:
     """
     Serves one HTTP request.
@@ -154,6 +185,7 @@ class _Call:
     _session: Session
     _stalled: _Stalled
     _readings: _Readings
+    _held: _Held
     _reset_tells: bool
     _on_closed: Callable[[Closure], object] | None
     _waits: bool = False
@@ -197,8 +229,7 @@ class _Call:
         if self._session.working:
             self._half_closed = True  # the answer comes first
             return
-        # After this side's end it says nothing: Envoy closes its own in reply.
-        self._finished = not self._session.done
+        self._finished = self._session.half_close_tells
         self._stream.end()
 
     def closed(self, closure: Closure) -> None:
@@ -208,8 +239,13 @@ class _Call:
             self._readings.forget(self)
         reset_at_end = self._reset_tells and closure.reason is Reason.RESET and self._session.is_responding
         self._session.close(finished=self._finished or reset_at_end)
+        self._held.watch()
         if self._on_closed is not None:
             self._on_closed(closure)
+
+    def stopping(self) -> None:
+        if self._session.end_cuts_response:
+            self._stream.end(Status.UNAVAILABLE, _ENDING)
 
     def expire(self) -> None:
         self._answer(self._session.expire())

@@ -1,6 +1,6 @@
 """A gRPC server on asyncio and the `h2` library, in Python alone: flow control, limits, TLS and an orderly end."""
 
-from inferencepool.runtime.grpc._call import Call, CallFactory, Stream
+from inferencepool.runtime.grpc._call import Call, CallFactory, StoppableCall, Stream
 from inferencepool.runtime.grpc._closure import Closure, Reason
 from inferencepool.runtime.grpc._holdings import Holdings
 from inferencepool.runtime.grpc._limits import Limits
@@ -18,5 +18,6 @@ __all__ = [
     "Reason",
     "Statistics",
     "Status",
+    "StoppableCall",
     "Stream",
 ]

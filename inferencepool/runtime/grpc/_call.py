@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from inferencepool.runtime.grpc._closure import Closure
 from inferencepool.runtime.grpc._status import Status
 
-__all__ = ["Call", "CallFactory", "Stream"]
+__all__ = ["Call", "CallFactory", "StoppableCall", "Stream"]
 
 
 class Stream(Protocol):
@@ -68,6 +68,14 @@ class Call(Protocol):
 
     def closed(self, closure: Closure) -> None:
         """Learn that the RPC is over, and why. Called exactly once, as the last of all."""
+
+
+@runtime_checkable
+class StoppableCall(Protocol):
+    """**Protocol:** a `Call` that may choose how it ends when the server does."""
+
+    def stopping(self) -> None:
+        """Learn that the server ends this RPC with status OK, unless it is ended in another way now."""
 
 
 CallFactory = Callable[[Stream], Call]

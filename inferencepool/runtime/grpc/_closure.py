@@ -30,7 +30,7 @@ class Reason(enum.Enum):
     """The client broke HTTP/2 on this stream alone, such as by data after its end; the RPC was reset."""
 
     STOPPED = "stopped"
-    """The server stopped, and ended the RPC with status OK."""
+    """The server stopped, and ended the RPC with status OK, or as its call chose."""
 
 
 @attrs.frozen

@@ -200,10 +200,10 @@ class Connection(asyncio.Protocol):
             self._transport.write(DRAIN_NOTICE)
 
     def finish(self) -> None:
-        """End all RPCs with status OK, and the connection."""
+        """End all RPCs, with status OK unless their calls choose another one, and the connection."""
         if self._is_closing:
             return
-        self._exchanges.finish(STOPPED)
+        self._exchanges.stop(STOPPED)
         # Even if the socket is full: this is the last that it must take.
         self._writer.resume()
         self._say_goodbye(ErrorCodes.NO_ERROR)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
-from inferencepool.runtime.grpc._call import Call
+from inferencepool.runtime.grpc._call import Call, StoppableCall
 from inferencepool.runtime.grpc._closure import Closure
 from inferencepool.runtime.grpc._ending import Ending, ending
 from inferencepool.runtime.grpc._framing import PREFIX_SIZE, MessageReader, prefix
@@ -197,6 +197,16 @@ class Exchange:
                 self._call.half_closed()
             except Exception as error:  # noqa: BLE001 - as above
                 self._fail(error, on_error)
+
+    def stop(self, how: Ending, on_error: Callable[[Exception], None]) -> None:
+        """End the RPC as *how* tells, unless its call ends it in another way."""
+        call: object = self._call
+        if isinstance(call, StoppableCall):
+            try:
+                call.stopping()
+            except Exception as error:  # noqa: BLE001 - as above
+                self._fail(error, on_error)
+        self.finish(how)
 
     def close(self, closure: Closure, on_error: Callable[[Exception], None]) -> None:
         """End all, and tell the call; once."""

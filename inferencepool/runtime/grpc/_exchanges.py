@@ -178,10 +178,10 @@ class Exchanges:
         for exchange in list(self._open.values()):
             self.close(exchange, closure)
 
-    def finish(self, how: Ending) -> None:
-        """End all RPCs as *how* tells."""
+    def stop(self, how: Ending) -> None:
+        """End all RPCs as *how* tells, or as their calls do."""
         for exchange in list(self._open.values()):
-            exchange.finish(how)
+            exchange.stop(how, self._on_error)
 
     # -- messages, whole and in part -----------------------------------------------------------------------------
 

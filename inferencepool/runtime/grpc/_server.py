@@ -131,7 +131,9 @@ class GrpcServer:
 
     async def stop(self, grace: float) -> None:
         """
-        End in order: take no more connections, let RPCs in flight finish, end the rest with status OK, close.
+        End in order: take no more connections, let RPCs in flight finish, end the rest, close.
+
+        RPCs that do not finish in time end with status OK, or as their call says where it is a `StoppableCall`.
 
         Clients are asked at once to open no more RPCs. Those that they open before they can have read that, for
         `Limits.linger_seconds`, are served; later ones are refused as not processed, so that they can be tried

@@ -35,7 +35,9 @@ def _above_zero(_: object, attribute: Any, value: Any) -> None:
 @attrs.frozen(kw_only=True)
 class ServerOptions:
     """
-    Where a server listens, how it is secured and how it ends. The defaults are the reference picker's.
+    Where a server listens, how it is secured and how it ends.
+
+    The defaults are the reference picker's, save for *drain_timeout*, which is 30 seconds there.
 
     Attributes:
         address: Name or address to listen on; empty for all addresses of this machine.
@@ -45,7 +47,8 @@ class ServerOptions:
         cert_path: Directory with ``tls.crt`` and ``tls.key``; None for a certificate that signs itself.
         enable_cert_reload: Whether changes of these files are followed.
         health_checking: Whether the port of ext_proc serves health as well.
-        drain_timeout: Seconds that requests are served after the first signal, at most.
+        drain_timeout: Seconds that requests are served after the first signal, at most. The default is what clients of
+            OpenAI and Anthropic wait for an answer. The server ends as soon as no stream is open.
         drain_notice: Seconds after the first signal after which clients are asked to open streams elsewhere. Those that
             are open then are waited for, later ones no longer than these. Gateways need the time before to notice that
             the server is not ready; who comes back sooner would come back to this server.
@@ -64,7 +67,7 @@ class ServerOptions:
     cert_path: str | None = None
     enable_cert_reload: bool = False
     health_checking: bool = False
-    drain_timeout: float = attrs.field(default=30.0, validator=_seconds)
+    drain_timeout: float = attrs.field(default=600.0, validator=_seconds)
     drain_notice: float = attrs.field(default=5.0, validator=_seconds)
     drain_quiet: float = attrs.field(default=1.0, validator=_seconds)
     poll_interval: float = attrs.field(default=1.0, validator=[_seconds, _above_zero])

@@ -11,7 +11,7 @@ from typing import Any, final
 
 from inferencepool.adapters.extproc import ExternalProcessor
 from inferencepool.runtime.extproc import extproc_limits, extproc_routes
-from inferencepool.runtime.grpc import Call, CallFactory, Closure, GrpcServer, Limits, Stream
+from inferencepool.runtime.grpc import Call, CallFactory, Closure, GrpcServer, Limits, StoppableCall, Stream
 from inferencepool.runtime.health import Health, health_routes
 from inferencepool.runtime.logs import log_event
 from inferencepool.runtime.server._files import FollowedFile, WatchedFile
@@ -43,7 +43,8 @@ class EndpointPickerServer:
     `ServerOptions.drain_quiet`. Where streams still come after `ServerOptions.drain_notice`, it asks clients to open
     them on other connections, and once those are over that had begun by then it takes no more: later ones are served if
     they began before that, and refused as not processed otherwise. All this takes `ServerOptions.drain_timeout` at
-    most. Streams that are open then end with status OK, upon which Envoy goes on with their HTTP requests. Asked a
+    most. Streams that are open then end: with an error where the response's body passes through them, as status OK
+    would be taken for the end of the body, and else with OK, upon which Envoy goes on with their HTTP requests. Asked a
     second time it ends at once.
 
     Attributes:
@@ -263,7 +264,7 @@ class EndpointPickerServer:
 
 @final
 class _Numbered:
-    """A call that is in a table by its number as long as it is open."""
+    """A call that is in a table by its number as long as it is open, and may choose how it ends with the server."""
 
     __slots__ = ("_call", "_number", "_open", "half_closed", "message")
 
@@ -274,6 +275,10 @@ class _Numbered:
         self._number = number
         self._open = open_
         open_[number] = None
+
+    def stopping(self) -> None:
+        if isinstance(self._call, StoppableCall):
+            self._call.stopping()
 
     def closed(self, closure: Closure) -> None:
         del self._open[self._number]

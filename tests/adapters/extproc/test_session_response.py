@@ -152,15 +152,16 @@ def test_an_unfinished_stream_holds_the_load() -> None:
         bench.clock.advance(10)
     assert (0, 2, 2) == bench.counts
     bench.clock.advance(9.5)
-    bench.session().close(finished=False)
+    bench.processor.expire()
     assert (0, 2, 2) == bench.counts
+    assert 30 == bench.processor.deadline
     bench.clock.advance(0.5)
-    session = bench.session()
-    assert (1, 1, 1) == bench.counts
+    bench.processor.expire()
+    assert (0, 1, 1) == bench.counts
     bench.clock.advance(10)
-    bench.session().close(finished=True)
-    session.close(finished=True)
+    bench.processor.expire()
     assert (0, 0, 0) == bench.counts
+    assert bench.processor.deadline is None
     assert [False, False] == [exchange.complete for exchange in bench.kept.exchanges]
 
 

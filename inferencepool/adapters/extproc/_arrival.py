@@ -1,0 +1,172 @@
+"""A request's body on its way in, and on."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from typing import final
+
+import attrs
+
+from inferencepool.adapters.extproc._chunks import split
+from inferencepool.adapters.extproc._decision import Decision, subset_of
+from inferencepool.adapters.extproc._headers import content_length, opens_tunnel
+from inferencepool.adapters.extproc._messages import (
+    Answer,
+    BodyMode,
+    Metadata,
+    RequestBody,
+    RequestBodyAnswer,
+    RequestHeaders,
+    RequestHeadersAnswer,
+    StreamedRequestBody,
+)
+from inferencepool.adapters.extproc._options import ProcessorOptions
+from inferencepool.errors import RequestTooLargeError
+from inferencepool.scheduling import SubsetHint
+
+__all__ = ["Arrival", "Extent"]
+
+_FULL = BodyMode.FULL_DUPLEX_STREAMED
+_NOTHING: tuple[Answer, ...] = ()
+
+
+class Extent(enum.Enum):
+    """How much of a body is there when a request is to be decided about."""
+
+    WHOLE = "whole"
+    CUT = "cut"
+    """The rest of it never comes, or comes too late to be read."""
+    UNTOLD = "untold"
+    """Either of them: the proxy does not tell whether it cut the body, or has trailers behind it."""
+
+
+@final
+@attrs.define(eq=False)
+class Arrival:
+    """
+    A request's body on its way in, and on. Its session guards it.
+
+    Attributes:
+        mode: How it comes.
+        size: Bytes of it so far.
+        has_ended: Whether the proxy told its end, by its last message or by trailers.
+        is_tunnel: Whether it never ends, as it is one direction of another protocol; it is handed on as it comes.
+        subset: The subset hint: that of the last message that had one; None where none had.
+        deadline: Until when more of it has to come, in seconds of the clock; None while nothing is waited for.
+    """
+
+    _options: ProcessorOptions
+    _clock: Callable[[], float]
+    mode: BodyMode = _FULL
+    size: int = 0
+    has_ended: bool = False
+    is_tunnel: bool = False
+    subset: SubsetHint | None = None
+    deadline: float | None = None
+    _length: int | None = None
+    _chunks: list[bytes] = attrs.field(factory=list)
+
+    def begin(self, head: RequestHeaders, now: float) -> bool:
+        """Take in the request's headers; give whether the request can be decided about without any body."""
+        self.narrow(head.metadata)
+        if head.request_body_mode is not None:
+            self.mode = head.request_body_mode
+        self.has_ended = head.end_of_stream
+        self._length = content_length(head.headers)
+        self.is_tunnel = not self.has_ended and opens_tunnel(head.headers)
+        if self.has_ended or self.is_tunnel or self.mode is BodyMode.NONE:
+            return True
+        # Where it comes as a whole, nobody sees how far it is, and the proxy bounds it.
+        if self.mode in (_FULL, BodyMode.STREAMED):
+            if self._length == 0:
+                return True
+            self.deadline = now + self._options.request_timeout
+        return False
+
+    def narrow(self, metadata: Metadata) -> None:
+        """Take the subset hint out of a message's metadata, if it has one."""
+        if metadata:
+            hint = subset_of(metadata)
+            self.subset = hint if hint is not None else self.subset
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether any of it is kept."""
+        return bool(self._chunks)
+
+    def add(self, message: RequestBody) -> Extent | None:
+        """
+        Keep a piece of it.
+
+        Returns:
+            How much there is, if the request is to be decided about; None if there is more to come.
+
+        Raises:
+            RequestTooLargeError: It is longer than `ProcessorOptions.max_body`.
+        """
+        self.narrow(message.metadata)
+        self._chunks.append(message.body)
+        self.size += len(message.body)
+        self.has_ended = message.end_of_stream
+        options, mode = self._options, self.mode
+        if self.size > options.max_body:
+            text = f"the request's body is longer than the {options.max_body} bytes allowed"
+            raise RequestTooLargeError(text)
+        # A buffered one without its end has trailers behind it.
+        if self.has_ended or mode is BodyMode.BUFFERED or (self._length is not None and self.size >= self._length):
+            return Extent.WHOLE
+        if mode is BodyMode.BUFFERED_PARTIAL:
+            return Extent.UNTOLD if self._length is None else Extent.CUT
+        if mode is BodyMode.STREAMED and self.size > options.partial_body:
+            return Extent.CUT
+        self._wait(len(message.body))
+        return None
+
+    def _wait(self, received: int) -> None:
+        """
+        Give the client more time, for as many bytes as it sent.
+
+        Time that was not used is not saved: whoever stops sends nothing for `ProcessorOptions.request_timeout` at most,
+        and whoever sends less than the least rate runs out of it, however often he sends.
+        """
+        if received and self.deadline is not None:
+            latest = self._clock() + self._options.request_timeout
+            self.deadline = min(latest, self.deadline + received / self._options.least_rate)
+
+    def take(self) -> tuple[bytes, int]:
+        """Give what is kept, and in how many pieces it came, and keep it no longer."""
+        chunks, self._chunks = self._chunks, []
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks), len(chunks)
+
+    def drop(self) -> None:
+        """Forget what is kept."""
+        self._chunks.clear()
+
+    def hand_on(self, body: bytes, count: int, decision: Decision, *, is_replaced: bool) -> Sequence[Answer]:
+        """Answer the messages of a request that was decided about: *count* pieces, in place of which *body* goes on."""
+        if self.mode is _FULL:
+            # The end of what goes on comes with the end of what came: behind a body that is complete by its length the
+            # proxy still has an empty piece to send, or trailers.
+            return [RequestHeadersAnswer(decision.routing), *self._streamed(body, ends=self.has_ended)]
+        # Each message waits for its answer; the first still holds the headers.
+        first = RequestBodyAnswer(decision.routing, body if is_replaced else None)
+        rest = RequestBodyAnswer(replacement=b"" if is_replaced else None)
+        return (first, *[rest] * (count - 1))
+
+    def hand_on_more(self, message: RequestBody) -> Sequence[Answer]:
+        """Answer a piece that comes behind the decision."""
+        if self.mode is not _FULL:
+            self.size += len(message.body)
+            return (RequestBodyAnswer(),)
+        if self.has_ended:
+            return _NOTHING  # Some proxies send the last piece twice.
+        self.has_ended = message.end_of_stream
+        if self.is_tunnel:
+            self.size += len(message.body)
+            return self._streamed(message.body, ends=message.end_of_stream)
+        return (StreamedRequestBody(b"", end_of_stream=True),) if message.end_of_stream else _NOTHING
+
+    def _streamed(self, body: bytes, *, ends: bool) -> list[Answer]:
+        size = self._options.chunk_size
+        return [StreamedRequestBody(chunk, ends and last) for chunk, last in split(body, size)]

@@ -1,0 +1,146 @@
+"""The response phase of a session: what it hands back, and what it learns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, final
+
+import attrs
+
+from inferencepool.adapters.bodies import Usage, UsageKind, UsageReader
+from inferencepool.adapters.extproc import _headers as names
+from inferencepool.adapters.extproc._chunks import split, to_status
+from inferencepool.adapters.extproc._decision import Decision
+from inferencepool.adapters.extproc._messages import (
+    Answer,
+    BodyMode,
+    ResponseBody,
+    ResponseBodyAnswer,
+    ResponseHeaders,
+    ResponseHeadersAnswer,
+    ResponseTrailersAnswer,
+    StreamedResponseBody,
+)
+from inferencepool.adapters.extproc._options import ProcessorOptions, ResponsePhase
+
+if TYPE_CHECKING:
+    from inferencepool.adapters.extproc._processor import ExternalProcessor
+
+__all__ = ["ResponsePhaseState", "is_awaited"]
+
+_FULL = BodyMode.FULL_DUPLEX_STREAMED
+_UNTOLD = Usage()
+
+
+@final
+@attrs.define(eq=False)
+class ResponsePhaseState:
+    """
+    How far the response to a request is. Its session guards it.
+
+    Attributes:
+        status: HTTP status of what the client gets; 0 while unknown.
+        served: The endpoint that served, as the proxy told; empty when it did not tell.
+        has_begun: Whether its headers were seen.
+        ended: When its end was seen.
+        is_streaming: Whether it is a stream of events.
+        size: Bytes of its body so far; None before the first part of it.
+        first_byte: When the first part of its body came.
+    """
+
+    _processor: ExternalProcessor
+    status: int = 0
+    served: str = ""
+    has_begun: bool = False
+    ended: float | None = None
+    is_streaming: bool = False
+    size: int | None = None
+    first_byte: float | None = None
+    _mode: BodyMode | None = None
+    _usage: UsageReader | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether its end was seen."""
+        return self.ended is not None
+
+    @property
+    def passes_through(self) -> bool:
+        """Whether its body is on its way through the session: what is not handed back does not arrive."""
+        # A proxy that does not tell how the body comes may send none of it.
+        in_full_duplex = self._mode is _FULL or (self._mode is None and self.size is not None)
+        return self.has_begun and not self.is_complete and in_full_duplex
+
+    @property
+    def is_only_counted(self) -> bool:
+        """Whether chunks of its body are handed back as they came, and nothing is read of them but their size."""
+        return self._usage is None and self.has_begun and not self.is_complete and self._mode in (None, _FULL)
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens that it told; None where it told none, or nobody wants to know."""
+        usage = self._usage.finish() if self._usage is not None else _UNTOLD
+        return usage if usage != _UNTOLD else None
+
+    def headers(self, message: ResponseHeaders, mode: BodyMode | None, decision: Decision | None) -> Sequence[Answer]:
+        """Take in its headers; *mode* tells how its body will come."""
+        self.has_begun, self._mode = True, mode
+        self.status = to_status(message.headers.get(":status", ""))
+        served = message.metadata.get(names.LB_NAMESPACE, {}).get(names.SERVED)
+        if isinstance(served, str):
+            self.served = served
+        self.is_streaming = message.headers.get("content-type", "").lower().startswith("text/event-stream")
+        options = self._processor.options
+        if options.usage and decision is not None and decision.usage is not UsageKind.NONE:
+            self._usage = UsageReader(decision.usage, event_stream=self.is_streaming, loads=self._processor.loads)
+        if message.end_of_stream:
+            self._end(decision)
+        elif decision is not None:
+            decision.result.started()
+        headers = decision.response_headers if decision is not None else ()
+        if options.served_header and self.served:
+            headers = (*headers, (options.served_header, self.served))
+        return (ResponseHeadersAnswer(headers),)
+
+    def body(self, message: ResponseBody, decision: Decision | None) -> Sequence[Answer]:
+        """Hand its body, or a chunk of it, back."""
+        self.count(len(message.body))
+        if self._usage is not None:
+            self._usage.feed(message.body)
+        if message.end_of_stream:
+            self._end(decision)
+        if self._mode not in (None, _FULL):
+            return (ResponseBodyAnswer(),)
+        size = self._processor.options.chunk_size
+        if len(message.body) <= size:
+            return (StreamedResponseBody(message.body, message.end_of_stream),)
+        return [
+            StreamedResponseBody(chunk, message.end_of_stream and last) for chunk, last in split(message.body, size)
+        ]
+
+    def count(self, size: int) -> None:
+        """Take note of *size* bytes of its body."""
+        if self.size is None:
+            self.size, self.first_byte = 0, self._processor.clock()
+        self.size += size
+
+    def trailers(self, decision: Decision | None) -> Sequence[Answer]:
+        """Take in its trailers, which end it."""
+        self._end(decision)
+        return (ResponseTrailersAnswer(),)
+
+    def _end(self, decision: Decision | None) -> None:
+        if self.ended is None:
+            self.ended = self._processor.clock()
+        if decision is not None:
+            decision.result.release()
+
+
+def is_awaited(options: ProcessorOptions, mode: BodyMode | None, decision: Decision) -> bool:
+    """Tell whether a session stays for the response to a request that was decided about."""
+    if options.response_phase is not ResponsePhase.AUTO:
+        return options.response_phase is ResponsePhase.KEEP
+    if decision.response_headers:
+        # They can only be given when the response's own come. Leaving then would lose chunks that are on their way.
+        return True
+    return decision.reads_response and (not mode or options.usage)
