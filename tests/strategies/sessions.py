@@ -33,11 +33,22 @@ def request_heads() -> st.SearchStrategy[RequestHeaders]:
     named = ["10.0.0.1", ["10.0.0.2:8000", 1.0, ["x"], {}], "10.9.9.9", "", 4.0]
     hints = st.sampled_from([None, None, None, None, *named])
 
-    def build(path: str, modes: tuple[BodyMode | None, BodyMode | None], hint: object, *, end: bool) -> RequestHeaders:
-        metadata = {} if hint is None else {"envoy.lb.subset_hint": {"x-gateway-destination-endpoint-subset": hint}}
-        return RequestHeaders({":path": path}, end, *modes, metadata)
+    # The length may be wrong: nobody has to believe it.
+    lengths = [{"content-length": text} for text in (str(len(_READABLE)), "50", "0", "7", "x")]
+    more = st.sampled_from([{}, {}, {}, *lengths, {"upgrade": "websocket"}, {":method": "CONNECT", ":protocol": "x"}])
 
-    return st.builds(build, _PATHS, modes, hints, end=st.booleans())
+    def build(
+        path: str,
+        modes: tuple[BodyMode | None, BodyMode | None],
+        hint: object,
+        headers: dict[str, str],
+        *,
+        end: bool,
+    ) -> RequestHeaders:
+        metadata = {} if hint is None else {"envoy.lb.subset_hint": {"x-gateway-destination-endpoint-subset": hint}}
+        return RequestHeaders({":path": path, **headers}, end, *modes, metadata)
+
+    return st.builds(build, _PATHS, modes, hints, more, end=st.booleans())
 
 
 def any_messages() -> st.SearchStrategy[list[Message]]:
@@ -53,7 +64,10 @@ def likely_messages(draw: st.DrawFn) -> list[Message]:
     if not first.end_of_stream and first.request_body_mode is not BodyMode.NONE:
         trailers = draw(st.booleans())
         data = draw(st.sampled_from([_READABLE, _READABLE, b"x" * 50, b""]))
-        messages += _body(draw, RequestBody, data, ends=not trailers)
+        # Some proxies know only behind the last chunk that it was the last.
+        late = not trailers and draw(st.booleans())
+        messages += _body(draw, RequestBody, data, ends=not trailers and not late)
+        messages += [RequestBody(b"", end_of_stream=True)] * late
         messages += [RequestTrailers()] * trailers
     end = draw(st.booleans())
     messages.append(ResponseHeaders({":status": "200"}, end))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from inferencepool.adapters.extproc import (
     BodyMode,
+    Message,
     RequestBody,
     RequestBodyAnswer,
     RequestHeadersAnswer,
@@ -243,7 +244,7 @@ class TestSubset:
         """What has no hint changes nothing."""
         for _ in range(10):
             session = make_bench().session()
-            messages = [
+            messages: list[Message] = [
                 head(metadata=subset("10.0.0.1")),
                 RequestBody(DATA[:5], metadata=subset(["10.0.0.2", "10.0.0.3"])),
                 RequestBody(DATA[5:], metadata=subset("10.0.0.3")),
@@ -264,7 +265,7 @@ class TestSubset:
         bench = make_bench()
         session = bench.session()
         answers = feed(session, head(headers={"content-length": str(len(data))}), RequestBody(data))
-        assert session.working
+        assert [True] == [session.working]
         answers += feed(session, RequestBody(b"", end_of_stream=True, metadata=subset("10.0.0.3")))
         while session.working:
             answers += session.advance()
