@@ -106,7 +106,8 @@ def _add_behavior(group: argparse._ArgumentGroup) -> None:
         metavar="NAME",
         action="append",
         default=[],
-        help="read bodies with this parser, several in the order given (openai, anthropic, vllmhttp, passthrough)",
+        help="read bodies with this parser, by the reference's name; may be given several times (openai-parser, "
+        "anthropic-parser, vllmhttp-parser, passthrough-parser)",
     )
     add(
         "--response-phase",

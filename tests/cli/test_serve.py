@@ -396,6 +396,14 @@ class TestFlags:
                 ["--endpoints-file", "a", "--keep-header", "x-mine"],
                 "argument --keep-header: 'x-mine' is none of x-data-parallel-host-port, ",
             ),
+            (
+                ["--endpoints-file", "a", "--parser", "no-parser"],
+                "argument --parser: unknown parser 'no-parser'; allowed: openai-parser, ",
+            ),
+            (
+                ["--endpoints-file", "a", "--parser", "passthrough-parser", "--parser", "openai-parser"],
+                "argument --parser: parser 'openai-parser' follows the fallback 'passthrough-parser'",
+            ),
             (["--endpoints-file", "a", "--request-deadline", "0s"], "argument --request-deadline: 0 leaves no time"),
             (["--endpoints-file", "a", "--enable-cert-reload"], "argument --enable-cert-reload: there is no cert-path"),
             (
