@@ -6,7 +6,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator
 
-from benchmarks.affinities import measure_affinities, measure_prefix_picks
+from benchmarks.affinities import measure_affinities, measure_prefix_picks, measure_token_picks
 from benchmarks.bodies import measure_bodies
 from benchmarks.cluster.measuring import measure_cluster
 from benchmarks.extproc.measuring import measure_extproc
@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
     "picks": measure_picks,
     "scan": measure_scan,
     "prefix-picks": measure_prefix_picks,
+    "token-picks": measure_token_picks,
     "affinities": measure_affinities,
     "updates": measure_updates,
     "publishing": measure_publishing,

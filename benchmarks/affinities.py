@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count, cycle
 from random import Random
+from statistics import median
 from typing import Any
 
 import attrs
 
 from benchmarks.fleets import make_registry
-from benchmarks.measure import Row, ratio_to_choice
+from benchmarks.measure import Row, ratio_to_choice, time_of
 from inferencepool import EndpointPicker, InferenceRequest
 from inferencepool.model import Snapshot
 from inferencepool.plugins import (
@@ -24,11 +27,12 @@ from inferencepool.plugins import (
 )
 from inferencepool.scheduling import PickResult, SchedulingProfile
 
-__all__ = ["measure_affinities", "measure_prefix_picks"]
+__all__ = ["measure_affinities", "measure_prefix_picks", "measure_token_picks"]
 
 SIZES = (10, 1_000, 10_000)
 _LIMITS = {10: 110, 1_000: 180, 10_000: 320}
 _SYSTEM, _PROMPT = 2048, 8192
+_FLEET, _MOST_TOKENS = 100, 1.6
 
 # Picks before the measurement: enough to fill the endpoints of the smallest fleet, so that they have to forget.
 _WARM_UP = 25_000
@@ -82,6 +86,43 @@ def measure_prefix_picks() -> Iterator[Row]:
                     work.step()
             name = f"pick with prefix, {what}, n={size}, released at once"
             yield ratio_to_choice(name, work.step, _LIMITS[size], prepare=work.prepare)
+
+
+def measure_token_picks() -> Iterator[Row]:
+    """
+    Measure picks of 8,192 token ids, given as a list, against those of the same bytes given as text.
+
+    A list is packed when its request is built, so that is measured too, as the text's request is.
+    """
+    ids = Random(5).choices(range(150_000), k=8_192)
+    text = array("I", ids).tobytes()
+    picker = EndpointPicker(make_registry(_FLEET))
+    requests = InferenceRequest(prompt=text), InferenceRequest(prompt_tokens=ids)
+    steps = [partial(_pick_and_release, picker, request) for request in requests]
+    for step in steps:
+        time_of(step, 200)
+    pairs = [tuple(time_of(step, 200) for step in steps) for _ in range(15)]
+    ratio = median(tokens / plain for plain, tokens in pairs)
+    yield Row(
+        f"pick with 8,192 token ids as a list, n={_FLEET}",
+        f"{median(tokens for _, tokens in pairs) / 1000:.1f} µs",
+        f"the same as text {median(plain for plain, _ in pairs) / 1000:.1f} µs",
+        f"{ratio:.2f}",
+        f"<= {_MOST_TOKENS:g}",
+        ratio <= _MOST_TOKENS,
+    )
+    built = median(time_of(partial(InferenceRequest, prompt_tokens=ids), 200) for _ in range(15))
+    plain = median(time_of(partial(InferenceRequest, prompt=text), 200) for _ in range(15))
+    yield Row(
+        "build a request with 8,192 token ids as a list",
+        f"{built / 1000:.1f} µs",
+        f"with text {plain / 1000:.2f} µs",
+        f"{built / plain:.0f}",
+    )
+
+
+def _pick_and_release(picker: EndpointPicker, request: InferenceRequest) -> None:
+    picker.pick(request).release()
 
 
 # Sessions that take turns.

@@ -7,12 +7,14 @@ Every error this library raises, as one tree.
     ├── InvalidMetricsError       metrics hold an impossible value or cannot be read (also ValueError)
     ├── ConfigurationError        a strategy, weight, profile or option is wrong     (also ValueError)
     ├── InvalidRequestError       the body of an inference request cannot be used    (400; also ValueError)
-    │   └── RequestTooLargeError      it is longer than allowed                       (413)
+    │   ├── RequestTooLargeError      it is longer than allowed                       (413)
+    │   └── UnreadableBodyError       it has to be read and its encoding is not known (415)
     ├── InvalidMessageError       a message of ext_proc cannot be read               (also ValueError)
     ├── RequestTimeoutError       a request did not arrive whole in time             (408; also TimeoutError)
     ├── StrategyError             a user's strategy broke its contract during a pick (500)
     ├── ApiServerError            a Kubernetes API server refuses, or cannot be reached
     │   └── RefusedError              the one for tests does; in `inferencepool.testing.apiserver`
+    ├── NotCachedError            nothing of a prompt is cached where it would go    (412)
     ├── MissingExtraError         an optional dependency is not installed            (also ImportError)
     ├── OverloadedError           the picker holds as much as it may                 (503)
     └── NoEndpointsError          nothing to pick from                               (503)
@@ -42,10 +44,12 @@ __all__ = [
     "Issue",
     "MissingExtraError",
     "NoEndpointsError",
+    "NotCachedError",
     "OverloadedError",
     "RequestTimeoutError",
     "RequestTooLargeError",
     "StrategyError",
+    "UnreadableBodyError",
 ]
 
 
@@ -119,6 +123,12 @@ class RequestTooLargeError(InvalidRequestError):
     http_status: ClassVar[int] = 413
 
 
+class UnreadableBodyError(InvalidRequestError):
+    """Raised when a request's body would have to be rewritten, and has a ``content-encoding`` that is not known."""
+
+    http_status: ClassVar[int] = 415
+
+
 class RequestTimeoutError(InferencePoolError, TimeoutError):
     """Raised when an inference request did not arrive whole in time."""
 
@@ -131,6 +141,12 @@ class InvalidMessageError(InferencePoolError, ValueError):
 
 class StrategyError(InferencePoolError):
     """Raised when a strategy broke its contract during a pick: a wrong number of scores, NaN, or no candidate."""
+
+
+class NotCachedError(InferencePoolError):
+    """Raised when a request wants to be refused where nothing of its prompt is cached, and nothing is."""
+
+    http_status: ClassVar[int] = 412
 
 
 class OverloadedError(InferencePoolError):

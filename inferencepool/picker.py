@@ -146,6 +146,7 @@ class EndpointPicker:
         Raises:
             NoEndpointsError: There is no endpoint, or none that *subset* names (503).
             EndpointsFilteredError: The profile's filters kept none (429).
+            NotCachedError: *request* is to be refused where nothing of its prompt is cached, and nothing is (412).
             StrategyError: A strategy broke its contract (500).
         """
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from inferencepool.cli._documents import parse_values
@@ -19,7 +19,8 @@ def read_request_file(file: str) -> InferenceRequest:
 
     The file holds the body of an OpenAI request, with `prompt` or `messages`; beside them `headers` and `id` may stand.
     Other fields of a body, such as ``max_tokens``, do not matter for routing and are not looked at. The texts of
-    several prompts or messages are joined with line breaks. Without an `id`, the header ``x-request-id`` gives it.
+    messages are joined with line breaks; several prompts have a prefix each. Without an `id`, the header
+    ``x-request-id`` gives it.
 
     Args:
         file: The name of the file; ``-`` for standard input.
@@ -35,9 +36,11 @@ def read_request_file(file: str) -> InferenceRequest:
     number, body = values[0]
     issues: list[Issue] = []
     headers = _headers(body.get("headers"), issues)
+    prompts = [text.encode() for text in _prompts(body, issues)]
     request = InferenceRequest(
         model=_text(body, "model", issues),
-        prompt=_prompt(body, issues).encode(),
+        prompt=prompts[0] if prompts else b"",
+        more_prompts=prompts[1:],
         headers=headers,
         id=_text(body, "id", issues) or headers.get("x-request-id", ""),
     )
@@ -74,18 +77,18 @@ def _headers(value: Any, issues: list[Issue]) -> dict[str, str]:
     return headers
 
 
-def _prompt(body: Mapping[str, Any], issues: list[Issue]) -> str:
+def _prompts(body: Mapping[str, Any], issues: list[Issue]) -> Sequence[str]:
     prompt, messages = body.get("prompt"), body.get("messages")
     if prompt is not None and messages is not None:
         issues.append(Issue("messages", "stands beside prompt; allowed is one of them", messages))
     if messages is not None:
-        return _messages(messages, issues)
+        return [_messages(messages, issues)]
     if prompt is None or isinstance(prompt, str):
-        return prompt or ""
+        return [prompt or ""]
     if isinstance(prompt, list) and all(isinstance(each, str) for each in prompt):
-        return "\n".join(prompt)
+        return prompt
     issues.append(Issue("prompt", "is neither a string nor a list of strings", prompt))
-    return ""
+    return ()
 
 
 def _messages(messages: Any, issues: list[Issue]) -> str:

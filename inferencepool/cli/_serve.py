@@ -110,6 +110,14 @@ def _add_behavior(group: argparse._ArgumentGroup) -> None:
         help="endpoints to list behind the picked one, for an Envoy that balances by override_host (0)",
     )
     add(
+        "--parser",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="read bodies with this parser, by the reference's name; may be given several times (openai-parser, "
+        "anthropic-parser, vllmhttp-parser, passthrough-parser)",
+    )
+    add(
         "--response-phase",
         choices=("keep", "auto", "end"),
         default="keep",
@@ -222,6 +230,7 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.hold == 0:
         usage_error("argument --hold: 0 would let go of the load of requests that run; leave it out for an estimate")
     _check_headers(arguments, usage_error)
+    _check_parsers(arguments, usage_error)
     _check_pages(arguments, usage_error)
 
 
@@ -231,6 +240,15 @@ def _check_headers(arguments: argparse.Namespace, usage_error: Callable[[str], N
     for name in arguments.keep_header:
         if name.lower() not in FORGEABLE:
             usage_error(f"argument --keep-header: {name!r} is none of {', '.join(sorted(FORGEABLE))}")
+
+
+def _check_parsers(arguments: argparse.Namespace, usage_error: Callable[[str], None]) -> None:
+    from inferencepool.adapters.bodies import BodyParsers, parser_named  # noqa: PLC0415 - as in _run
+
+    try:
+        BodyParsers(map(parser_named, arguments.parser))
+    except ConfigurationError as error:
+        usage_error(f"argument --parser: {error}")
 
 
 def _check_pages(arguments: argparse.Namespace, usage_error: Callable[[str], None]) -> None:

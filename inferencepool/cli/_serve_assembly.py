@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from inferencepool.adapters.bodies import BodyParsers, parser_named
 from inferencepool.adapters.extproc import ExternalProcessor, ProcessorOptions, ResponsePhase
 from inferencepool.cli._serve_cluster import follows_cluster, make_cluster_part
 from inferencepool.cli._serve_election import LEADER, make_election_part
@@ -61,6 +62,7 @@ def assemble(arguments: argparse.Namespace, options: ServerOptions, scraping: Sc
         observer=pages.picker_observer() if pages else None,
     )
     log = RequestLog(successful=arguments.log_requests)
+    loads = fastest_loads()
     processor = ExternalProcessor(
         picker,
         options=ProcessorOptions(
@@ -75,7 +77,8 @@ def assemble(arguments: argparse.Namespace, options: ServerOptions, scraping: Sc
             keep_headers=frozenset(map(str.lower, arguments.keep_header)),
         ),
         observer=pages.exchange_observer(log) if pages else log,
-        loads=fastest_loads(),
+        parsers=BodyParsers(parser_named(name, loads) for name in arguments.parser) if arguments.parser else None,
+        loads=loads,
         **source.rules,
     )
     # With leader election the reference picker knows its own services only; without, every name follows readiness.

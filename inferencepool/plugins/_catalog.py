@@ -133,6 +133,7 @@ CATALOG: Mapping[str, StrategyType] = MappingProxyType(
                 "maxBytes": "max_bytes",
                 "maxPrefixBlocksToMatch": "max_prefix_blocks_to_match",
                 "maxPrefixTokensToMatch": "max_prefix_tokens_to_match",
+                "maxPromptsToMatch": "max_prompts_to_match",
             },
         ),
         "by-label": StrategyType(ByLabel, _BY_LABEL, ("label",)),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from threading import Lock
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 from cachetools import LRUCache
@@ -14,7 +14,7 @@ from inferencepool._lock import tolerant_lock
 from inferencepool.model import InferenceRequest, Snapshot
 from inferencepool.plugins._parameters import checked_choice, checked_flag, checked_whole_number, refusal
 from inferencepool.plugins._tokens import BYTES_PER_TOKEN
-from inferencepool.prefix import HashChainIndex, PrefixIndex, PrefixMatch, PrefixTree, token_bytes
+from inferencepool.prefix import HashChainIndex, JointMatch, PrefixIndex, PrefixMatch, PrefixTree, token_bytes
 from inferencepool.scheduling import PickResult
 
 __all__ = ["ApproxPrefixCacheProducer"]
@@ -44,11 +44,14 @@ class ApproxPrefixCacheProducer:
     ``autoTune`` (default true: an engine that reports its cache has room for that many blocks instead),
     ``maxPrefixTokensToMatch`` (default 131072, 0 for no such limit), ``maxPrefixBlocksToMatch`` (default 2048, used
     where there is no limit in tokens; 0 for none) and ``blockSize`` (an old name of ``blockSizeTokens``). Beyond the
-    reference: ``insertAt`` (``pick``, the default, or ``response``: whether a prompt counts as cached from the pick on
-    or once the response begins), ``maxBytes`` (memory of all prompts together, default 512 MiB; those that wait for
-    their response may take as much again, and the oldest of them are not remembered beyond that), ``fingerprints``
-    (default false: keep hashes instead of prompts) and ``compatibility`` (default false: the reference's chain of
-    hashes, with blocks of 64 tokens or more and without a limit of bytes).
+    reference: ``maxPromptsToMatch`` (how many prompts of one request are looked at, default 64), ``insertAt``
+    (``pick``, the default, or ``response``: whether a prompt counts as cached from the pick on or once the response
+    begins), ``maxBytes`` (memory of all prompts together, default 512 MiB; those that wait for their response may take
+    as much again, and the oldest of them are not remembered beyond that), ``fingerprints`` (default false: keep hashes
+    instead of prompts) and ``compatibility`` (default false: the reference's chain of hashes, with blocks of 64 tokens
+    or more and without a limit of bytes).
+
+    A request with several prompts has as much cached as all of them together, by the blocks of each.
 
     A prompt counts as cached at the endpoint that was picked, until others push it out. Prompts of different models,
     salts, and of text and token ids, never match. What is remembered of an endpoint goes when the endpoint does.
@@ -68,6 +71,7 @@ class ApproxPrefixCacheProducer:
     auto_tune: bool = attrs.field(default=True, validator=checked_flag(_NAME))
     max_prefix_tokens_to_match: int = attrs.field(default=131_072, validator=checked_whole_number(_NAME, 0))
     max_prefix_blocks_to_match: int = attrs.field(default=2_048, validator=checked_whole_number(_NAME, 0))
+    max_prompts_to_match: int = attrs.field(default=64, kw_only=True, validator=checked_whole_number(_NAME, 1))
     insert_at: Literal["pick", "response"] = attrs.field(
         default="pick", kw_only=True, validator=checked_choice(_NAME, "pick", "response")
     )
@@ -85,10 +89,7 @@ class ApproxPrefixCacheProducer:
         if self.compatibility and self.fingerprints:
             raise refusal(_NAME, "fingerprints", True, "is not possible with compatibility: hashes are kept anyway")
         self._waiting = LRUCache(self.max_bytes, getsizeof=self._size_of)
-        if self.max_prefix_tokens_to_match:
-            most: int | None = max(1, self.max_prefix_tokens_to_match // self.tokens_per_block)
-        else:
-            most = self.max_prefix_blocks_to_match or None
+        most = self._most_blocks
         size = self.tokens_per_block * BYTES_PER_TOKEN
         if self.compatibility:
             self.index = HashChainIndex(block_size=size, capacity=self.lru_capacity_per_server, max_match=most)
@@ -100,6 +101,13 @@ class ApproxPrefixCacheProducer:
                 max_match=most,
                 fingerprints=self.fingerprints,
             )
+
+    @property
+    def _most_blocks(self) -> int | None:
+        """How many blocks of a request are looked at; None for all."""
+        if self.max_prefix_tokens_to_match:
+            return max(1, self.max_prefix_tokens_to_match // self.tokens_per_block)
+        return self.max_prefix_blocks_to_match or None
 
     @property
     def tokens_per_block(self) -> int:
@@ -119,11 +127,17 @@ class ApproxPrefixCacheProducer:
             found = self.index.match(request.prompt, (request.model, request.cache_salt))
         else:
             found = self.index.match(token_bytes(request.prompt_tokens), (request.model, request.cache_salt, "tokens"))
+        if request.more_prompts:
+            found = self._match_more(request, found)
         if produced is not None:
             produced[self] = found
         return found
 
     produce = match
+
+    def has_cached(self, result: PickResult, /) -> bool:
+        """Tell whether the endpoint that was picked probably has any of the prompt cached."""
+        return bool(self.match(result.request, result.snapshot).blocks(result.slot))
 
     def prepare(self, snapshot: Snapshot, /) -> None:
         """Forget the endpoints that are gone, and what was remembered of slots that have another one now."""
@@ -147,7 +161,7 @@ class ApproxPrefixCacheProducer:
         if self.auto_tune:
             self._tune(result.slot, result.snapshot)
         if self.insert_at == "pick":
-            self.index.insert(match, result.slot)
+            self._insert(match, result.slot)
         else:
             with self._lock, suppress(ValueError):  # it alone is larger than all may be
                 self._waiting[result] = match
@@ -155,12 +169,33 @@ class ApproxPrefixCacheProducer:
     def started(self, result: PickResult, /) -> None:
         """Remember where the prompt went, if it waits for that."""
         if self.insert_at != "pick" and (match := self._take(result)) is not None:
-            self.index.insert(match, result.slot)
+            self._insert(match, result.slot)
 
     def released(self, result: PickResult, /) -> None:
         """Forget a prompt whose response never began."""
         if self.insert_at != "pick":
             self._take(result)
+
+    def _match_more(self, request: InferenceRequest, first: PrefixMatch) -> PrefixMatch:
+        """Look up the other prompts as well, each for itself, until as many blocks are looked at as one may have."""
+        space: tuple[str, ...] = (request.model, request.cache_salt)
+        pack: Callable[[Any], bytes] | None = None
+        if request.prompt_tokens is not None:
+            space, pack = (*space, "tokens"), token_bytes
+        parts, total, most = [first], first.total, self._most_blocks
+        prompts: Sequence[Any] = request.more_prompts[: self.max_prompts_to_match - 1]
+        for prompt in prompts:
+            if most is not None and total >= most:
+                break
+            parts.append(self.index.match(prompt if pack is None else pack(prompt), space))
+            total += parts[-1].total
+        return JointMatch.of(parts)
+
+    def _insert(self, match: PrefixMatch, slot: int) -> None:
+        if type(match) is JointMatch:
+            match.insert(self.index, slot)
+        else:
+            self.index.insert(match, slot)
 
     def _size_of(self, match: PrefixMatch) -> int:
         """Estimate what a prompt takes that waits, in bytes."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from inferencepool.errors import InvalidRequestError
 from inferencepool.model import InferenceRequest
 
@@ -19,11 +21,20 @@ def estimate_tokens(request: InferenceRequest) -> int:
         InvalidRequestError: The token ids are no sequence.
     """
     tokens = request.prompt_tokens
-    if tokens is not None:
-        try:
-            size = len(tokens) // (BYTES_PER_TOKEN if isinstance(tokens, bytes | bytearray) else 1)
-        except TypeError:
-            message = f"prompt_tokens: {type(tokens).__name__} is not a sequence of token ids"
-            raise InvalidRequestError(message) from None
-        return size + request.prompt_unread // BYTES_PER_TOKEN
-    return -(-(len(request.prompt) + request.prompt_unread) // BYTES_PER_TOKEN)
+    if tokens is None:
+        size = len(request.prompt) + request.prompt_unread
+        for more in request.more_prompts:
+            size += len(more)
+        return -(-size // BYTES_PER_TOKEN)
+    count = _count_ids(tokens) + request.prompt_unread // BYTES_PER_TOKEN
+    for more in request.more_prompts:
+        count += _count_ids(more)
+    return count
+
+
+def _count_ids(tokens: Sequence[int] | bytes) -> int:
+    try:
+        return len(tokens) // (BYTES_PER_TOKEN if isinstance(tokens, bytes | bytearray) else 1)
+    except TypeError:
+        message = f"prompt_tokens: {type(tokens).__name__} is not a sequence of token ids"
+        raise InvalidRequestError(message) from None

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable
-from functools import reduce
 from itertools import accumulate, groupby, takewhile
-from operator import or_
 from typing import final
 
 import attrs
@@ -21,6 +19,7 @@ from inferencepool.prefix._index import (
     foreign_match,
     not_bytes,
 )
+from inferencepool.prefix._levels import count_levels
 
 __all__ = ["HashChainIndex"]
 
@@ -130,7 +129,8 @@ class HashChainIndex:
         hashes = self._chain(prompt, space)
         take(self._lock)
         try:
-            levels = _levels(takewhile(bool, (self._holders.get(block, 0) for block in hashes)))
+            found = takewhile(bool, (self._holders.get(block, 0) for block in hashes))
+            levels = count_levels((len(list(run)), holders) for holders, run in groupby(found))
             self._hits += bool(levels)
             self._misses += bool(hashes) and not levels
             return _ChainMatch(len(hashes), levels, self, hashes, self._removals)
@@ -238,41 +238,3 @@ class HashChainIndex:
             self._holders[block] = holders
         else:
             del self._holders[block]
-
-
-def _levels(found: Iterable[EndpointSet]) -> tuple[tuple[int, EndpointSet], ...]:
-    """Count in how many of the sets each slot is; list the counts, highest first, with the slots that reach them."""
-    digits = _count_in_binary(found)
-    counted = [(0, reduce(or_, digits, 0))]
-    for digit in reversed(digits):
-        halves = (
-            (2 * count + one, members & (digit if one else ~digit)) for count, members in counted for one in (1, 0)
-        )
-        counted = [(count, members) for count, members in halves if members]
-    reached = accumulate((members for _, members in counted), or_)
-    return tuple((count, members) for (count, _), members in zip(counted, reached, strict=True) if count)
-
-
-def _count_in_binary(found: Iterable[EndpointSet]) -> list[EndpointSet]:
-    """
-    Count in how many of the sets each slot is, for all slots at once.
-
-    Returns:
-        A set for each binary digit, the lowest first: the slots whose count has a 1 there.
-    """
-    digits: list[EndpointSet] = []
-    for holders, run in groupby(found):
-        times = sum(1 for _ in run)
-        digits += [0] * (times.bit_length() - len(digits))
-        for place in range(times.bit_length()):
-            if times >> place & 1:
-                _add(digits, place, holders)
-    return digits
-
-
-def _add(digits: list[EndpointSet], place: int, carry: EndpointSet) -> None:
-    while carry:
-        if place == len(digits):
-            digits.append(0)
-        digits[place], carry = digits[place] ^ carry, digits[place] & carry
-        place += 1

@@ -73,6 +73,14 @@ class Producer(Protocol):
         """
         ...
 
+    def has_cached(self, result: PickResult, /) -> bool:
+        """
+        Tell whether the endpoint that was picked has anything of the prompt cached; called without a lock.
+
+        Asked before `PickListener.picked`, and only for requests that are to be refused where nobody says so.
+        """
+        ...
+
 
 def with_producers(strategies: Iterable[object]) -> Iterator[Any]:
     """List *strategies* with all producers that they name, each object once and after those that it names."""

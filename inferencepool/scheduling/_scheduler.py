@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any, final
 
 from inferencepool._lock import new_lock, take
-from inferencepool.errors import StrategyError
+from inferencepool.errors import NotCachedError, StrategyError
 from inferencepool.model import Candidates, EndpointSet, InferenceRequest, Snapshot
 from inferencepool.scheduling._calls import who_calls
 from inferencepool.scheduling._choosing import check_choice, check_headers, choose_plainly
@@ -76,9 +76,9 @@ class Scheduler:
         self._produce = [part.produce for part in profile.parts_with("produce")]
         self._choose = partial(choose_plainly, profile) if profile.picker_kind == "pick" else picker.choose
         self._others = MaxScorePicker()
-        self._prepare, self._picked, self._started, self._released, self._headers = (
+        self._prepare, self._has_cached, self._picked, self._started, self._released, self._headers = (
             [getattr(part, event) for part in profile.parts_with(event)]
-            for event in ("prepare", "picked", "started", "released", "response_headers")
+            for event in ("prepare", "has_cached", "picked", "started", "released", "response_headers")
         )
         self._lock = new_lock()
         self._fleet = RankedFleet(profile, self._rng)
@@ -115,6 +115,7 @@ class Scheduler:
         Raises:
             NoEndpointsError: There is no endpoint, or none that *subset* names.
             EndpointsFilteredError: The filters kept none.
+            NotCachedError: *request* is to be refused where nothing of its prompt is cached, and nothing is.
             StrategyError: A strategy broke its contract.
         """
         lock, fleet = self._lock, self._fleet
@@ -145,7 +146,7 @@ class Scheduler:
                 snapshot, departed = fleet.snapshot, fleet.departed
             finally:
                 lock.release()
-        if self._picked:
+        if self._picked or request.if_available:
             self._tell(result)
         return result
 
@@ -274,8 +275,14 @@ class Scheduler:
         return frame.f_code is _RANKING and frame.f_locals["self"] is self._fleet
 
     def _tell(self, result: PickResult) -> None:
-        """Tell the listeners of a pick; one that nobody gets, because a listener failed, counts no load."""
+        """
+        Tell the listeners of a pick; one that nobody gets, because a listener failed, counts no load.
+
+        Nor does one of a request that wants to be refused where nothing of it is cached; no listener hears of that.
+        """
         try:
+            if result.request.if_available and not any(has_cached(result) for has_cached in self._has_cached):
+                raise NotCachedError(_NOT_CACHED)  # noqa: TRY301 - released below
             for tell in self._picked:
                 tell(result)
         except BaseException:
@@ -392,6 +399,9 @@ class Scheduler:
         extra = extra + bonuses(self._among, request, fleet.candidates)
         return self._others.choose(request, fleet.standing(wide, others, extra, demands, plain), count)
 
+
+# The reference's text.
+_NOT_CACHED = "no decode worker has the requested KV cache"
 
 # Whoever runs these holds the lock.
 _DECIDING = Scheduler._decide.__code__  # noqa: SLF001 - its own

@@ -81,6 +81,10 @@ class ModelRewrites:
         given = (decision.model for choice in choices for decision in choice.decisions)
         self.models: frozenset[str] = frozenset((*exact, *given))
 
+    def __bool__(self) -> bool:
+        """Tell whether there is any rule."""
+        return bool(self.models)
+
     def resolve(self, model: str | None, rng: Random) -> RewriteDecision | None:
         """
         Decide what a request gets that asked for *model*.

@@ -173,6 +173,9 @@ def requests() -> Iterator[InferenceRequest]:
     yield InferenceRequest(
         model="never-heard-of", prompt="ü\u0000".encode(), headers={"x-session-token": "?", "x-request-id": "2"}, id="2"
     )
+    yield InferenceRequest(
+        model="chat", prompt=b"Good morning. " * 50, more_prompts=[b"", b"Good night. " * 50], id="3"
+    )
 
 
 def picture(*inputs: object) -> object:

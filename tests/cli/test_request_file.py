@@ -22,7 +22,7 @@ def _read(folder: Path, body: dict[str, Any]) -> InferenceRequest:
         ({}, ""),
         ({"prompt": None, "messages": None}, ""),
         ({"prompt": "Grüße"}, "Grüße"),
-        ({"prompt": ["one", "two"]}, "one\ntwo"),
+        ({"prompt": ["one"]}, "one"),
         ({"messages": [{"role": "system", "content": "one"}, {"role": "user", "content": "two"}]}, "one\ntwo"),
         ({"messages": [{"role": "assistant", "content": None, "tool_calls": []}]}, ""),
         ({"messages": [{"content": [{"type": "text", "text": "one"}, {"type": "image_url"}]}]}, "one"),
@@ -31,6 +31,14 @@ def _read(folder: Path, body: dict[str, Any]) -> InferenceRequest:
 def test_prompt(body: dict[str, Any], expected: str, tmp_path: Path) -> None:
     """The prompt is the text of the prompts or messages, as UTF-8."""
     assert expected.encode() == _read(tmp_path, body).prompt
+
+
+def test_several_prompts(tmp_path: Path) -> None:
+    """Each is a prompt of its own."""
+    request = _read(tmp_path, {"prompt": ["one", "two", "three"]})
+
+    assert (b"one", [b"two", b"three"]) == (request.prompt, list(request.more_prompts))
+    assert b"" == _read(tmp_path, {"prompt": []}).prompt
 
 
 def test_headers_and_id(tmp_path: Path) -> None:

@@ -400,6 +400,14 @@ class TestFlags:
                 ["--endpoints-file", "a", "--fallbacks", "101"],
                 "argument --fallbacks: '101' is not a whole number from 0",
             ),
+            (
+                ["--endpoints-file", "a", "--parser", "no-parser"],
+                "argument --parser: unknown parser 'no-parser'; allowed: openai-parser, ",
+            ),
+            (
+                ["--endpoints-file", "a", "--parser", "passthrough-parser", "--parser", "openai-parser"],
+                "argument --parser: parser 'openai-parser' follows the fallback 'passthrough-parser'",
+            ),
             (["--endpoints-file", "a", "--request-deadline", "0s"], "argument --request-deadline: 0 leaves no time"),
             (["--endpoints-file", "a", "--enable-cert-reload"], "argument --enable-cert-reload: there is no cert-path"),
             (

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from array import array
 from random import Random
 from typing import Any
 
 import attrs
 import pytest
 
-from inferencepool.errors import ConfigurationError, InvalidRequestError
+from inferencepool.errors import ConfigurationError, InvalidRequestError, NotCachedError
 from inferencepool.model import InferenceRequest, Snapshot
 from inferencepool.picker import EndpointPicker
 from inferencepool.plugins import (
@@ -88,6 +89,83 @@ class TestPrefixCacheScorer:
         scheduler = Scheduler(SchedulingProfile(scorers=[PrefixCacheScorer()]))
         with pytest.raises(InvalidRequestError, match="prompt_tokens"):
             scheduler.schedule(InferenceRequest(prompt_tokens=[-1]), make_snapshot(1))
+
+    @pytest.mark.parametrize("as_tokens", [False, True])
+    def test_several_prompts(self, *, as_tokens: bool) -> None:
+        """Each has its own prefix; an endpoint scores the share of all their blocks that it holds."""
+
+        def request(*prompts: bytes) -> InferenceRequest:
+            first, *more = prompts
+            if not as_tokens:
+                return InferenceRequest(prompt=first, more_prompts=more)
+            return InferenceRequest(prompt_tokens=list(memoryview(first).cast("I")), more_prompts=more)
+
+        short, other = PROMPT[::-1][:512], b"!" + PROMPT[1:256]
+        scheduler = Scheduler(SchedulingProfile(scorers=[PrefixCacheScorer()]), rng=Random(3))
+        snapshot = make_snapshot(4)
+        home = scheduler.schedule(request(PROMPT), snapshot).slot
+        result = scheduler.schedule(request(other, short, PROMPT), snapshot)
+
+        assert home == result.slot
+        assert pytest.approx(16 / 28) == scores_of(result, "prefix-cache-scorer")[home]
+        # All three were sent there, so each is found again, whichever stands in front.
+        for prompts in ((other,), (short, other), (short,)):
+            again = scheduler.schedule(request(*prompts), snapshot)
+            assert (home, 1) == (again.slot, scores_of(again, "prefix-cache-scorer")[home])
+
+    def test_matches_of_several_prompts_add_up(self) -> None:
+        """Endpoints that hold different prompts of a request have as much as the blocks of theirs."""
+        producer = holding(ApproxPrefixCacheProducer(), [512, 1024, 0])
+        other = b"?" * 256
+        for slot in (0, 2):
+            producer.index.insert(producer.index.match(other, ("", "")), slot)
+        match = producer.match(InferenceRequest(prompt=PROMPT, more_prompts=[other, b"short"]), make_snapshot(3))
+
+        assert (20, [12, 16, 4]) == (match.total, [match.blocks(slot) for slot in range(3)])
+        assert [16, 12, 4] == [blocks for blocks, _ in match.levels]
+
+    def test_so_many_prompts_are_looked_at(self) -> None:
+        """The number of lookups is bounded, and so is the number of blocks of all prompts together."""
+        prompts = [b"%064d" % number for number in range(1_000)]
+        request = InferenceRequest(prompt=prompts[0], more_prompts=prompts[1:])
+        few = ApproxPrefixCacheProducer(max_prefix_tokens_to_match=160)
+
+        assert 64 == ApproxPrefixCacheProducer().match(request, make_snapshot(1)).total
+        assert 3 == ApproxPrefixCacheProducer(max_prompts_to_match=3).match(request, make_snapshot(1)).total
+        assert 10 == few.match(request, make_snapshot(1)).total
+
+    def test_several_prompts_that_wait(self) -> None:
+        """All of them are remembered once the response begins."""
+        producer = ApproxPrefixCacheProducer(insert_at="response")
+        scheduler, snapshot = Scheduler(SchedulingProfile(scorers=[PrefixCacheScorer(producer)])), make_snapshot(1)
+        result = scheduler.schedule(InferenceRequest(prompt=PROMPT, more_prompts=[b"?" * 64]), snapshot)
+        assert 0 == producer.index.statistics().prompts
+        result.started()
+        assert 2 == producer.index.statistics().prompts
+
+    def test_lists_of_token_ids_are_packed_once(self) -> None:
+        """So that every pick costs what one with text costs; what cannot be packed is refused by the pick."""
+        request = InferenceRequest(prompt_tokens=[1, 2**32 - 1])
+
+        assert isinstance(request.prompt_tokens, array)
+        assert [1, 2**32 - 1] == list(request.prompt_tokens)
+        assert ["a"] == InferenceRequest(prompt_tokens=["a"]).prompt_tokens  # type: ignore[list-item]
+
+    @pytest.mark.parametrize("profile", [[PrefixCacheScorer()], [QueueScorer()]], ids=["prefix", "none"])
+    def test_if_available(self, profile: list[Any]) -> None:
+        """Where nothing of its prompt is cached, or nobody knows, the request is refused and counts nothing."""
+        scheduler, snapshot = Scheduler(SchedulingProfile(scorers=profile)), make_snapshot(2)
+        wanted = InferenceRequest(prompt=PROMPT, if_available=True)
+        for _ in range(2):
+            with pytest.raises(NotCachedError) as caught:
+                scheduler.schedule(wanted, snapshot)
+        assert (412, 0) == (caught.value.http_status, scheduler.in_flight)
+        home = scheduler.schedule(InferenceRequest(prompt=PROMPT), snapshot).slot
+        if isinstance(profile[0], PrefixCacheScorer):
+            assert home == scheduler.schedule(wanted, snapshot).slot
+        else:
+            with pytest.raises(NotCachedError, match="no decode worker has the requested KV cache"):
+                scheduler.schedule(wanted, snapshot)
 
     def test_affinity_yields_to_load(self) -> None:
         """With a bound, a burst of one prompt fills its endpoint up to the bound, and then the next one."""

@@ -1,11 +1,11 @@
 """
 What the bodies of inference requests and responses tell. Pure functions, no I/O.
 
-`BodyParsers` finds by its path who reads a request's body; `rewrite_model` changes the model in one; `UsageReader`
-tells from a response how many tokens it took.
+`BodyParsers` finds by its path who reads a request's body; `rewrite_model` changes the model in one, and
+`ModelRestorer` puts the client's back into the response; `UsageReader` tells from a response how many tokens it took.
 
 Prompts as bytes (`ParsedBody.prompt`) are made so that what a model server's prefix cache has in common is in common
-here. A completion's prompt is its text in UTF-8; several are separated by the byte FF. In conversations the tools come
+here. A completion's prompt is its text in UTF-8. In conversations the tools come
 first, then the system's instructions, then the messages, each behind the one before it and independent of what follows.
 Text stands there as it is, between marks of the bytes F8 to FF, which no UTF-8 text holds; tool calls and their like
 are JSON with sorted keys; images and other media are their JSON or, above 256 bytes, its digest.
@@ -24,6 +24,7 @@ from inferencepool.adapters.bodies._registry import (
     parser_named,
     request_path,
 )
+from inferencepool.adapters.bodies._restoring import ModelRestorer
 from inferencepool.adapters.bodies._rewriting import rewrite_model
 from inferencepool.adapters.bodies._steps import PROMPT_BYTES, Budget, Steps, finished
 from inferencepool.adapters.bodies._usage import Usage, read_usage
@@ -38,6 +39,7 @@ __all__ = [
     "BodyParsers",
     "Budget",
     "Loads",
+    "ModelRestorer",
     "OpenAIParser",
     "ParsedBody",
     "PassthroughParser",

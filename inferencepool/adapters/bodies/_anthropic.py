@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+import attrs
+
+from inferencepool.adapters.bodies._auxiliary import read_auxiliary
 from inferencepool.adapters.bodies._body import ParsedBody, Route, UsageKind
 from inferencepool.adapters.bodies._decoding import Loads, loads_json
 from inferencepool.adapters.bodies._fields import Prompt, is_list, read_count, read_flag, read_model, read_salt
@@ -20,7 +23,7 @@ _COUNT_TOKENS = "messages/count_tokens"
 
 class AnthropicParser:
     """
-    Reads messages. A call that counts tokens is passed on as it is: nothing of it is read.
+    Reads messages. Of a call that counts tokens only the model is read, and of its response nothing.
 
     Args:
         loads: Reads JSON text.
@@ -44,7 +47,8 @@ class AnthropicParser:
     def read(self, body: bytes, route: Route, budget: Budget) -> Steps[ParsedBody]:
         """Do in steps what `parse` does, as far as *budget* goes; see `SteppedParser`."""
         if route.claim == _COUNT_TOKENS:
-            return ParsedBody(reads_response=False)
+            counted = yield from read_auxiliary(self._loads, body, budget, UsageKind.NONE)
+            return attrs.evolve(counted, reads_response=False)
         document, span = whole_object(self._loads, body, _FAILURE) or (
             yield from read_object(body, _MEMBERS, _READERS, budget, _FAILURE)
         )
@@ -61,6 +65,7 @@ class AnthropicParser:
             max_output_tokens=read_count(document.get("max_tokens")),
             cache_salt=read_salt(document),
             can_rewrite=True,
+            needs_model=True,
             model_span=span,
             usage=UsageKind.ANTHROPIC,
         )
@@ -68,7 +73,7 @@ class AnthropicParser:
 
 def _append_system(parts: PromptParts, system: Any) -> None:
     if system is not None and not append_message(parts, "system", system):
-        message = "error parsing messages request: system must be a string or a list of objects"
+        message = "error parsing messages request: system must be a string or a list of parts"
         raise InvalidRequestError(message)
 
 
@@ -97,7 +102,7 @@ def _append_one(parts: PromptParts, item: Any) -> bool:
 def _refuse_message(index: int) -> NoReturn:
     message = (
         f"error parsing messages request: messages[{index}] must be an object with a role and a content "
-        "that is a string or a list of objects"
+        "that is a string or a list of parts"
     )
     raise InvalidRequestError(message)
 

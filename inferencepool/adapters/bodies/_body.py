@@ -25,6 +25,10 @@ class UsageKind(enum.Enum):
     """The object ``usage``; in events that of ``message_start`` and those of ``message_delta``."""
     SGLANG = "sglang"
     """The object ``meta_info``; in events that with a ``finish_reason``."""
+    VLLM_GRPC = "vllm-grpc"
+    """Fields of vLLM's ``GenerateResponse``, in frames of gRPC."""
+    VLLM_GRPC_EMBED = "vllm-grpc-embed"
+    """Fields of vLLM's ``EmbedResponse``, in frames of gRPC."""
 
 
 @attrs.frozen(kw_only=True)
@@ -37,15 +41,19 @@ class ParsedBody:
         prompt: The prompt as bytes, for comparing prefixes; empty when unknown or given as tokens. The module
             `inferencepool.adapters.bodies` says how it is made.
         prompt_tokens: The prompt as token ids, where the client sent it so; None otherwise.
+        more_prompts: The prompts behind the first, where the body has several: bytes or token ids as the first.
         prompt_unread: About how many bytes of the prompt follow *prompt* that were not read, because no prefix is
             matched so far; for token ids four for each.
         stream: Whether the client wants the response as a stream of events.
         max_output_tokens: Most tokens that the response may have; None when the client set no limit.
         cache_salt: Requests share cached prefixes only with those of the same salt.
-        can_rewrite: Whether `rewrite_model` can change the model in this body. A body that can be rewritten must name
-            a model, unless a rewrite gives it one.
+        can_rewrite: Whether `rewrite_model` can change the model in this body.
+        needs_model: Whether the body must name a model, unless a rewrite gives it one.
         model_span: Where the value of the body's ``model`` begins and ends, in bytes; (0, 0) where the body has none,
             and None where that was not looked for.
+        plain: The body as it was before it was compressed, of which *model_span* tells; None where it was not.
+        unread_encoding: The ``content-encoding`` that hides the body, because it is none of those that are known;
+            empty where it was read.
         reads_response: Whether the response is of interest; False for calls that generate nothing.
         usage: Where the response tells its usage.
     """
@@ -53,12 +61,16 @@ class ParsedBody:
     model: str | None = None
     prompt: bytes = attrs.field(default=b"", repr=show_length)
     prompt_tokens: Sequence[int] | None = attrs.field(default=None, repr=show_length)
+    more_prompts: Sequence[bytes] | Sequence[Sequence[int]] = attrs.field(default=(), repr=show_length)
     prompt_unread: int = 0
     stream: bool = False
     max_output_tokens: int | None = None
     cache_salt: str = attrs.field(default="", repr=show_length)
     can_rewrite: bool = False
+    needs_model: bool = False
     model_span: tuple[int, int] | None = None
+    plain: bytes | None = attrs.field(default=None, repr=show_length)
+    unread_encoding: str = ""
     reads_response: bool = True
     usage: UsageKind = UsageKind.NONE
 

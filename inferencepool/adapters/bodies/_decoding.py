@@ -8,10 +8,13 @@ from typing import Any, NoReturn
 
 from inferencepool.errors import InvalidRequestError
 
-__all__ = ["SCAN", "Loads", "decode_object", "loads_json"]
+__all__ = ["BYTE_ORDER_MARK", "SCAN", "Loads", "decode_object", "loads_json"]
 
 Loads = Callable[[bytes], Any]
 """Reads JSON text as ``json.loads`` does. It may refuse more than `loads_json`, which then has the last word."""
+
+#: May stand in front of a body: Python's ``json.loads``, which the engines use, passes over it.
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _KINDS = {list: "an array", str: "a string", bool: "a boolean", int: "a number", float: "a number", type(None): "null"}
 
@@ -57,7 +60,8 @@ def decode_object(loads: Loads, body: bytes, failure: str) -> dict[str, Any]:
     Read *body* as a JSON object.
 
     Decoders differ in what they refuse (half of a surrogate pair, numbers out of range) and in what they say. What
-    *loads* refuses is therefore read again with `loads_json`, so that nobody can tell which one is installed.
+    *loads* refuses is therefore read again with `loads_json`, so that nobody can tell which one is installed. A byte
+    order mark in front is passed over.
 
     Args:
         loads: Reads it.
@@ -67,6 +71,7 @@ def decode_object(loads: Loads, body: bytes, failure: str) -> dict[str, Any]:
     Raises:
         InvalidRequestError: It is not JSON, no object, or nested too deep.
     """
+    body = body.removeprefix(BYTE_ORDER_MARK)
     try:
         try:
             value = loads(body)

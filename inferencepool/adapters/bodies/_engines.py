@@ -7,7 +7,8 @@ from typing import Any
 from inferencepool.adapters.bodies._body import ParsedBody, Route, UsageKind
 from inferencepool.adapters.bodies._decoding import Loads, loads_json
 from inferencepool.adapters.bodies._fields import read_count, read_flag, read_model, read_salt, read_tokens
-from inferencepool.adapters.bodies._pieces import read_object, read_token_ids, whole_object
+from inferencepool.adapters.bodies._pieces import read_object, whole_object
+from inferencepool.adapters.bodies._prompt_pieces import read_token_ids
 from inferencepool.adapters.bodies._prompts import Piece
 from inferencepool.adapters.bodies._steps import Budget, Steps, finished
 from inferencepool.errors import InvalidRequestError
@@ -66,6 +67,7 @@ class VllmHttpParser:
             max_output_tokens=_read_limit(document, "max_tokens"),
             cache_salt=read_salt(document),
             can_rewrite=True,
+            needs_model=True,
             model_span=span,
             usage=UsageKind.OPENAI,
         )

@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Callable, Sequence
-from itertools import chain
 from typing import Any, NamedTuple
 
-from inferencepool.adapters.bodies._prompts import Piece, PromptParts, encode_text, to_prompt
+from inferencepool.adapters.bodies._prompts import Piece, PromptParts, encode_text
 
 __all__ = [
+    "OBJECTS",
+    "TEXTS",
     "Prompt",
     "append_all",
+    "holds_objects",
+    "holds_texts",
     "is_list",
     "is_text",
     "read_count",
@@ -33,6 +36,10 @@ _ONE, _ZERO = array("I", [1]).tobytes(), array("I", [0]).tobytes()
 _LOOKS = 16
 
 
+#: Stand for values of which only the kind was read: objects or lists of such, and texts or lists of such.
+OBJECTS, TEXTS = Piece(b"", is_valid=False), Piece(b"", is_valid=False)
+
+
 class Prompt(NamedTuple):
     """
     A prompt, as text or as tokens.
@@ -41,11 +48,13 @@ class Prompt(NamedTuple):
         text: The prompt as bytes.
         tokens: The prompt as token ids; None where it is text.
         unread: About how many bytes more it has that were not read.
+        more: The prompts behind the first, as text or as tokens as that.
     """
 
-    text: bytes
+    text: bytes = b""
     tokens: Sequence[int] | None = None
     unread: int = 0
+    more: Sequence[Any] = ()
 
     @classmethod
     def of(cls, parts: PromptParts) -> Prompt:
@@ -126,19 +135,37 @@ def read_prompt(value: Any) -> Prompt | None:
     if isinstance(value, str):
         return Prompt(encode_text(value)) if value else None
     if isinstance(value, Piece):
-        given = value.is_valid and bool(value.tokens if value.tokens is not None else value.prompt)
-        return Prompt(value.prompt, value.tokens, value.unread) if given else None
-    if not isinstance(value, list) or not value:
-        return None
-    first = value[0]
+        given = value.is_valid and (value.count or value.unread or value.tokens or value.prompt)
+        return Prompt(value.prompt, value.tokens, value.unread, value.more) if given else None
+    return _read_prompts(value) if isinstance(value, list) and value else None
+
+
+def _read_prompts(values: list[Any]) -> Prompt | None:
+    first = values[0]
     if isinstance(first, str):
-        return Prompt(to_prompt(value)) if all(isinstance(text, str) for text in value) else None
-    if isinstance(first, list):
-        if not all(isinstance(tokens, list) and tokens for tokens in value):
+        if not all(isinstance(text, str) for text in values):
             return None
-        value = list(chain.from_iterable(value))
-    tokens = read_tokens(value)
-    return None if tokens is None else Prompt(b"", tokens)
+        return Prompt(encode_text(first), more=tuple(map(encode_text, values[1:])))
+    if not isinstance(first, list):
+        tokens = read_tokens(values)
+        return None if tokens is None else Prompt(tokens=tokens)
+    lists = [read_tokens(ids) for ids in values]
+    return None if None in lists else Prompt(tokens=lists[0], more=lists[1:])
+
+
+def holds_objects(value: Any) -> bool:
+    """Tell whether *value* is an object, a list of objects, or a list of lists of such, going by the first."""
+    for _ in range(2):
+        if isinstance(value, list) and value:
+            value = value[0]
+    return isinstance(value, dict) or value is OBJECTS
+
+
+def holds_texts(value: Any) -> bool:
+    """Tell whether *value* is a string that is not empty, or a list of strings, going by the first."""
+    if isinstance(value, list):
+        return bool(value) and isinstance(value[0], str)
+    return value is TEXTS or (isinstance(value, str) and bool(value))
 
 
 def is_text(value: Any) -> bool:

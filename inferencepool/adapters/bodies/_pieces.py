@@ -8,19 +8,16 @@ to the prompt, and how much it would have added beyond what was read.
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Any
 
-from inferencepool.adapters.bodies._decoding import Loads, decode_object
-from inferencepool.adapters.bodies._fields import read_tokens
+from inferencepool.adapters.bodies._decoding import BYTE_ORDER_MARK, Loads, decode_object
 from inferencepool.adapters.bodies._prompts import (
     Piece,
     PromptParts,
     append_content,
     append_result_content,
-    append_text,
     encode_text,
 )
 from inferencepool.adapters.bodies._scanning import CHUNK, MISSING, WINDOW, Scanner
@@ -30,16 +27,15 @@ __all__ = [
     "Document",
     "Reader",
     "is_cheap",
+    "member_kinds",
     "read_content",
+    "read_list",
     "read_messages",
     "read_object",
-    "read_prompt_value",
     "read_text",
-    "read_token_ids",
+    "read_whole",
     "whole_object",
 ]
-
-_BYTES_PER_TOKEN = 4
 
 _SMALL = 16 << 10
 _MEDIUM = 1 << 17
@@ -112,6 +108,7 @@ def read_object(
         InvalidRequestError: It is no object, or cannot be read.
     """
     scanner = Scanner(body, failure)
+    scanner.at = len(BYTE_ORDER_MARK) if body.startswith(BYTE_ORDER_MARK) else 0
     if (yield from scanner.spaces()) != b"{":
         scanner.refuse("must be an object: expected {")
     spans: dict[str, tuple[int, int]] = {}
@@ -119,6 +116,22 @@ def read_object(
     if (yield from scanner.spaces()) or scanner.at < len(body):
         scanner.refuse("something follows the object")
     return members, spans.get("model", (0, 0))
+
+
+def member_kinds(body: bytes, names: frozenset[str]) -> Steps[dict[str, bytes]]:
+    """
+    Tell which members of *names* a JSON object has, and the first byte of the value of each.
+
+    Raises:
+        InvalidRequestError: It is no object, or cannot be read.
+    """
+    scanner = Scanner(body, "")
+    scanner.at = len(BYTE_ORDER_MARK) if body.startswith(BYTE_ORDER_MARK) else 0
+    if (yield from scanner.spaces()) != b"{":
+        scanner.refuse("must be an object")
+    spans: dict[str, tuple[int, int]] = {}
+    yield from _read_members(scanner, Budget(), dict.fromkeys(names, _skip), names, spans)
+    return {name: body[start : start + 1] for name, (start, _) in spans.items()}
 
 
 def _read_members(
@@ -146,7 +159,7 @@ def _read_members(
         value = scanner.value()
         is_wanted = wanted is None or name in wanted
         if value is MISSING:
-            read = readers.get(name, _read_whole) if is_wanted else _skip
+            read = readers.get(name, read_whole) if is_wanted else _skip
             value = yield from read(scanner, budget)
         if is_wanted:
             members[name] = value
@@ -174,14 +187,14 @@ def _take_simple(
                 start = scanner.at
                 value = scanner.value()
                 members[name] = (
-                    (yield from readers.get(name, _read_whole)(scanner, budget)) if value is MISSING else value
+                    (yield from readers.get(name, read_whole)(scanner, budget)) if value is MISSING else value
                 )
                 spans[name] = start, scanner.at
         scanner.at = after
         yield
 
 
-def _read_list(
+def read_list(
     scanner: Scanner,
     budget: Budget,
     parts: PromptParts,
@@ -234,7 +247,7 @@ def _skip(scanner: Scanner, budget: Budget) -> Steps[Any]:  # noqa: ARG001 - a r
     yield from scanner.skip()
 
 
-def _read_whole(scanner: Scanner, budget: Budget) -> Steps[Any]:  # noqa: ARG001 - a reader
+def read_whole(scanner: Scanner, budget: Budget) -> Steps[Any]:  # noqa: ARG001 - a reader
     """Read any value: as it is if it is cheap, else as a digest of its text."""
     start, end = yield from scanner.skip()
     if is_cheap(scanner.body, start, end):
@@ -251,7 +264,7 @@ def read_text(scanner: Scanner, budget: Budget) -> Steps[Any]:
     """Read a string as far as the budget goes; any other value as a whole."""
     body = scanner.body
     if body[scanner.at : scanner.at + 1] != b'"':
-        return (yield from _read_whole(scanner, budget))
+        return (yield from read_whole(scanner, budget))
     scanner.at += 1
     texts: list[bytes] = []
     size = 0
@@ -275,7 +288,7 @@ def _read_part(scanner: Scanner, budget: Budget) -> Steps[Any]:
 
 def _read_message(scanner: Scanner, budget: Budget) -> Steps[Any]:
     if scanner.body[scanner.at : scanner.at + 1] != b"{":
-        return (yield from _read_whole(scanner, budget))
+        return (yield from read_whole(scanner, budget))
     return (yield from _read_members(scanner, budget, _MESSAGE_READERS))
 
 
@@ -291,7 +304,7 @@ def _read_result(scanner: Scanner, budget: Budget) -> Steps[Any]:
 def _read_parts(scanner: Scanner, budget: Budget, append: Callable[[PromptParts, Any], bool]) -> Steps[Any]:
     if scanner.body[scanner.at : scanner.at + 1] != b"[":
         return (yield from read_text(scanner, budget))
-    return (yield from _read_list(scanner, budget, PromptParts(), append, _read_part))
+    return (yield from read_list(scanner, budget, PromptParts(), append, _read_part))
 
 
 def read_messages(append: Callable[[PromptParts, Any], bool]) -> Reader:
@@ -300,85 +313,9 @@ def read_messages(append: Callable[[PromptParts, Any], bool]) -> Reader:
     def read(scanner: Scanner, budget: Budget) -> Steps[Any]:
         if scanner.body[scanner.at : scanner.at + 1] != b"[":
             return (yield from read_text(scanner, budget))
-        return (yield from _read_list(scanner, budget, PromptParts(), append, _read_message))
+        return (yield from read_list(scanner, budget, PromptParts(), append, _read_message))
 
     return read
-
-
-def read_token_ids(scanner: Scanner, budget: Budget) -> Steps[Any]:
-    """Read a list of token ids; any other value as a whole."""
-    if scanner.body[scanner.at : scanner.at + 1] != b"[":
-        return (yield from _read_whole(scanner, budget))
-    tokens = array("I")
-    unread = yield from _append_tokens(scanner, budget, tokens)
-    return Piece(b"", max(unread, 0), tokens=tokens, is_valid=unread >= 0)
-
-
-def read_prompt_value(scanner: Scanner, budget: Budget) -> Steps[Any]:
-    """Read a prompt of completions: a string, token ids, or a list of strings or of lists of token ids."""
-    body, start = scanner.body, scanner.at
-    if body[start : start + 1] != b"[":
-        return (yield from read_text(scanner, budget))
-    scanner.at += 1
-    first = yield from scanner.spaces()
-    scanner.at = start
-    if first == b'"':
-        return (yield from _read_list(scanner, budget, PromptParts(), append_text, read_text))
-    if first != b"[":
-        return (yield from read_token_ids(scanner, budget))
-    lists = PromptParts()
-    tokens = array("I")
-
-    def append(_: PromptParts, value: Any) -> bool:
-        if isinstance(value, Piece):  # its tokens were appended as they were read
-            return value.is_valid
-        ids = read_tokens(value)
-        if ids is not None:
-            tokens.extend(ids)
-        lists.cut(len(tokens) * _BYTES_PER_TOKEN >= budget.prompt_bytes)
-        return ids is not None
-
-    def read(scanner: Scanner, budget: Budget) -> Steps[Any]:
-        if scanner.body[scanner.at : scanner.at + 1] != b"[":
-            return (yield from _read_whole(scanner, budget))
-        unread = yield from _append_tokens(scanner, budget, tokens)
-        lists.cut(max(unread, 0))
-        return Piece(b"", is_valid=unread >= 0)
-
-    found = yield from _read_list(scanner, budget, lists, append, read)
-    return Piece(b"", found.unread, tokens=tokens, is_valid=found.is_valid)
-
-
-def _append_tokens(scanner: Scanner, budget: Budget, tokens: array[int]) -> Steps[int]:
-    """Append the token ids of the list that begins here; give the bytes of those beyond, -1 if it holds others."""
-    most = budget.prompt_bytes // _BYTES_PER_TOKEN
-    scanner.at += 1
-    before = len(tokens)
-    unread = 0
-    while True:
-        start = scanner.at
-        counted = len(tokens) >= most
-        text, closed = scanner.digits(CHUNK if counted else WINDOW)
-        if text is None:
-            scanner.at = start
-            yield from scanner.rest(1)
-            return -1
-        if counted:
-            unread += text.count(b",") + 1
-        else:
-            ids = scanner.decode_text(b"[" + text + b"]", start)
-            if not ids and (len(tokens) > before or not closed):
-                scanner.refuse("not JSON", start)
-            found = read_tokens(ids)
-            if found is None:
-                scanner.at = start
-                yield from scanner.rest(1)
-                return -1
-            tokens.extend(found)
-            most = budget.prompt_bytes // _BYTES_PER_TOKEN
-        if closed:
-            return unread * _BYTES_PER_TOKEN
-        yield
 
 
 _PART_READERS: Mapping[str, Reader] = {"text": read_text, "content": _read_result}

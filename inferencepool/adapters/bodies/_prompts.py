@@ -4,7 +4,7 @@ Prompts as bytes: what is the same for the model server's prefix cache is the sa
 The bytes F8 to FF occur in no UTF-8 text, so they mark structure and text stands between them as it is:
 
 ====================  ================================================================================================
-``FF``                begins a part of a message's content; between two prompts of one request it separates them
+``FF``                begins a part of a message's content
 ``FE`` role           begins a message, or, without a role, another item of a conversation
 ``FC`` kind ``FB``    begins a part that is no text: its kind, then JSON with sorted keys, or ``FA`` and a digest of it
 ``FD``                begins and ends the content of a tool's result
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, final
 
@@ -33,10 +33,8 @@ __all__ = [
     "append_item",
     "append_message",
     "append_result_content",
-    "append_text",
     "append_tools",
     "encode_text",
-    "to_prompt",
 ]
 
 _PART = b"\xff"
@@ -66,6 +64,7 @@ class Piece:
         prompt: What it adds to the prompt.
         unread: About how many bytes more it would add that were not read.
         tokens: The token ids, where it is a list of such.
+        more: The prompts behind the first, where it is a list of several.
         is_text: Whether it is a string.
         is_list: Whether it is a list of messages, parts or texts.
         is_valid: Whether all of it that was read is what is allowed there; False for a digest, which is of anything.
@@ -75,6 +74,7 @@ class Piece:
     prompt: bytes
     unread: int = 0
     tokens: array[int] | None = None
+    more: Sequence[Any] = ()
     is_text: bool = False
     is_list: bool = False
     is_valid: bool = True
@@ -144,11 +144,6 @@ def encode_text(text: str) -> bytes:
         return text.encode("utf-8", "surrogatepass")
 
 
-def to_prompt(texts: Iterable[str]) -> bytes:
-    """Put several prompts of one request together."""
-    return _PART.join(map(encode_text, texts))
-
-
 def append_tools(parts: PromptParts, tools: Any) -> None:
     """Append what the model may call, if anything; chat templates put it in front of all messages."""
     if tools:
@@ -197,10 +192,23 @@ def _append_contents(parts: PromptParts, content: Any) -> bool:
 
 
 def append_content(parts: PromptParts, item: Any) -> bool:
-    """Append an item of a message's content; tell whether it is one."""
-    if not isinstance(item, dict):
+    """Append an item of a message's content, an object or a text; tell whether it is one."""
+    if isinstance(item, dict):
+        _append_part(parts, item)
+    else:
+        return _append_text(parts, item)
+    return True
+
+
+def _append_text(parts: PromptParts, item: Any) -> bool:
+    """Append what may be a text, as a part; tell whether it is one."""
+    if isinstance(item, str):
+        parts.extend((_PART, encode_text(item)))
+    elif isinstance(item, Piece) and item.is_text:
+        parts.append(_PART)
+        parts.add(item)
+    else:
         return False
-    _append_part(parts, item)
     return True
 
 
@@ -218,18 +226,6 @@ def append_result_content(parts: PromptParts, item: Any) -> bool:
     elif item is not None:
         parts.extend((_PART, _KIND, _JSON, _to_json(item)))
     return True
-
-
-def append_text(parts: PromptParts, text: Any) -> bool:
-    """Append one of several prompts; tell whether it is a text."""
-    if parts:
-        parts.append(_PART)
-    if isinstance(text, Piece):
-        parts.add(text)
-        return text.is_text
-    if isinstance(text, str):
-        parts.append(encode_text(text))
-    return isinstance(text, str)
 
 
 def append_item(parts: PromptParts, item: Any) -> None:

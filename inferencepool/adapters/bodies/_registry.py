@@ -9,18 +9,23 @@ from types import MappingProxyType
 from typing import Final
 from urllib.parse import unquote
 
+import attrs
+
 from inferencepool.adapters.bodies._anthropic import AnthropicParser
 from inferencepool.adapters.bodies._body import BodyParser, ParsedBody, Route
 from inferencepool.adapters.bodies._decoding import Loads, loads_json
+from inferencepool.adapters.bodies._encodings import is_encoded, known_encodings, unpack
 from inferencepool.adapters.bodies._engines import SglangHttpParser, VllmHttpParser
+from inferencepool.adapters.bodies._inferring import infer_path
 from inferencepool.adapters.bodies._openai import OpenAIParser
-from inferencepool.adapters.bodies._steps import Budget, Steps
+from inferencepool.adapters.bodies._steps import Budget, Steps, finished
 from inferencepool.adapters.bodies._vllm_grpc import VllmGrpcParser
 from inferencepool.errors import ConfigurationError, InvalidRequestError
 
 __all__ = ["PARSERS", "BodyParsers", "PassthroughParser", "default_parsers", "parser_named", "request_path"]
 
 _PATH_HEADERS = (":path", "x-original-path", "x-forwarded-path")
+_ENCODING = "content-encoding"
 _DEFAULT_PATH = "/v1/completions"
 
 # Paths come from clients: neither many different ones nor long ones may fill the memory.
@@ -82,7 +87,7 @@ def request_path(headers: Mapping[str, str]) -> str:
     Find the path that decides who reads the body: without the query, as servers read it, no slash at the end.
 
     It is ``:path``, or ``x-original-path``, or ``x-forwarded-path``, the first that is not empty; where there is none
-    it is ``/v1/completions``.
+    it is ``/v1/completions``, unless the body tells more (see `BodyParsers.parse`).
 
     Escapes are decoded once, backslashes are slashes, and empty segments, segments ``.`` and what follows a ``;`` in a
     segment are left out. No server does all of that; but whatever some server takes for a claim of a parser ends with
@@ -127,6 +132,16 @@ def _unreadable(path: str, found: str) -> InvalidRequestError:
 
 def _shown(path: str) -> str:
     return path if len(path) <= _LONGEST_SHOWN else f"{path[:_LONGEST_SHOWN]}..."
+
+
+def _is_plain(headers: Mapping[str, str]) -> bool:
+    """Tell whether a body is as its client made it, and its path is told."""
+    return _ENCODING not in headers and any(map(headers.get, _PATH_HEADERS))
+
+
+def _read(parser: BodyParser, route: Route, body: bytes, budget: Budget) -> Steps[ParsedBody]:
+    read: Callable[[bytes, Route, Budget], Steps[ParsedBody]] | None = getattr(parser, "read", None)
+    return _in_one_step(parser, body, route) if read is None else read(body, route, budget)
 
 
 def _in_one_step(parser: BodyParser, body: bytes, route: Route) -> Steps[ParsedBody]:
@@ -197,11 +212,17 @@ class BodyParsers:
         """
         Read *body* with the parser that fits the path in *headers*.
 
+        Where there is no path, the members of the body tell its API. A body that is compressed by gzip or deflate is
+        unpacked first; one of another ``content-encoding`` stays unread.
+
         Raises:
-            InvalidRequestError: No parser fits, or the one that does refuses *body*.
+            InvalidRequestError: No parser fits, or the one that does refuses *body*, or that is not compressed as told.
+            RequestTooLargeError: It is too long once it is unpacked.
         """
-        parser, route = self.find(request_path(headers))
-        return parser.parse(body, route)
+        if _is_plain(headers):
+            parser, route = self.find(request_path(headers))
+            return parser.parse(body, route)
+        return finished(self.read(headers, body))
 
     def read(self, headers: Mapping[str, str], body: bytes, budget: Budget | None = None) -> Steps[ParsedBody]:
         """
@@ -217,11 +238,26 @@ class BodyParsers:
         Raises:
             InvalidRequestError: As `parse` does, at once or in any step.
         """
+        budget = Budget() if budget is None else budget
+        if not _is_plain(headers):
+            return self._read_veiled(headers, body, budget)
+        return _read(*self.find(request_path(headers)), body, budget)
+
+    def _read_veiled(self, headers: Mapping[str, str], body: bytes, budget: Budget) -> Steps[ParsedBody]:
+        """Read a body that is compressed, or whose path is not told."""
+        encoding = headers.get(_ENCODING, "")
+        has_path = any(map(headers.get, _PATH_HEADERS))
         parser, route = self.find(request_path(headers))
-        read: Callable[[bytes, Route, Budget], Steps[ParsedBody]] | None = getattr(parser, "read", None)
-        if read is None:
-            return _in_one_step(parser, body, route)
-        return read(body, route, Budget() if budget is None else budget)
+        if not is_encoded(encoding) or (has_path and not parser.claims):
+            plain = None
+        elif known_encodings(encoding):
+            plain = body = yield from unpack(body, encoding, budget)
+        else:
+            return ParsedBody(unread_encoding=encoding[:_LONGEST_SHOWN])
+        if not has_path:
+            parser, route = self.find((yield from infer_path(headers, body)))
+        parsed = yield from _read(parser, route, body, budget)
+        return parsed if plain is None else attrs.evolve(parsed, plain=plain)
 
     def _find(self, path: str) -> tuple[BodyParser, Route]:
         text = path.removeprefix("/") if self._within_segments else f"/{path.removeprefix('/')}"

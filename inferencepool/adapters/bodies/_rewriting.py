@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 
+from inferencepool.adapters.bodies._multipart import FORM_MARK, Fields, insert_field, read_fields
+from inferencepool.adapters.bodies._steps import finished
 from inferencepool.errors import InvalidRequestError
 
 __all__ = ["rewrite_model"]
@@ -19,7 +21,8 @@ _KEY = re.compile(
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _PLAIN = re.compile(rb"[^ \t\r\n,}\]]+")
 _BRACKET = re.compile(rb'[\[{]|[\]}]|"(?:[^"\\]++|\\.)*+"', re.DOTALL)
-_OPENING = re.compile(rb"[ \t\r\n]*\{[ \t\r\n]*")
+_FIELD = frozenset({"model"})
+_OPENING = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\{[ \t\r\n]*")
 
 
 def rewrite_model(body: bytes, model: str, span: tuple[int, int] | None = None) -> bytes:
@@ -29,15 +32,22 @@ def rewrite_model(body: bytes, model: str, span: tuple[int, int] | None = None) 
     Only the key of the object itself counts, not those of objects inside; of several the last, as for decoders. All
     other bytes stay as they are: order, space, numbers and escapes. It takes time in proportion to the length.
 
+    In a form (``multipart/form-data``) it is the value of the field ``model``.
+
     Args:
-        body: A JSON object, which a parser of this package has read.
+        body: A JSON object, or a form, which a parser of this package has read.
         model: The model's name.
         span: Where the value begins and ends, as `ParsedBody.model_span` has it: (0, 0) for a body without one, and
             None if it has to be looked for.
 
     Raises:
-        InvalidRequestError: *body* does not begin as an object does.
+        InvalidRequestError: *body* does not begin as an object does, and is no form that *model* can stand in.
     """
+    if body.startswith(FORM_MARK):
+        if span is None:
+            fields: Fields | None = finished(read_fields(body, _FIELD))
+            _, span = (fields or {}).get("model", ("", (0, 0)))
+        return insert_field(body, "model", model.encode("utf-8", "replace"), span)
     opening = _OPENING.match(body)
     if opening is None:
         message = "invalid request: the model can be rewritten only in a JSON object"

@@ -11,11 +11,10 @@ What is skipped is checked no further than that strings end, brackets close, and
 from __future__ import annotations
 
 import re
-from array import array
-from itertools import accumulate
 from typing import Any, Final, NoReturn, final
 
 from inferencepool.adapters.bodies._decoding import SCAN, loads_json
+from inferencepool.adapters.bodies._nesting import nesting
 from inferencepool.adapters.bodies._steps import Steps
 from inferencepool.errors import InvalidRequestError
 
@@ -35,7 +34,6 @@ _FIRST_STRETCH = 1 << 8
 _LONGEST_KEY = CHUNK
 # With the spaces about it.
 _LONGEST_NUMBER = 1 << 18
-_QUOTE = ord('"')
 
 _KEY = re.compile(r'[ \t\r\n]*("(?:[^"\\\x00-\x1f]++|\\.)*+")[ \t\r\n]*:[ \t\r\n]*')
 # Members without arrays and objects, other than those without strings in them, in one go, whatever their keys are.
@@ -56,11 +54,6 @@ _SCALAR = re.compile(rb'[^ \t\r\n,:"\[\]{}]*+')
 _LETTERS = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _STRICT_LETTERS = re.compile(rb'(?:[^"\\\x00-\x1f]++|\\[^u]|\\u[0-9a-fA-F]{4})*+')
 _DIGITS = b"0123456789, \t\r\n"
-_TOKEN = re.compile(rb'[\[{\]}]|"(?:[^"\\]++|\\.)*+(?:"|\Z)', re.DOTALL)
-
-_NO_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"'))
-# As signed bytes, an opening bracket is 1 and a closing one -1.
-_TO_STEP = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 
 
 @final
@@ -361,44 +354,16 @@ class Scanner:
             # An escape is not cut in two.
             if (len(text) - len(text.rstrip(b"\\"))) & 1:
                 text = self.body[start : start + size + 1]
-            outside, inside = _outside(text)
-            steps = outside.translate(_TO_STEP)
-            opened = steps.count(1)
-            closed = len(steps) - opened
-            if closed >= depth or depth + opened > DEEPEST:
-                depths = list(accumulate(array("b", steps)))
-                end = depths.index(-depth) if -depth in depths else len(depths)
-                if depth + max(depths[:end], default=0) > DEEPEST:
-                    self.refuse_depth()
-                if end < len(depths):
-                    self.at = start + _bracket(text, end)
-                    return
-            depth += opened - closed
+            found = nesting(text, depth, DEEPEST)
+            if found is None:
+                self.refuse_depth()
+            end, depth, inside = found
+            if end:
+                self.at = start + end
+                return
             self.at = start + len(text)
             if inside:
                 yield from self.string()
             size = min(2 * size, STRETCH)
             yield
         self.refuse("a bracket is not closed")
-
-
-def _outside(text: bytes) -> tuple[bytes, bool]:
-    """Give the brackets of *text* outside of strings, where it begins outside, and whether it ends inside of one."""
-    if b"\\" in text:
-        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
-    # Two quotes side by side may go, whichever they are: what is inside of a string stays inside.
-    text = text.translate(None, _NO_STRUCTURE).replace(b'""', b"")
-    if b'"' not in text:
-        return text, False
-    pieces = text.split(b'"')
-    return b"".join(pieces[::2]), not len(pieces) & 1
-
-
-def _bracket(text: bytes, index: int) -> int:
-    """Find the end of the bracket of that *index* among those outside of strings, where *text* begins outside."""
-    for token in _TOKEN.finditer(text):
-        if text[token.start()] != _QUOTE:
-            if not index:
-                return token.end()
-            index -= 1
-    return len(text)

@@ -25,10 +25,14 @@ class Budget:
     Attributes:
         prompt_bytes: About how many bytes of the prompt are made; token ids count four each. Bodies that are read in
             one go may give more.
+        plain_bytes: Most bytes that a compressed body may have once it is unpacked.
+        unpacked: How many bytes a compressed body has so far; whoever reads it counts them here.
         values: How many messages, parts and the like are made into objects, where a body is not read in one go.
     """
 
     prompt_bytes: int = PROMPT_BYTES
+    plain_bytes: int = 64 << 20
+    unpacked: int = 0
     values: int = 32_768
 
 

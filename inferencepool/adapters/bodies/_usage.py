@@ -62,7 +62,7 @@ def read_usage(body: bytes, kind: UsageKind, loads: Loads = loads_json) -> Usage
         kind: Where the usage stands.
         loads: Reads JSON text.
     """
-    if kind is UsageKind.NONE:
+    if kind not in NEEDLES:
         return UNKNOWN
     document = _decode(body, loads)
     if kind is UsageKind.SGLANG:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from inferencepool.adapters.bodies._body import UsageKind
 from inferencepool.adapters.bodies._decoding import Loads, loads_json
+from inferencepool.adapters.bodies._frames import FrameReader
 from inferencepool.adapters.bodies._usage import NEEDLES, UNKNOWN, Usage, merge_event, read_usage
 
 __all__ = ["MAX_BODY_SIZE", "MAX_EVENT_SIZE", "UsageReader"]
@@ -29,7 +30,8 @@ class UsageReader:
 
     A stream of events follows the standard of server-sent events: lines end with LF, CR LF or CR, an event may have
     several lines of data, comments are passed over. Of events, only those are read as JSON that have what is looked
-    for. A response, or an event, that cannot be read tells nothing; nothing here raises.
+    for. Frames of gRPC are read message by message. A response, or a part of it, that cannot be read tells nothing;
+    nothing here raises.
 
     One response belongs to one reader; it is not safe for threads.
 
@@ -56,6 +58,7 @@ class UsageReader:
         self._max_event_size = max_event_size
         self._max_body_size = max_body_size
         self._needle = NEEDLES[kind][0] if kind in NEEDLES else None
+        self._frames = _frame_reader(kind, max_event_size)
         # What came and was not read yet: a whole response in JSON, or the beginning of an event.
         self._pending = bytearray()
         # Whether the response, or the event that is under way, is longer than allowed.
@@ -65,11 +68,13 @@ class UsageReader:
     @property
     def usage(self) -> Usage:
         """What is known so far."""
-        return self._usage
+        return self._usage if self._frames is None else self._frames.usage
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the response."""
         if self._needle is None:
+            if self._frames is not None:
+                self._frames.feed(chunk)
             return
         if not self._event_stream:
             self._keep(chunk)
@@ -86,7 +91,7 @@ class UsageReader:
                 self._read_events(pending)
             else:
                 self._usage = read_usage(pending, self._kind, self._loads)
-        return self._usage
+        return self.usage
 
     def _keep(self, chunk: bytes) -> None:
         if self._skipping or len(self._pending) + len(chunk) > self._max_body_size:
@@ -129,6 +134,12 @@ class UsageReader:
                 data = _data_of(event)
                 if pattern.search(data):
                     self._usage = merge_event(self._usage, data, self._kind, self._loads)
+
+
+def _frame_reader(kind: UsageKind, max_frame_size: int) -> FrameReader | None:
+    if kind not in (UsageKind.VLLM_GRPC, UsageKind.VLLM_GRPC_EMBED):
+        return None
+    return FrameReader(kind is UsageKind.VLLM_GRPC_EMBED, max_frame_size)
 
 
 def _last_events(text: bytes, needle: bytes) -> list[bytes]:

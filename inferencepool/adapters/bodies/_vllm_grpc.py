@@ -2,15 +2,15 @@
 Bodies of vLLM's gRPC service ``vllm.grpc.engine.VllmEngine``: one message of protobuf in a frame.
 
 The numbers of the fields are those of ``vllm/grpc/vllm_engine.proto`` in vllm-project/vllm; those of requests are the
-same in all its versions. Those of responses are not, so usage is not read from them.
+same in all its versions.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
 
-from inferencepool.adapters.bodies._body import ParsedBody, Route
+from inferencepool.adapters.bodies._body import ParsedBody, Route, UsageKind
+from inferencepool.adapters.bodies._protobuf import all_fields
 from inferencepool.adapters.bodies._steps import Budget, Steps, finished
 from inferencepool.errors import InvalidRequestError
 
@@ -27,16 +27,9 @@ _TOKEN_BYTES = 4
 _LONGEST_VARINT = 10
 _CONTINUING = bytes(range(0x80, 0x100))
 
-# Real messages have some dozens: token ids are one field.
-_MOST_FIELDS = 50_000
-
-# What is done in one step: fields, bytes of numbers that are made, and bytes of numbers that are counted.
-_FIELDS_PER_STEP = 1_024
+# What is done in one step: bytes of numbers that are made, and bytes of numbers that are counted.
 _BYTES_PER_STEP = 1 << 13
 _CHUNK = 1 << 16
-
-# Wire types of protobuf.
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 # GenerateRequest; EmbedRequest has the tokens in the same field.
 _TOKENIZED, _TEXT, _SAMPLING, _STREAM = 2, 3, 4, 5
@@ -93,7 +86,7 @@ def _read_generate(message: bytes, budget: Budget) -> Steps[ParsedBody]:
     text: bytes | None = None
     sampling: list[bytes] = []
     stream = False
-    for number, value in (yield from _all_fields(message)):
+    for number, value in (yield from all_fields(message)):
         if number == _TOKENIZED and isinstance(value, bytes):
             if tokenized is None:
                 tokenized, text = [], None
@@ -107,17 +100,25 @@ def _read_generate(message: bytes, budget: Budget) -> Steps[ParsedBody]:
     limit = yield from _read_limit(b"".join(sampling))
     if text is not None:
         prompt, unread = _read_text(text, budget)
-        return ParsedBody(prompt=prompt, prompt_unread=unread, stream=stream, max_output_tokens=limit)
+        return ParsedBody(
+            prompt=prompt, prompt_unread=unread, stream=stream, max_output_tokens=limit, usage=UsageKind.VLLM_GRPC
+        )
     if tokenized is None:
         reason = "not supported request inputType"
         raise InvalidRequestError(reason)
     tokens, unread = yield from _read_tokens(b"".join(tokenized), budget)
-    return ParsedBody(prompt_tokens=tokens, prompt_unread=unread, stream=stream, max_output_tokens=limit)
+    return ParsedBody(
+        prompt_tokens=tokens,
+        prompt_unread=unread,
+        stream=stream,
+        max_output_tokens=limit,
+        usage=UsageKind.VLLM_GRPC,
+    )
 
 
 def _read_limit(sampling: bytes) -> Steps[int | None]:
     limit = None
-    for number, value in (yield from _all_fields(sampling)):
+    for number, value in (yield from all_fields(sampling)):
         if number == _MAX_TOKENS and isinstance(value, int):
             limit = value & _GREATEST_TOKEN
     return limit
@@ -125,14 +126,14 @@ def _read_limit(sampling: bytes) -> Steps[int | None]:
 
 def _read_embed(message: bytes, budget: Budget) -> Steps[ParsedBody]:
     tokenized: list[bytes] = []
-    for number, value in (yield from _all_fields(message)):
+    for number, value in (yield from all_fields(message)):
         if number == _TOKENIZED and isinstance(value, bytes):
             tokenized.append(value)
     if not tokenized:
         reason = "missing tokenized input in EmbedRequest"
         raise InvalidRequestError(reason)
     tokens, unread = yield from _read_tokens(b"".join(tokenized), budget)
-    return ParsedBody(prompt_tokens=tokens, prompt_unread=unread)
+    return ParsedBody(prompt_tokens=tokens, prompt_unread=unread, usage=UsageKind.VLLM_GRPC_EMBED)
 
 
 def _read_text(text: bytes, budget: Budget) -> tuple[bytes, int]:
@@ -149,7 +150,7 @@ def _read_tokens(message: bytes, budget: Budget) -> Steps[tuple[array[int], int]
     """Give the token ids as far as the budget goes, and four bytes for each that follows."""
     tokens = array("I")
     unread = 0
-    for number, value in (yield from _all_fields(message)):
+    for number, value in (yield from all_fields(message)):
         if number != _INPUT_IDS:
             continue
         full = len(tokens) * _TOKEN_BYTES >= budget.prompt_bytes
@@ -199,61 +200,3 @@ def _varints(data: bytes) -> list[int]:
             found.append(value & _GREATEST_TOKEN)
             value = shift = 0
     return found
-
-
-def _all_fields(message: bytes) -> Steps[list[tuple[int, int | bytes]]]:
-    """Do in steps what `_fields` does."""
-    found: list[tuple[int, int | bytes]] = []
-    for field in _fields(message):
-        found.append(field)
-        if not len(found) % _FIELDS_PER_STEP:
-            yield
-    return found
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """
-    Give number and value of each field, those of fixed length left out.
-
-    Raises:
-        ValueError: The message is malformed.
-    """
-    at = count = 0
-    while at < len(message):
-        count += 1
-        if count > _MOST_FIELDS:
-            reason = f"more than {_MOST_FIELDS} fields"
-            raise ValueError(reason)
-        key, at = _varint(message, at)
-        number, wire = key >> 3, key & 7
-        if not number:
-            reason = "a field has the number 0"
-            raise ValueError(reason)
-        if wire == _VARINT:
-            value, at = _varint(message, at)
-            yield number, value
-            continue
-        if wire == _BYTES:
-            length, at = _varint(message, at)
-        elif wire in {_FIXED64, _FIXED32}:
-            length = 8 if wire == _FIXED64 else 4
-        else:
-            reason = f"field {number} has the unknown wire type {wire}"
-            raise ValueError(reason)
-        if at + length > len(message):
-            reason = f"field {number} is longer than the message"
-            raise ValueError(reason)
-        # What has a fixed length is skipped: no field that is read here has one.
-        if wire == _BYTES:
-            yield number, message[at : at + length]
-        at += length
-
-
-def _varint(message: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for index, byte in enumerate(message[at : at + 10]):
-        value |= (byte & 0x7F) << 7 * index
-        if byte <= 0x7F:  # noqa: PLR2004 - no byte follows
-            return value, at + index + 1
-    reason = "a number does not end"
-    raise ValueError(reason)

@@ -11,7 +11,7 @@ from inferencepool.adapters.bodies import ParsedBody, UsageKind, rewrite_model
 from inferencepool.adapters.extproc import _headers as names
 from inferencepool.adapters.extproc._exchange import RequestTraits
 from inferencepool.adapters.extproc._messages import BodyMode, Metadata, RequestHeaders, Routing
-from inferencepool.errors import InvalidRequestError
+from inferencepool.errors import InvalidRequestError, UnreadableBodyError
 from inferencepool.model import InferenceRequest
 from inferencepool.scheduling import PickResult, SubsetHint
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Decision", "Inquiry", "decide", "inquire", "subset_of"]
 
+_IF_AVAILABLE = "if-available"
 _DEFAULT_FLOW = "default-flow"
 
 
@@ -84,11 +85,12 @@ def inquire(processor: ExternalProcessor, head: RequestHeaders, parsed: ParsedBo
 
     Raises:
         InvalidRequestError: The body names no model.
+        UnreadableBodyError: Rewrites depend on the model, and the body's encoding hides it.
     """
     headers = head.headers
     asked = parsed.model if parsed is not None else None
     target, rewrite = _target_model(processor, head, parsed)
-    if target is None and parsed is not None and parsed.can_rewrite and not asked:
+    if target is None and parsed is not None and parsed.needs_model and not asked:
         text = "model not found in request body"
         raise InvalidRequestError(text)
     request_id = headers.get(names.REQUEST_ID, "")
@@ -123,6 +125,7 @@ def decide(
 
     Raises:
         NoEndpointsError: There is nothing to pick from.
+        NotCachedError: The request is wanted only where its prompt is cached.
         StrategyError: A strategy broke its contract.
     """
     request, parsed, target, extra = inquiry.request, inquiry.parsed, inquiry.target, inquiry.extra
@@ -130,11 +133,14 @@ def decide(
     try:
         replacement = None
         if body is not None and parsed is not None and target is not None and target != parsed.model:
-            replacement = rewrite_model(body, target, parsed.model_span)
+            replacement = rewrite_model(body if parsed.plain is None else parsed.plain, target, parsed.model_span)
             holds = head.request_body_mode in (BodyMode.BUFFERED, BodyMode.BUFFERED_PARTIAL)
             if holds and "content-length" in head.headers:
                 extra += (("content-length", str(len(replacement))),)
         routing = _to_routing(processor, result, head, extra)
+        if replacement is not None and parsed is not None and parsed.plain is not None:
+            # It leaves as it was read: to compress it again would cost more than the bytes between here and there.
+            routing = attrs.evolve(routing, remove_headers=(*routing.remove_headers, "content-encoding"))
         wanted = tuple(result.response_headers.items())
     except BaseException:
         result.release()
@@ -149,7 +155,12 @@ def _target_model(
     processor: ExternalProcessor, head: RequestHeaders, parsed: ParsedBody | None
 ) -> tuple[str | None, str]:
     """Find the model to rewrite to, None to keep the client's, and the rewrite that says so, if it was no header."""
-    if parsed is None or not parsed.can_rewrite:
+    if parsed is None:
+        return None, ""
+    if not parsed.can_rewrite:
+        if parsed.unread_encoding and (processor.rewrites or names.value_of(names.MODEL_REWRITE, head.headers)):
+            text = f"content-encoding: {parsed.unread_encoding!r} hides the model, allowed are gzip and deflate"
+            raise UnreadableBodyError(text)
         return None, ""
     decision = processor.rewrites.resolve(parsed.model, processor.rng)
     if decision is not None:
@@ -165,20 +176,34 @@ def _to_request(
     fairness_id = names.value_of(names.FAIRNESS_ID, headers) or _DEFAULT_FLOW
     priority = processor.priorities.get(objective, 0) if objective is not None else 0
     if parsed is None:
-        return InferenceRequest(model=model, headers=headers, id=request_id, priority=priority, fairness_id=fairness_id)
+        return InferenceRequest(
+            model=model,
+            headers=headers,
+            id=request_id,
+            if_available="prefer" in headers and _prefers_available(headers["prefer"]),
+            priority=priority,
+            fairness_id=fairness_id,
+        )
     return InferenceRequest(
         model=model,
         prompt=parsed.prompt,
         headers=headers,
         id=request_id,
         prompt_tokens=parsed.prompt_tokens,
+        more_prompts=parsed.more_prompts,
         prompt_unread=parsed.prompt_unread,
         stream=parsed.stream,
         max_output_tokens=parsed.max_output_tokens,
         cache_salt=parsed.cache_salt,
+        if_available="prefer" in headers and _prefers_available(headers["prefer"]),
         priority=priority,
         fairness_id=fairness_id,
     )
+
+
+def _prefers_available(prefer: str) -> bool:
+    """Tell whether the header ``prefer`` (RFC 7240) has the preference ``if-available``, whatever its parameters."""
+    return any(item.partition(";")[0].strip().lower() == _IF_AVAILABLE for item in prefer.split(","))
 
 
 def subset_of(metadata: Metadata) -> SubsetHint | None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, assert_never
 
 from inferencepool.adapters.extproc._messages import (
+    UNCHANGED,
     Answer,
     ImmediateResponse,
     RequestBodyAnswer,
@@ -101,11 +102,15 @@ def encode(answer: Answer) -> bytes:
         case StreamedResponseBody():
             encoded = _encode_chunk(_RESPONSE_BODY, answer.body, answer.end_of_stream)
         case ResponseHeadersAnswer():
-            encoded = _encode_response_headers(answer.set_headers)
+            encoded = _encode_response_headers(answer)
         case RequestBodyAnswer():
             encoded = _encode_routing(_REQUEST_BODY, answer.routing, answer.replacement)
         case ResponseBodyAnswer():
-            encoded = _RESPONSE_BODY_UNCHANGED
+            encoded = (
+                _RESPONSE_BODY_UNCHANGED
+                if answer.replacement is None
+                else _encode_changes(_RESPONSE_BODY, UNCHANGED, answer.replacement)
+            )
         case RequestTrailersAnswer():
             encoded = _REQUEST_TRAILERS_UNCHANGED
         case ResponseTrailersAnswer():
@@ -202,10 +207,11 @@ def _encode_metadata(destination: str, scores: Mapping[str, float] | None) -> by
 _cached_destination_parts = functools.lru_cache(maxsize=_CACHED)(_encode_destination)
 
 
-def _encode_response_headers(set_headers: tuple[tuple[str, str], ...]) -> bytes:
-    if not set_headers:
+def _encode_response_headers(answer: ResponseHeadersAnswer) -> bytes:
+    if not answer.set_headers and not answer.remove_headers:
         return _RESPONSE_HEADERS_UNCHANGED
-    mutation = delimited(_HEADER_MUTATION, *_set_headers(set_headers))
+    removed = (delimited(_REMOVE_HEADERS, _to_name(name)) for name in answer.remove_headers)
+    mutation = delimited(_HEADER_MUTATION, *_set_headers(answer.set_headers), *removed)
     return delimited(_RESPONSE_HEADERS, delimited(_COMMON_RESPONSE, mutation))
 
 

@@ -179,11 +179,14 @@ class ResponseHeadersAnswer:
     """Answers `ResponseHeaders`."""
 
     set_headers: tuple[tuple[str, str], ...] = attrs.field(default=(), repr=show_names)
+    remove_headers: tuple[str, ...] = ()
 
 
 @attrs.frozen
 class ResponseBodyAnswer:
-    """Answers a `ResponseBody` in the modes that wait for each answer: the chunk goes on as it is."""
+    """Answers a `ResponseBody` in the modes that wait for each answer: what goes on instead, None to leave it."""
+
+    replacement: bytes | None = attrs.field(default=None, repr=show_length)
 
 
 @attrs.frozen

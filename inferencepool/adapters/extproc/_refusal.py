@@ -13,6 +13,7 @@ _CODES = {
     408: "RequestTimeout",
     412: "PreconditionFailed",
     413: "PayloadTooLarge",
+    415: "UnsupportedMediaType",
     429: "ResourceExhausted",
     503: "ServiceUnavailable",
 }

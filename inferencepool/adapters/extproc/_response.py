@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, final
 
 import attrs
 
-from inferencepool.adapters.bodies import Usage, UsageKind, UsageReader
+from inferencepool.adapters.bodies import ModelRestorer, Usage, UsageKind, UsageReader
 from inferencepool.adapters.extproc import _headers as names
 from inferencepool.adapters.extproc._chunks import split, to_status
 from inferencepool.adapters.extproc._decision import Decision
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["ResponsePhaseState", "is_awaited"]
 
 _FULL = BodyMode.FULL_DUPLEX_STREAMED
+# Modes in which the session gets the body in one piece; if there is more of it, it does not come by here.
+_AT_ONCE = (BodyMode.BUFFERED, BodyMode.BUFFERED_PARTIAL)
 _UNTOLD = Usage()
 
 
@@ -58,6 +60,7 @@ class ResponsePhaseState:
     first_byte: float | None = None
     _mode: BodyMode | None = None
     _usage: UsageReader | None = None
+    _restorer: ModelRestorer | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -74,7 +77,8 @@ class ResponsePhaseState:
     @property
     def is_only_counted(self) -> bool:
         """Whether chunks of its body are handed back as they came, and nothing is read of them but their size."""
-        return self._usage is None and self.has_begun and not self.is_complete and self._mode in (None, _FULL)
+        reads = self._usage is not None or self._restorer is not None
+        return not reads and self.has_begun and not self.is_complete and self._mode in (None, _FULL)
 
     @property
     def usage(self) -> Usage | None:
@@ -93,6 +97,7 @@ class ResponsePhaseState:
         options = self._processor.options
         if options.usage and decision is not None and decision.usage is not UsageKind.NONE:
             self._usage = UsageReader(decision.usage, event_stream=self.is_streaming, loads=self._processor.loads)
+        self._restorer = None if message.end_of_stream else self._restorer_for(message, decision)
         if message.end_of_stream:
             self._end(decision)
         elif decision is not None:
@@ -100,7 +105,8 @@ class ResponsePhaseState:
         headers = decision.response_headers if decision is not None else ()
         if options.served_header and self.served:
             headers = (*headers, (options.served_header, self.served))
-        return (ResponseHeadersAnswer(headers),)
+        # The headers leave before the body whose length they tell, and it will have another.
+        return (ResponseHeadersAnswer(headers, ("content-length",) if self._restorer is not None else ()),)
 
     def body(self, message: ResponseBody, decision: Decision | None) -> Sequence[Answer]:
         """Hand its body, or a chunk of it, back."""
@@ -109,14 +115,17 @@ class ResponsePhaseState:
             self._usage.feed(message.body)
         if message.end_of_stream:
             self._end(decision)
+        data: bytes | None = None
+        if self._restorer is not None:
+            data = self._restorer.feed(message.body)
+            if message.end_of_stream or self._mode in _AT_ONCE:
+                data += self._restorer.finish()
         if self._mode not in (None, _FULL):
-            return (ResponseBodyAnswer(),)
-        size = self._processor.options.chunk_size
-        if len(message.body) <= size:
-            return (StreamedResponseBody(message.body, message.end_of_stream),)
-        return [
-            StreamedResponseBody(chunk, message.end_of_stream and last) for chunk, last in split(message.body, size)
-        ]
+            return (ResponseBodyAnswer(data),)
+        data, size = message.body if data is None else data, self._processor.options.chunk_size
+        if len(data) <= size:
+            return (StreamedResponseBody(data, message.end_of_stream),)
+        return [StreamedResponseBody(chunk, message.end_of_stream and last) for chunk, last in split(data, size)]
 
     def count(self, size: int) -> None:
         """Take note of *size* bytes of its body."""
@@ -127,7 +136,18 @@ class ResponsePhaseState:
     def trailers(self, decision: Decision | None) -> Sequence[Answer]:
         """Take in its trailers, which end it."""
         self._end(decision)
-        return (ResponseTrailersAnswer(),)
+        kept = self._restorer.finish() if self._restorer is not None and self._mode in (None, _FULL) else b""
+        return (StreamedResponseBody(kept), ResponseTrailersAnswer()) if kept else (ResponseTrailersAnswer(),)
+
+    def _restorer_for(self, message: ResponseHeaders, decision: Decision | None) -> ModelRestorer | None:
+        """Make who puts the client's model back, where a rewrite gave the request another and the body can be read."""
+        if decision is None or not decision.traits.model or self._mode is BodyMode.NONE:
+            return None
+        traits, kind = decision.traits, message.headers.get("content-type", "").lower()
+        is_plain = message.headers.get("content-encoding", "identity") == "identity"
+        if traits.model == traits.target_model or not is_plain or not (self.is_streaming or "json" in kind):
+            return None
+        return ModelRestorer(traits.target_model, traits.model, event_stream=self.is_streaming)
 
     def _end(self, decision: Decision | None) -> None:
         if self.ended is None:

@@ -147,12 +147,10 @@ class Session:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the request's body that are kept until it is whole and was read."""
-        return self._body.size if self._is_held else 0
-
-    @property
-    def _is_held(self) -> bool:
-        return self._body.is_kept or self._reading is not None or self._rest is not None
+        """Bytes of the request's body that are kept until it is whole, was read and handed on, unpacked ones included."""
+        if self._reading is not None:
+            return self._body.size + self._reading.budget.unpacked
+        return self._body.size if self._body.is_kept or self._rest is not None else 0
 
     def receive(self, message: Message) -> Sequence[Answer]:
         """
@@ -345,10 +343,10 @@ class Session:
         if body is None:
             return self._conclude(None, None, answer)
         headers, may_be_cut = self._account.head.headers, extent is Extent.UNTOLD
-        if len(body) <= _SMALL:
+        if len(body) <= _SMALL and "content-encoding" not in headers:
             parsed = read_at_once(processor.parsers, headers, body, may_be_cut=may_be_cut)
             return self._conclude(parsed, None if parsed is None else body, answer)
-        budget = Budget(processor.options.prompt_bytes)
+        budget = Budget(processor.options.prompt_bytes, plain_bytes=processor.options.max_body)
         steps = processor.parsers.read(headers, body, budget)
         self._reading = Reading(body, budget, answer, may_be_cut, steps)
         return self._go_on()

@@ -200,7 +200,7 @@ class DecisionLog:
 
     def _describe(self, request: InferenceRequest) -> RecordedDecision:
         self._number += 1
-        tokens = request.prompt_tokens
+        tokens, more = request.prompt_tokens, sum(map(len, request.more_prompts))
         return RecordedDecision(
             number=self._number,
             at=self._wall_clock(),
@@ -209,8 +209,8 @@ class DecisionLog:
             model=request.model[:_LONGEST_NAME],
             fairness_id=request.fairness_id[:_LONGEST_NAME],
             priority=request.priority,
-            prompt_bytes=len(request.prompt) + (request.prompt_unread if tokens is None else 0),
-            prompt_tokens=None if tokens is None else len(tokens) + request.prompt_unread // _BYTES_PER_TOKEN,
+            prompt_bytes=len(request.prompt) + (more + request.prompt_unread if tokens is None else 0),
+            prompt_tokens=None if tokens is None else len(tokens) + more + request.prompt_unread // _BYTES_PER_TOKEN,
             stream=request.stream,
             headers={
                 name: value if name in _SHOWN_HEADERS else _HIDDEN

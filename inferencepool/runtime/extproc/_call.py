@@ -199,11 +199,7 @@ class _Call:
         except InvalidMessageError as error:
             self._stream.end(Status.INVALID_ARGUMENT, str(error))
             answers = ()
-        if not self._stream.hold(self._session.held_bytes):
-            # An answer, because the proxy gave the body away: it could not go on without the picker.
-            answers = self._session.refuse(OverloadedError(_NO_ROOM))
-            self._stream.hold(0)
-        self._answer(answers)
+        self._answer(self._if_there_is_room(answers))
 
     def advance(self) -> None:
         """Go on with reading the request, and answer if that is over."""
@@ -215,8 +211,15 @@ class _Call:
         except Exception as error:  # noqa: BLE001 - as in `message`, where the server does it
             self._stream.fail(error)
             answers = ()
-        self._stream.hold(self._session.held_bytes)
-        self._answer(answers)
+        self._answer(self._if_there_is_room(answers))
+
+    def _if_there_is_room(self, answers: Sequence[Answer]) -> Sequence[Answer]:
+        """Give *answers* where there is room for what the session holds; else refuse the request."""
+        if not self._stream.hold(self._session.held_bytes):
+            # An answer, because the proxy gave the body away: it could not go on without the picker.
+            answers = self._session.refuse(OverloadedError(_NO_ROOM))
+            self._stream.hold(0)
+        return answers
 
     def hurry(self) -> None:
         """Read no more of the prompt."""

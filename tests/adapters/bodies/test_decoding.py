@@ -55,7 +55,7 @@ def test_anything_is_read_or_refused_alike(body: bytes) -> None:
         (b'{"a": -Infinity}', "-Infinity is not JSON"),
         (b'{"a": "\xff"}', "not UTF-8 at byte 7"),
         (b'{"a": "\xed\xa0\x80"}', "not UTF-8 at byte 7"),
-        (b'\xef\xbb\xbf{"a": 1}', "begins with a byte order mark"),
+        (b'\xef\xbb\xbf\xef\xbb\xbf{"a": 1}', "begins with a byte order mark"),
         ('{"a": 1}'.encode("utf-16"), "not UTF-8 at byte 0"),
         (b'{"a": "\n"}', "Invalid control character at: line 1 column 8 (char 7)"),
         (b"[]", "must be an object, not an array"),
@@ -83,6 +83,7 @@ def test_refused(decoder: str, body: bytes, reason: str) -> None:
     ("body", "expected"),
     [
         (b'{"a": 1, "a": 2}', {"a": 2}),
+        (b'\xef\xbb\xbf{"a": 1}', {"a": 1}),
         (b' \r\n{"a" : "\\ud83d\\ude00"}\t', {"a": "\U0001f600"}),
         (b'{"a": "\\ud800"}', {"a": "\ud800"}),
         (b'{"a": 1e999}', {"a": math.inf}),

@@ -81,13 +81,13 @@ class TestRefused:
                 {"messages": [{"role": "user"}, "a"]},
                 (
                     "error parsing messages request: messages[1] must be an object with a role and a content that is a "
-                    "string or a list of objects"
+                    "string or a list of parts"
                 ),
             ),
             (
                 "/v1/messages",
                 {"system": 1, "messages": [{"role": "user"}]},
-                "error parsing messages request: system must be a string or a list of objects",
+                "error parsing messages request: system must be a string or a list of parts",
             ),
             ("/inference/v1/generate", {}, "invalid generate request: must have non-empty token_ids field"),
             (
@@ -140,7 +140,6 @@ class TestRefused:
             "",
             [],
             1,
-            {},
             [1, "a"],
             ["a", 1],
             [1.0],
@@ -170,7 +169,7 @@ class TestRefused:
             [1],
             [{"role": 1}],
             [{"role": "user", "content": 1}],
-            [{"content": ["a"]}],
+            [{"content": [1]}],
             [{"content": {}}],
         ],
         ids=repr,
@@ -212,34 +211,39 @@ class TestOpenAI:
             max_output_tokens=7,
             cache_salt="s",
             can_rewrite=True,
+            needs_model=True,
             usage=UsageKind.OPENAI,
         )
 
     @pytest.mark.parametrize(
         ("prompt", "expected"),
         [
-            ("a\u00e9", b"a\xc3\xa9"),
-            (["a"], b"a"),
-            (["a", "b"], b"a\xffb"),
-            (["", ""], b"\xff"),
-            ("\ud800", b"\xed\xa0\x80"),
+            ("a\u00e9", [b"a\xc3\xa9"]),
+            (["a"], [b"a"]),
+            (["a", "b", "c"], [b"a", b"b", b"c"]),
+            (["", ""], [b"", b""]),
+            ("\ud800", [b"\xed\xa0\x80"]),
         ],
     )
-    def test_text(self, prompt: str | list[str], expected: bytes) -> None:
-        """Text is taken as it is; several prompts are separated by a byte that no text holds."""
-        assert expected == parse("/v1/completions", {"prompt": prompt}).prompt
-        assert expected == parse("/v1/embeddings", {"input": prompt}).prompt
+    def test_text(self, prompt: str | list[str], expected: list[bytes]) -> None:
+        """Text is taken as it is; several texts are several prompts."""
+        for parsed in (parse("/v1/completions", {"prompt": prompt}), parse("/v1/embeddings", {"input": prompt})):
+            assert expected == [parsed.prompt, *parsed.more_prompts]
 
     @pytest.mark.parametrize(
         ("prompt", "expected"),
-        [([1, 0, 2**32 - 1], [1, 0, 2**32 - 1]), ([[1, 2], [3]], [1, 2, 3]), ([*range(20)] * 40, [*range(20)] * 40)],
+        [
+            ([1, 0, 2**32 - 1], [[1, 0, 2**32 - 1]]),
+            ([[1, 2], [3]], [[1, 2], [3]]),
+            ([*range(20)] * 40, [[*range(20)] * 40]),
+        ],
         ids=["tokens", "lists", "many"],
     )
-    def test_tokens(self, prompt: list[Any], expected: list[int]) -> None:
-        """Token ids are given as such, lists of them as one; there are no bytes then."""
+    def test_tokens(self, prompt: list[Any], expected: list[list[int]]) -> None:
+        """Token ids are given as such, lists of them as several prompts; there are no bytes then."""
         parsed = parse("/v1/completions", {"prompt": prompt})
 
-        assert expected == tokens_of(parsed)
+        assert expected == [tokens_of(parsed), *map(list, parsed.more_prompts)]
         assert parsed.prompt == b""
 
     @pytest.mark.parametrize(
@@ -290,12 +294,20 @@ class TestOthers:
         body = {"model": "m", "system": "S", "messages": [{"role": "user", "content": "hi"}], "stream": True}
 
         assert parse("/v1/messages", body) == ParsedBody(
-            model="m", prompt=b"\xfesystem\xffS\xfeuser\xffhi", stream=True, can_rewrite=True, usage=UsageKind.ANTHROPIC
+            model="m",
+            prompt=b"\xfesystem\xffS\xfeuser\xffhi",
+            stream=True,
+            can_rewrite=True,
+            needs_model=True,
+            usage=UsageKind.ANTHROPIC,
         )
 
     def test_count_tokens_is_passed_on(self) -> None:
-        """A call that counts tokens is not read, and nor is its response."""
+        """Of a call that counts tokens the model is read if there is one, and nothing of its response."""
+        counted = parse("/v1/messages/count_tokens", {"model": "m", "messages": 1})
+
         assert parse("/v1/messages/count_tokens", b"no JSON") == ParsedBody(reads_response=False)
+        assert counted == ParsedBody(model="m", can_rewrite=True, reads_response=False)
 
     def test_vllm_generate(self) -> None:
         """The prompt is given as tokens; the body can be rewritten."""
@@ -383,7 +395,7 @@ class TestVllmGrpc:
         sampling = self.field(8, 40) + self.varint(1 << 3 | 5) + struct.pack("<f", 0.5)
         parsed = self.generate(self.field(1, b"id"), self.field(3, b"hi"), self.field(4, sampling), self.field(5, 1))
 
-        assert parsed == ParsedBody(prompt=b"hi", stream=True, max_output_tokens=40)
+        assert parsed == ParsedBody(prompt=b"hi", stream=True, max_output_tokens=40, usage=UsageKind.VLLM_GRPC)
 
     @given(st.lists(st.integers(0, 2**32 - 1), max_size=20), st.integers(0, 20))
     def test_tokens(self, ids: list[int], packed: int) -> None:
@@ -399,7 +411,7 @@ class TestVllmGrpc:
         """Of the two forms of a prompt the one that comes last counts."""
         tokens = self.field(2, self.field(2, 7))
 
-        assert self.generate(tokens, self.field(3, b"a")) == ParsedBody(prompt=b"a")
+        assert self.generate(tokens, self.field(3, b"a")) == ParsedBody(prompt=b"a", usage=UsageKind.VLLM_GRPC)
         assert tokens_of(self.generate(self.field(3, b"a"), tokens)) == [7]
 
     def test_unknown_fields_are_passed_over(self) -> None:
@@ -407,7 +419,7 @@ class TestVllmGrpc:
         fixed = self.varint(90 << 3 | 1) + bytes(8) + self.varint(91 << 3 | 5) + bytes(4)
         others = self.field(92, 2**64 - 1) + self.field(2, 1) + self.field(3, 1) + self.field(4, 1) + self.field(5, b"")
 
-        assert self.generate(fixed, others, self.field(3, b"a")) == ParsedBody(prompt=b"a")
+        assert self.generate(fixed, others, self.field(3, b"a")) == ParsedBody(prompt=b"a", usage=UsageKind.VLLM_GRPC)
 
     def test_another_method_is_passed_on(self) -> None:
         """A call that generates nothing is not read, and nor is its response."""

@@ -20,6 +20,7 @@ from inferencepool.adapters.bodies import (
     rewrite_model,
 )
 from inferencepool.adapters.bodies import _pieces as pieces
+from inferencepool.adapters.bodies import _prompt_pieces as prompt_pieces
 from inferencepool.adapters.bodies import _scanning as scanning
 from inferencepool.errors import InvalidRequestError
 from tests.strategies.bodies import KEYS, TEXTS, VALUES, json_texts, messages
@@ -221,12 +222,18 @@ DOCUMENTS = st.fixed_dictionaries(
     optional={
         "model": TEXTS | VALUES,
         "messages": st.lists(messages(), max_size=4) | VALUES,
-        "input": TEXTS | st.lists(messages() | VALUES, max_size=4) | st.lists(st.integers(-1, 9)),
+        "input": TEXTS
+        | st.lists(messages() | VALUES, max_size=4)
+        | st.lists(st.integers(-1, 9))
+        | st.lists(st.lists(messages(), max_size=2), max_size=2)
+        | messages(),
         "items": st.lists(messages() | VALUES, max_size=4),
         "prompt": TEXTS
         | st.lists(TEXTS, max_size=4)
         | st.lists(st.integers(-1, 2**32) | st.booleans(), max_size=9)
         | st.lists(st.lists(st.integers(0, 9), max_size=3), max_size=3),
+        "prompt_embeds": TEXTS | st.lists(TEXTS, max_size=2) | VALUES,
+        "conversation": VALUES,
         "token_ids": st.lists(st.integers(0, 2**32 - 1), max_size=9),
         "tools": VALUES,
         "system": TEXTS | st.lists(st.dictionaries(KEYS, TEXTS, max_size=2), max_size=2),
@@ -237,19 +244,18 @@ DOCUMENTS = st.fixed_dictionaries(
         "other": VALUES,
     },
 )
-PATHS = (CHAT, "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/conversations", "/v1/messages")
+PATHS = (CHAT, "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/conversations", "/v1/messages", "/v1/rerank")
 
 
 def read_in_steps(path: str, body: bytes, window: int) -> ParsedBody:
     """Read *body* as if it were dear, with a small window."""
     with pytest.MonkeyPatch.context() as patched:
-        for module in ("openai", "anthropic", "engines"):
+        for module in ("openai", "anthropic", "engines", "auxiliary"):
             name = f"inferencepool.adapters.bodies._{module}"
             patched.setattr(sys.modules[name], "whole_object", lambda *_: None)
-        for module_of in (scanning, pieces):
+        for module_of in (scanning, pieces, prompt_pieces):
             patched.setattr(module_of, "WINDOW", window)
-        patched.setattr(scanning, "CHUNK", max(window, 16))
-        patched.setattr(pieces, "CHUNK", max(window, 16))
+            patched.setattr(module_of, "CHUNK", max(window, 16))
         return PARSERS.parse({":path": path}, body)
 
 
@@ -273,6 +279,7 @@ def test_steps_and_the_whole_agree(drawn: tuple[Any, str], path: str, window: in
         assert getattr(expected, name) == getattr(found, name), name
     assert (expected.prompt_tokens is None) == (found.prompt_tokens is None)
     assert list(expected.prompt_tokens or ()) == list(found.prompt_tokens or ())
+    assert [*map(list, expected.more_prompts)] == [*map(list, found.more_prompts)]
     assert rewrite_model(body, "new") == rewrite_model(body, "new", found.model_span)
 
 

@@ -261,3 +261,70 @@ def only_small(data: bytes) -> Any:
     """Read JSON that is short."""
     assert len(data) < 20_000
     return loads_json(data)
+
+
+class TestVllmGrpc:
+    """Frames of gRPC; the fields are those of vLLM's messages, old and new."""
+
+    @staticmethod
+    def message(**fields: int | bytes) -> bytes:
+        """Write a message: fields by number, as ``f1=...``."""
+        text = b""
+        for name, value in fields.items():
+            number = int(name[1:])
+            if isinstance(value, int):
+                text += bytes([number << 3, *([value & 0x7F | 0x80, value >> 7] if value > 0x7F else [value])])
+            else:
+                text += bytes([number << 3 | 2, len(value)]) + value
+        return text
+
+    @staticmethod
+    def frame(message: bytes, flag: int = 0) -> bytes:
+        """Write a frame."""
+        return bytes([flag]) + len(message).to_bytes(4, "big") + message
+
+    def part(self) -> bytes:
+        """Write a part of an output."""
+        return self.message(f1=b"\x05\x06", f2=300, f3=2, f4=16)
+
+    def whole(self) -> bytes:
+        """Write a whole output."""
+        return self.message(f1=b"\x05\x06", f2=b"stop", f3=300, f4=7, f5=16)
+
+    @pytest.mark.parametrize("is_old", [False, True])
+    @given(data=st.data())
+    def test_generation(self, data: st.DataObject, *, is_old: bool) -> None:
+        """The last message counts, in both versions and however the frames are cut."""
+        part, whole = self.part(), self.whole()
+        messages = (
+            [self.message(f1=b"id-1", f2=part), self.message(f1=b"id-1", f3=whole)]
+            if is_old
+            else [self.message(f1=part), self.message(f2=whole)]
+        )
+        reader = UsageReader(UsageKind.VLLM_GRPC, event_stream=False)
+        for chunk in data.draw(cuts(b"".join(map(self.frame, messages)))):
+            reader.feed(chunk)
+
+        assert Usage(300, 7, 16, 307) == reader.finish()
+        first = UsageReader(UsageKind.VLLM_GRPC, event_stream=False)
+        first.feed(self.frame(messages[0]))
+        assert Usage(300, 2, 16, 302) == first.usage
+
+    @pytest.mark.parametrize("is_old", [False, True])
+    def test_embedding(self, *, is_old: bool) -> None:
+        """There is a prompt and no output."""
+        inner = self.message(f1=bytes(8), f2=9, f3=2)
+        reader = UsageReader(UsageKind.VLLM_GRPC_EMBED, event_stream=False)
+        reader.feed(self.frame(self.message(f1=b"id", f2=inner) if is_old else inner))
+
+        assert Usage(9, 0, None, 9) == reader.finish()
+
+    def test_what_cannot_be_read_tells_nothing(self) -> None:
+        """Compressed frames, long ones, errors and what is no message; those behind them are read."""
+        reader = UsageReader(UsageKind.VLLM_GRPC, event_stream=False, max_event_size=100)
+        known = self.frame(self.message(f2=self.whole()))
+        for odd in (self.frame(b"?", 1), self.frame(bytes(5_000)), self.frame(b"\xff"), self.frame(b"")):
+            reader.feed(odd[:50])
+            reader.feed(odd[50:] + known)
+            assert Usage(300, 7, 16, 307) == reader.usage
+        assert Usage() == UsageReader(UsageKind.VLLM_GRPC, event_stream=False).finish()

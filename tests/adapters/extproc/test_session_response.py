@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from inferencepool.adapters.bodies import Usage
 from inferencepool.adapters.extproc import (
+    Answer,
     BodyMode,
     Exchange,
+    Message,
     RequestBody,
     RequestTrailers,
     RequestTrailersAnswer,
@@ -402,3 +404,55 @@ class TestSessionTokens:
         assert (0, 1) == (sum(reservations.amounts[0]), bench.in_flight)
         session.close(finished=True)
         assert (0, 0) == (sum(reservations.amounts[0]), bench.in_flight)
+
+
+class TestTheModelComesBack:
+    """After a rewrite the client finds the model that it asked for."""
+
+    ANSWER = b'{"id":"1","model":"lora","choices":[{"text":"lora"}]}'
+    EXPECTED = b'{"id":"1","model":"llama","choices":[{"text":"lora"}]}'
+
+    def answers(self, mode: BodyMode, *chunks: bytes, trailers: bool = False, **headers: str) -> list[Answer]:
+        """Give what a session answers to a response whose request was rewritten."""
+        session, _ = ask(
+            make_bench(response_phase="keep"), head(FULL, mode, headers={"x-llm-d-model-name-rewrite": "lora"})
+        )
+        named = {":status": "200", "content-type": "application/json", "content-length": str(len(self.ANSWER))}
+        given = {**named, **{name.replace("_", "-"): value for name, value in headers.items()}}
+        bodies = [ResponseBody(chunk, index == len(chunks) - 1 and not trailers) for index, chunk in enumerate(chunks)]
+        end: list[Message] = [ResponseTrailers()] if trailers else []
+        return feed(session, ResponseHeaders(given), *bodies, *end)
+
+    @pytest.mark.parametrize("trailers", [False, True])
+    @pytest.mark.parametrize("size", [1, 20, 1_000])
+    def test_in_full_duplex(self, size: int, *, trailers: bool) -> None:
+        """However it is cut; its length is told no more, as it is another one."""
+        chunks = [self.ANSWER[at : at + size] for at in range(0, len(self.ANSWER), size)]
+        first, *others = self.answers(FULL, *chunks, trailers=trailers)
+
+        assert ResponseHeadersAnswer(remove_headers=("content-length",)) == first
+        assert self.EXPECTED == b"".join(bytes(a.body) for a in others if isinstance(a, StreamedResponseBody))
+
+    @pytest.mark.parametrize("mode", [STREAMED, BUFFERED])
+    def test_in_other_modes(self, mode: BodyMode) -> None:
+        """Each chunk is replaced by what is to go on of it, or the body as a whole."""
+        cut = 1_000 if mode is BUFFERED else 20
+        chunks = [self.ANSWER[:cut], self.ANSWER[cut:]] if mode is STREAMED else [self.ANSWER]
+        _, *others = self.answers(mode, *chunks)
+
+        assert self.EXPECTED == b"".join(a.replacement or b"" for a in others if isinstance(a, ResponseBodyAnswer))
+
+    def test_in_events(self) -> None:
+        """In each of a stream."""
+        event = b'data: {"id":"1","model":"%b","choices":[]}\n\n'
+        _, *others = self.answers(FULL, event % b"lora", event % b"lora", content_type="text/event-stream")
+
+        assert [event % b"llama"] * 2 == [bytes(a.body) for a in others if isinstance(a, StreamedResponseBody)]
+
+    @pytest.mark.parametrize("headers", [{"content_encoding": "gzip"}, {"content_type": "audio/wav"}])
+    def test_what_cannot_be_read_passes(self, headers: dict[str, Any]) -> None:
+        """A response that is compressed or no JSON stays as it is, with its length."""
+        first, *others = self.answers(FULL, self.ANSWER, **headers)
+
+        assert ResponseHeadersAnswer() == first
+        assert [StreamedResponseBody(self.ANSWER, end_of_stream=True)] == others

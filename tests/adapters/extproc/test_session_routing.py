@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import uuid
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferencepool.adapters.extproc import BodyMode, ImmediateResponse, RequestBodyAnswer
+from inferencepool.adapters.extproc import BodyMode, ImmediateResponse, RequestBody, RequestBodyAnswer
 from inferencepool.model import (
     EndpointMetrics,
     InferenceModelRewrite,
@@ -30,6 +31,7 @@ from tests.adapters.extproc.sessions import (
     STREAMED,
     ask,
     body,
+    feed,
     head,
     make_bench,
     passed_on,
@@ -360,3 +362,78 @@ def test_only_the_bytes_of_the_model_change(model: str, target: str, prompt: str
     changed = passed_on(ask(bench, None, data)[1])
     assert before + json.dumps(target).encode() + b', "more"' + after == changed or target == model
     assert target == json.loads(changed)["model"]
+
+
+@pytest.mark.parametrize("mode", [FULL, BUFFERED])
+def test_a_compressed_body_is_rewritten_and_leaves_as_it_was_before(mode: BodyMode) -> None:
+    """Without its encoding, and with its own length; one that is not rewritten stays compressed."""
+    data = gzip.compress(body())
+    compressed = {"content-encoding": "gzip", "content-length": str(len(data))}
+    bench = make_bench(rewrites=[rewrite("lora", models=("llama",))], observe_picks=True)
+    _, answers = ask(bench, head(mode, headers=compressed), data)
+    _, others = ask(bench, head(mode, headers=compressed), gzip.compress(body("other")))
+    changed = passed_on(answers) if mode is FULL else answers[-1].replacement  # type: ignore[union-attr]
+
+    assert body("lora") == changed
+    assert ("content-encoding",) == routing_of(answers).remove_headers
+    assert (("content-length", str(len(body("lora")))),) * (mode is BUFFERED) == routing_of(answers).set_headers
+    assert () == routing_of(others).remove_headers
+    assert ["lora", "other"] == [request.model for request in bench.asked.requests]
+    assert [b"Hello"] * 2 == [request.prompt for request in bench.asked.requests]
+
+
+@pytest.mark.parametrize("reason", ["rewrite", "header", "none"])
+def test_an_unknown_encoding_is_refused_only_where_rewrites_depend_on_it(reason: str) -> None:
+    """Else it is routed without model and prompt."""
+    bench = make_bench(rewrites=[rewrite("lora", models=("llama",))] if reason == "rewrite" else [])
+    headers = {"content-encoding": "br"} | ({"x-llm-d-model-name-rewrite": "a"} if reason == "header" else {})
+    session, answers = ask(bench, head(headers=headers), b"?")
+
+    if reason == "none":
+        assert b"?" == passed_on(answers)
+    else:
+        assert isinstance(answers[0], ImmediateResponse)
+        assert (415, True) == (answers[0].status, session.done)
+        assert b"UnsupportedMediaType - content-encoding: 'br' hides the model" in answers[0].body
+
+
+def test_what_is_unpacked_counts_as_held() -> None:
+    """A small body that swells is read in steps, and is held with all that it is."""
+    bench = make_bench()
+    data = gzip.compress(b'{"model":"m","prompt":"%b"}' % bytes(b"a" * (32 << 20)))
+    session = bench.session()
+    feed(session, head(headers={"content-encoding": "gzip"}), RequestBody(data, end_of_stream=True))
+    most = 0
+    while session.working:
+        most = max(most, session.held_bytes)
+        session.advance()
+
+    assert len(data) + (31 << 20) <= most <= len(data) + (32 << 20) + 100
+
+
+@pytest.mark.parametrize(
+    ("prefer", "status"),
+    [("if-available", 412), ("respond-async, IF-Available; wait=10", 412), ("if-available-soon", 0), ("", 0)],
+)
+def test_a_request_may_prefer_to_be_refused(prefer: str, status: int) -> None:
+    """Where the endpoint has nothing of its prompt cached; where it has, it is routed."""
+    bench = make_bench()
+    long = body(prompt="Hello " * 100)
+    _, answers = ask(bench, head(headers={"prefer": prefer}), long)
+    assert status == (answers[0].status if isinstance(answers[0], ImmediateResponse) else 0)
+    if status:
+        assert isinstance(answers[0], ImmediateResponse)
+        assert b"PreconditionFailed - no decode worker has the requested KV cache" in answers[0].body
+        assert 0 == bench.in_flight
+    ask(bench, data=long)
+    _, answers = ask(bench, head(headers={"prefer": prefer}), long)
+    assert not isinstance(answers[0], ImmediateResponse)
+
+
+def test_the_model_of_a_form_is_rewritten() -> None:
+    """As that of JSON, so that transcriptions reach the model that a rewrite means."""
+    form = b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\n%b\r\n--x--\r\n'
+    bench = make_bench(rewrites=[rewrite("lora", models=("llama",))])
+    _, answers = ask(bench, head(path="/v1/audio/transcriptions"), form % b"llama")
+
+    assert form % b"lora" == passed_on(answers)

@@ -1,0 +1,106 @@
+"""How many tokens a response of vLLM's gRPC service took, by its messages in their frames."""
+
+from __future__ import annotations
+
+from typing import final
+
+import attrs
+
+from inferencepool.adapters.bodies._protobuf import fields
+from inferencepool.adapters.bodies._usage import UNKNOWN, Usage
+
+__all__ = ["FrameReader"]
+
+_HEADER_LENGTH = 5
+_MOST_FIELDS = 64
+
+_Fields = dict[int, int | bytes]
+
+
+@final
+@attrs.define(eq=False)
+class FrameReader:
+    """
+    Reads the usage from frames that come in chunks, wherever they are cut.
+
+    A frame that is compressed, longer than allowed or no message tells nothing; nothing here raises. One response
+    belongs to one reader; it is not safe for threads.
+
+    Attributes:
+        is_embedding: Whether the messages are ``EmbedResponse``; ``GenerateResponse`` otherwise.
+        max_frame_size: Longest message that is read, in bytes.
+        usage: What is known so far.
+    """
+
+    is_embedding: bool
+    max_frame_size: int
+    usage: Usage = UNKNOWN
+    _pending: bytearray = attrs.field(factory=bytearray)
+    _skipped: int = 0
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes of the response."""
+        if self._skipped:
+            skipped = min(self._skipped, len(chunk))
+            self._skipped -= skipped
+            chunk = chunk[skipped:]
+        pending = self._pending
+        pending += chunk
+        at = 0
+        while len(pending) - at >= _HEADER_LENGTH:
+            start = at + _HEADER_LENGTH
+            length = int.from_bytes(pending[at + 1 : start], "big")
+            if length > self.max_frame_size:
+                self._skipped = max(0, start + length - len(pending))
+                at = min(len(pending), start + length)
+                continue
+            if len(pending) < start + length:
+                break
+            if not pending[at]:
+                self._read(bytes(pending[start : start + length]))
+            at = start + length
+        del pending[:at]
+
+    def _read(self, message: bytes) -> None:
+        try:
+            found = _read_embedding(message) if self.is_embedding else _read_generation(message)
+        except ValueError:
+            return
+        if found != UNKNOWN:
+            self.usage = found
+
+
+def _fields(message: bytes) -> _Fields:
+    """Give the last value of each field; of a message of very many fields the first of them."""
+    found: _Fields = {}
+    for count, (number, value) in enumerate(fields(message)):
+        if count >= _MOST_FIELDS:
+            break
+        found[number] = value
+    return found
+
+
+def _read_generation(message: bytes) -> Usage:
+    """
+    Read a ``GenerateResponse``, of either version.
+
+    Older messages have an id, a part or the whole, in the fields 1 to 3; newer ones have no id, so that the part is 1
+    and the whole is 2. A whole tells itself by the reason why it ended, in its field 2.
+    """
+    outer = _fields(message)
+    inner = next((value for number in (3, 2, 1) if isinstance(value := outer.get(number), bytes)), b"")
+    told = _fields(inner)
+    is_whole = isinstance(told.get(2), bytes) or 3 in outer  # noqa: PLR2004 - the older whole
+    prompt, output, cached = (told.get(number + is_whole, 0) for number in (2, 3, 4))
+    if not isinstance(prompt, int) or not isinstance(output, int) or not isinstance(cached, int):
+        return UNKNOWN
+    # Nothing is written for 0, so a message that counts nothing is one that tells nothing.
+    return Usage(prompt, output, cached, prompt + output) if prompt or output else UNKNOWN
+
+
+def _read_embedding(message: bytes) -> Usage:
+    """Read an ``EmbedResponse``: older ones have the embedding in their field 2, newer ones are it themselves."""
+    outer = _fields(message)
+    inner = outer.get(2)
+    prompt = _fields(inner).get(2) if isinstance(inner, bytes) else inner
+    return Usage(prompt, 0, None, prompt) if isinstance(prompt, int) and prompt else UNKNOWN
