@@ -19,7 +19,14 @@ from inferencepool.adapters.extproc._struct import MetadataReader
 from inferencepool.adapters.extproc._wire import MAX_FIELDS, read_fields, refusal
 from inferencepool.errors import InvalidMessageError
 
-__all__ = ["MAX_HEADERS", "MAX_REMEMBERED", "MAX_REMEMBERED_METADATA", "MAX_REMEMBERED_SIZE", "decode"]
+__all__ = [
+    "MAX_HEADERS",
+    "MAX_REMEMBERED",
+    "MAX_REMEMBERED_METADATA",
+    "MAX_REMEMBERED_SIZE",
+    "decode",
+    "is_remembered_metadata",
+]
 
 MAX_HEADERS: Final = 5_000
 """How many different headers a message may have, so that few bytes cannot become many objects."""
@@ -117,6 +124,11 @@ def decode(data: bytes) -> Message:
             the byte.
     """
     return _Reader(data).read()
+
+
+def is_remembered_metadata(metadata: bytes) -> bool:
+    """Tell whether *metadata* was read before, so that nothing can be wrong with it."""
+    return metadata in _remembered_metadata
 
 
 class _Reader:

@@ -51,6 +51,8 @@ __all__ = ["Session"]
 _FULL = BodyMode.FULL_DUPLEX_STREAMED
 # Modes in which a body comes in pieces. Where it comes as a whole, nobody sees how far it is, and the proxy bounds it.
 _IN_PIECES = (_FULL, BodyMode.STREAMED)
+# Modes in which the response's body has to be handed back; a proxy that does not tell has no other.
+_FULL_OR_UNTOLD = (_FULL, None)
 _NOTHING: tuple[Answer, ...] = ()
 _UNTOLD = Usage()
 _UNKNOWN = RequestTraits()
@@ -128,6 +130,24 @@ class Session:
     def held_bytes(self) -> int:
         """Bytes of the request's body that are kept until it is whole and was read."""
         return self._size if self._chunks or self._reading is not None else 0
+
+    @property
+    def passes_response(self) -> bool:
+        """Whether chunks of the response go back as they came: `hand_back` makes the answer, `count_response` counts."""
+        return (
+            self._responding
+            and self._state is _State.ANSWERED
+            and not self.done
+            and self._head.response_body_mode in _FULL_OR_UNTOLD
+        )
+
+    def count_response(self, data: bytes, start: int, stop: int) -> None:
+        """Take in a chunk of the response's body, from *start* to *stop* in *data*, while it `passes_response`."""
+        if self._response_bytes is None:
+            self._response_bytes, self._first_byte = 0, self._processor.clock()
+        self._response_bytes += stop - start
+        if self._usage is not None:
+            self._usage.feed(data[start:stop])
 
     def receive(self, message: Message) -> Sequence[Answer]:
         """
@@ -440,14 +460,10 @@ class Session:
         return (ResponseHeadersAnswer(headers),)
 
     def _response_body(self, message: ResponseBody) -> Sequence[Answer]:
-        if self._response_bytes is None:
-            self._response_bytes, self._first_byte = 0, self._processor.clock()
-        self._response_bytes += len(message.body)
-        if self._usage is not None:
-            self._usage.feed(message.body)
+        self.count_response(message.body, 0, len(message.body))
         if message.end_of_stream:
             self._end_response()
-        if self._head.response_body_mode not in (None, _FULL):
+        if self._head.response_body_mode not in _FULL_OR_UNTOLD:
             return (ResponseBodyAnswer(),)
         size = self._processor.options.chunk_size
         if len(message.body) <= size:
