@@ -133,7 +133,7 @@ class Session:
 
     @property
     def passes_response(self) -> bool:
-        """Whether chunks of the response go back as they came: `hand_back` writes the answer, `count_response` counts."""
+        """Whether chunks of the response go back as they came; `hand_back` answers them, `count_response` counts."""
         return (
             self._responding
             and self._state is _State.ANSWERED
