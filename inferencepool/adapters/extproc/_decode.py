@@ -16,7 +16,7 @@ from inferencepool.adapters.extproc._messages import (
     ResponseTrailers,
 )
 from inferencepool.adapters.extproc._struct import MetadataReader
-from inferencepool.adapters.extproc._wire import MAX_FIELDS, read_fields, refusal
+from inferencepool.adapters.extproc._wire import fields_left, read_fields, refusal
 from inferencepool.errors import InvalidMessageError
 
 __all__ = [
@@ -150,7 +150,7 @@ class _Reader:
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self._left = [MAX_FIELDS]
+        self._left = fields_left(data)
         self._header_bytes = 0
         self._kind = 0
         self._headers: dict[str, str] = {}
@@ -250,7 +250,8 @@ class _Reader:
     def _read_unusual_header_map(self, at: int, end: int, where: str) -> None:
         for tag, start, stop in read_fields(self._data, at, end, f"{where}.headers", self._left):
             if tag == _HEADER:
-                self._left[0] -= _FIELDS_OF_A_HEADER
+                if self._left is not None:
+                    self._left[0] -= _FIELDS_OF_A_HEADER
                 name, value = self._read_header(start, stop, where)
                 self._check_number(start, where)
                 self._headers[name] = value

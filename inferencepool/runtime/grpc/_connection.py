@@ -229,7 +229,8 @@ class Connection(asyncio.Protocol):
             is_done = False
         self._is_working = not is_done
         if is_done:
-            self._check_headers()
+            if self._patience.watch_headers():
+                self._stop_flood()
         else:
             self._transport.pause_reading()
             self._loop.call_soon(self._go_on)
@@ -245,7 +246,7 @@ class Connection(asyncio.Protocol):
                     self._work = None
             elif (found := read()) is None:
                 return True
-            elif found.__class__ is PlainData:
+            elif isinstance(found, PlainData):
                 self._work = receive(found)
             else:
                 self._work = self._handle(iter(found))
@@ -288,6 +289,10 @@ class Connection(asyncio.Protocol):
         if self._is_closing or not self._is_working or self._writer.is_paused:
             return
         self._take_turn()
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Read again, once nothing is left to be done."""
         if not (self._is_working or self._is_closing or self._writer.is_paused):
             self._transport.resume_reading()
 
@@ -323,10 +328,6 @@ class Connection(asyncio.Protocol):
             self._guest.rest()
             if self._is_leaving:
                 self._loop.call_soon(self._depart)
-
-    def _check_headers(self) -> None:
-        if self._patience.watch_headers():
-            self._stop_flood()
 
     # -- ends ----------------------------------------------------------------------------------------------------
 

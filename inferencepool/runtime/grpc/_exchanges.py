@@ -129,7 +129,9 @@ class Exchanges:
         """Take in data as `receive` does."""
         start, stop = data.start, data.stop
         size = stop - start
-        self._consume(size)
+        self._consumed += size
+        if self._consumed >= self._half_connection_window:
+            self._consume(0)
         if size < _SHORT_DATA:
             self._budget.charge()
         return self._receive(data.stream_id, data.data, start, stop, size)

@@ -10,6 +10,7 @@ floods, deadlines. What would cost too much or end too much inside it is changed
   and the peer's is an event only.
 - It answers every frame of a stream that was reset by another reset. Such frames were under way and are ignored.
 - It makes a text of every frame for a log that is off.
+- It parses the head of each frame. Most requests come as one frame of headers with nothing but their end set.
 - It takes a DATA frame through two state machines, four objects and three copies. Most frames are plain data on an open
   stream, which change nothing but the windows; the same holds for the headers of an answer.
 """
@@ -32,7 +33,7 @@ try:
     from h2.exceptions import FrameTooLargeError, ProtocolError, StreamClosedError, StreamIDTooLowError
     from h2.settings import SettingCodes, Settings
     from h2.stream import H2Stream, StreamState
-    from hyperframe.frame import DataFrame, Frame, GoAwayFrame, PingFrame, RstStreamFrame
+    from hyperframe.frame import DataFrame, Frame, GoAwayFrame, HeadersFrame, PingFrame, RstStreamFrame
 except ImportError:
     _MESSAGE = 'the gRPC server needs h2: pip install "inferencepool[epp]"'
     raise MissingExtraError(_MESSAGE) from None
@@ -58,12 +59,16 @@ FAREWELL_ANSWER: bytes = PingFrame(0, opaque_data=b"farewell", flags=["ACK"]).se
 _INITIAL_WINDOW = 65_535
 # Frame header: 24 bits of length, type, flags, stream.
 _FRAME_HEADER = struct.Struct(">HBBBL")
+# The same to be read, with length and type as one.
+_FRAME_WORDS = struct.Struct(">LBL")
+_HEADER_SIZE = _FRAME_WORDS.size
 # The same, and what goes before a gRPC message: a byte that tells of compression, 32 bits of length.
 _MESSAGE_HEADER = struct.Struct(">HBBBLBL")
 _DATA_FRAME = 0
 _HEADERS_FRAME = 1
 _FRAME_TYPE = 3
 _END_HEADERS = 0x4
+_END_OF_STREAMS = 1 << 31
 # How many closed streams may lie about before they are dropped.
 _SWEEP = 64
 
@@ -125,6 +130,7 @@ class Http2(H2Connection):
         self.silent_frames = 0
         # What came last, behind what was left before it, and how far it was read.
         self._received = b""
+        self._is_new = True
         self._at = 0
         self._sweep_at = _SWEEP
         self._header_bytes = header_bytes
@@ -176,29 +182,49 @@ class Http2(H2Connection):
         """
         received, start = self._received, self._at
         size = len(received)
-        if self.incoming_buffer._preamble_len and start < size:  # noqa: SLF001 - what is left of the preface
-            self._at = min(start + self.incoming_buffer._preamble_len, size)  # noqa: SLF001 - as above
-            return self.receive_data(received[start : self._at])
-        body = start + _FRAME_HEADER.size
+        body = start + _HEADER_SIZE
+        if self._is_new and start < size:
+            return self._read_preface()
         if body > size:
-            return self._keep_rest()
-        high, low, kind, flags, stream_id = _FRAME_HEADER.unpack_from(received, start)
-        length = high << 8 | low
+            if start:
+                self._received, self._at = received[start:], 0
+            return None
+        word, flags, stream_id = _FRAME_WORDS.unpack_from(received, start)
+        length = word >> 8
         if length > self.max_inbound_frame_size:
             self._terminate_connection(ErrorCodes.FRAME_SIZE_ERROR)
             message = f"a frame of {length} bytes is larger than allowed"
             raise FrameTooLargeError(message)
         stop = body + length
         if stop > size:
-            return self._keep_rest()
+            if start:
+                self._received, self._at = received[start:], 0
+            return None
         self._at = stop
-        if kind == _DATA_FRAME and not flags and self._is_plain(stream_id, length):
+        # DATA is type 0.
+        if not (word & 0xFF or flags) and self._is_plain(stream_id, length):
             return PlainData(stream_id, received, body, stop)
+        if word & 0xFF == _HEADERS_FRAME and flags == _END_HEADERS and 0 < stream_id < _END_OF_STREAMS:
+            return self._receive_whole_headers(stream_id, received, body, stop)
         return self.receive_data(received[start:stop])
 
-    def _keep_rest(self) -> None:
-        """Let go of what was read."""
-        self._received, self._at = self._received[self._at :], 0
+    def _read_preface(self) -> Sequence[Any]:
+        left = self.incoming_buffer._preamble_len  # noqa: SLF001 - what is left of it
+        start, self._at = self._at, min(self._at + left, len(self._received))
+        self._is_new = left > self._at - start
+        return self.receive_data(self._received[start : self._at])
+
+    def _receive_whole_headers(self, stream_id: int, data: bytes, start: int, stop: int) -> Sequence[Any]:
+        """Have h2 handle headers of one frame, with neither padding nor priority, which takes no parser to read."""
+        if self.incoming_buffer._headers_buffer:  # noqa: SLF001 - nothing may come between
+            return self.receive_data(data[start - _HEADER_SIZE : stop])
+        frame = HeadersFrame(stream_id, data[start:stop])
+        frame.flags.add("END_HEADERS")
+        try:
+            return self._receive_frame(frame)
+        except ProtocolError as error:
+            self._terminate_connection(error.error_code)
+            raise
 
     def _is_plain(self, stream_id: int, size: int) -> bool:
         """Take *size* bytes of data into account, if nothing is odd about them; False where h2 is to judge."""
@@ -223,8 +249,9 @@ class Http2(H2Connection):
         """Tell whether a list of headers began and did not end yet."""
         if self.incoming_buffer._headers_buffer:  # noqa: SLF001 - h2 tells of whole lists only
             return True
-        kind = self._at + _FRAME_TYPE
-        return len(self._received) > kind and self._received[kind] == _HEADERS_FRAME
+        # What was read is let go of, so that this begins with the frame that is not whole.
+        rest = self._received
+        return len(rest) > _FRAME_TYPE and rest[_FRAME_TYPE] == _HEADERS_FRAME
 
     def has_oversized_headers(self) -> bool:
         """Tell whether the unfinished list of headers is already larger than any that is allowed."""

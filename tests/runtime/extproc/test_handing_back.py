@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from inferencepool.adapters.extproc import (
     BodyMode,
     Exchange,
+    Message,
     RequestBody,
     ResponseBody,
     ResponseHeaders,
@@ -102,7 +103,10 @@ class Recorder:
 def opening(response: BodyMode | None, *, headers: bool) -> list[bytes]:
     """Give what a proxy says before the response's body."""
     events = ResponseHeaders({":status": "200", "content-type": "text/event-stream"})
-    said = [head(FULL if response is not None else None, response), RequestBody(body(), end_of_stream=True)]
+    said: list[Message] = [
+        head(FULL if response is not None else None, response),
+        RequestBody(body(), end_of_stream=True),
+    ]
     return [written(message) for message in [*said, *([events] if headers else [])]]
 
 
