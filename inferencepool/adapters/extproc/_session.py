@@ -133,7 +133,7 @@ class Session:
 
     @property
     def passes_response(self) -> bool:
-        """Whether chunks of the response go back as they came; `hand_back` answers them, `count_response` counts."""
+        """Whether chunks of the response go back as they came; `hand_back` answers them, `pass_response` counts."""
         return (
             self._responding
             and self._state is _State.ANSWERED
@@ -141,7 +141,7 @@ class Session:
             and self._head.response_body_mode in _FULL_OR_UNTOLD
         )
 
-    def count_response(self, data: bytes, start: int, stop: int) -> None:
+    def pass_response(self, data: bytes, start: int, stop: int) -> None:
         """Take in a chunk of the response's body, from *start* to *stop* in *data*, while it `passes_response`."""
         if self._response_bytes is None:
             self._response_bytes, self._first_byte = 0, self._processor.clock()
@@ -460,7 +460,7 @@ class Session:
         return (ResponseHeadersAnswer(headers),)
 
     def _response_body(self, message: ResponseBody) -> Sequence[Answer]:
-        self.count_response(message.body, 0, len(message.body))
+        self.pass_response(message.body, 0, len(message.body))
         if message.end_of_stream:
             self._end_response()
         if self._head.response_body_mode not in _FULL_OR_UNTOLD:

@@ -168,7 +168,7 @@ class _Call:
         session = self._session
         if session.passes_response and (chunk := hand_back(data, self._chunk_size)) is not None:
             answer, start, stop = chunk
-            session.count_response(data, start, stop)
+            session.pass_response(data, start, stop)
             self._stream.send(answer)
             return
         try:
