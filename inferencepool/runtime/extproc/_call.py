@@ -158,7 +158,7 @@ class _Call:
     _chunk_size: int
     _reset_tells: bool
     _on_closed: Callable[[Closure], object] | None
-    _held: int = 0
+    _held_bytes: int = 0
     _waits: bool = False
     _reads: bool = False
     _half_closed: bool = False
@@ -176,12 +176,12 @@ class _Call:
         except InvalidMessageError as error:
             self._stream.end(Status.INVALID_ARGUMENT, str(error))
             answers = ()
-        if (held := session.held_bytes) != self._held:
-            self._held = held
+        if (held := session.held_bytes) != self._held_bytes:
+            self._held_bytes = held
             if not self._stream.hold(held):
                 # An answer, because the proxy gave the body away: it could not go on without the picker.
                 answers = session.refuse(OverloadedError(_NO_ROOM))
-                self._held = 0
+                self._held_bytes = 0
                 self._stream.hold(0)
         self._answer(answers)
 
@@ -195,8 +195,8 @@ class _Call:
         except Exception as error:  # noqa: BLE001 - as in `message`, where the server does it
             self._stream.fail(error)
             answers = ()
-        self._held = self._session.held_bytes
-        self._stream.hold(self._held)
+        self._held_bytes = self._session.held_bytes
+        self._stream.hold(self._held_bytes)
         self._answer(answers)
 
     def hurry(self) -> None:
