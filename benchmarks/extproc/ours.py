@@ -2,7 +2,7 @@
 Ours: the endpoint picker for a pool of as many endpoints as asked for, with everything on.
 
 Run as ``python -m benchmarks.extproc.ours ENDPOINTS PORT PHASE``: the endpoints are 127.0.x.y:PORT, the response phase
-is ``auto`` or ``keep``. Prints its port.
+is ``auto`` or ``keep``, or ``usage``, which is ``keep`` with usage. Prints its port.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ async def _serve(endpoints: int, port: int, phase: str) -> None:
         registry.observe_metrics(endpoint.id, random_metrics(rng))
     processor = ExternalProcessor(
         EndpointPicker(registry),
-        options=ProcessorOptions(response_phase=ResponsePhase(phase), usage=phase == "keep"),
+        options=ProcessorOptions(
+            response_phase=ResponsePhase.AUTO if phase == "auto" else ResponsePhase.KEEP, usage=phase == "usage"
+        ),
         loads=fastest_loads(),
     )
     server = GrpcServer(extproc_routes(processor))

@@ -42,9 +42,10 @@ _MEDIUM = 1 << 17
 _LARGE = 1 << 20
 _MOST = 8_192
 _MOST_COMMAS = 16_384
-# So many marks at a time, each of which may stand for half as many as there are bytes in a stride.
-_FEW = 64
-_STRIDE = 64
+# So many places with marks, each of which may have half as many as there are bytes in a stride: of both kinds together
+# no more than `_MOST`. To count is as dear as to read, so that it is left to bodies with more messages than most have.
+_FEW = 256
+_STRIDE = 32
 _STRUCTURE = (b",", b"{", b"[")
 
 

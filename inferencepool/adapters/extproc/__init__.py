@@ -2,10 +2,10 @@
 The Endpoint Picker's side of Envoy's ext_proc, without I/O.
 
 `ExternalProcessor` is the service, `Session` the conversation about one HTTP request: messages in, answers out, as
-plain values. `decode` and `encode` are their form on the wire.
+plain values. `decode` and `encode` are their form on the wire; `hand_back` is both for most chunks of a response.
 """
 
-from inferencepool.adapters.extproc._codec import decode, encode
+from inferencepool.adapters.extproc._codec import decode, encode, hand_back
 from inferencepool.adapters.extproc._decision import Decision
 from inferencepool.adapters.extproc._exchange import (
     DecisionObserver,
@@ -76,4 +76,5 @@ __all__ = [
     "StreamedResponseBody",
     "decode",
     "encode",
+    "hand_back",
 ]

@@ -16,10 +16,17 @@ from inferencepool.adapters.extproc._messages import (
     ResponseTrailers,
 )
 from inferencepool.adapters.extproc._struct import MetadataReader
-from inferencepool.adapters.extproc._wire import MAX_FIELDS, read_fields, refusal
+from inferencepool.adapters.extproc._wire import fields_left, read_fields, refusal
 from inferencepool.errors import InvalidMessageError
 
-__all__ = ["MAX_HEADERS", "MAX_REMEMBERED", "MAX_REMEMBERED_METADATA", "MAX_REMEMBERED_SIZE", "decode"]
+__all__ = [
+    "MAX_HEADERS",
+    "MAX_REMEMBERED",
+    "MAX_REMEMBERED_METADATA",
+    "MAX_REMEMBERED_SIZE",
+    "decode",
+    "is_remembered_metadata",
+]
 
 MAX_HEADERS: Final = 5_000
 """How many different headers a message may have, so that few bytes cannot become many objects."""
@@ -119,6 +126,11 @@ def decode(data: bytes) -> Message:
     return _Reader(data).read()
 
 
+def is_remembered_metadata(metadata: bytes) -> bool:
+    """Tell whether *metadata* was read before, so that nothing can be wrong with it."""
+    return metadata in _remembered_metadata
+
+
 class _Reader:
     """Reads one request, field by field. One thread uses it, once."""
 
@@ -138,7 +150,7 @@ class _Reader:
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self._left = [MAX_FIELDS]
+        self._left = fields_left(data)
         self._header_bytes = 0
         self._kind = 0
         self._headers: dict[str, str] = {}
@@ -238,7 +250,8 @@ class _Reader:
     def _read_unusual_header_map(self, at: int, end: int, where: str) -> None:
         for tag, start, stop in read_fields(self._data, at, end, f"{where}.headers", self._left):
             if tag == _HEADER:
-                self._left[0] -= _FIELDS_OF_A_HEADER
+                if self._left is not None:
+                    self._left[0] -= _FIELDS_OF_A_HEADER
                 name, value = self._read_header(start, stop, where)
                 self._check_number(start, where)
                 self._headers[name] = value

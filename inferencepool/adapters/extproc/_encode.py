@@ -25,7 +25,7 @@ from inferencepool.adapters.extproc._struct import number_value, string_value, s
 from inferencepool.adapters.extproc._wire import delimited, head, to_varint
 from inferencepool.errors import InvalidMessageError
 
-__all__ = ["encode"]
+__all__ = ["chunk_heads", "encode"]
 
 _DESTINATION: Final = "x-gateway-destination-endpoint"
 _SCORES: Final = b"x-gateway-destination-endpoint-scores"
@@ -239,12 +239,25 @@ def _encode_chunk(tag: int, body: bytes | memoryview, end_of_stream: bool) -> by
 
 @functools.lru_cache(maxsize=_CACHED)
 def _chunk_frame(tag: int, size: int, end_of_stream: bool) -> tuple[bytes, bytes]:
-    """Give what stands before and after a chunk of so many bytes: the heads of four messages, and the end's mark."""
+    """Give what stands before and after a chunk of so many bytes: the heads of all messages, and the end's mark."""
     after = _END_OF_STREAM if end_of_stream else b""
     before = head(_CHUNK, size) if size else b""
+    return chunk_heads(tag, len(before) + size + len(after)) + before, after
+
+
+@functools.lru_cache(maxsize=_CACHED)
+def chunk_heads(tag: int, size: int) -> bytes:
+    """
+    Write what stands before the *size* bytes of a ``StreamedBodyResponse``: the heads of the four messages around it.
+
+    Args:
+        tag: Of the answer, in ``ProcessingResponse``.
+        size: The bytes of what follows.
+    """
+    heads = b""
     for outer in (_STREAMED_RESPONSE, _BODY_MUTATION, _COMMON_RESPONSE, tag):
-        before = head(outer, len(before) + size + len(after)) + before
-    return before, after
+        heads = head(outer, len(heads) + size) + heads
+    return heads
 
 
 def _set_headers(headers: Iterable[tuple[str, str]]) -> list[bytes]:

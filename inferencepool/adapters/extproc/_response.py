@@ -75,10 +75,9 @@ class ResponsePhaseState:
         return self.has_begun and not self.is_complete and in_full_duplex
 
     @property
-    def is_only_counted(self) -> bool:
-        """Whether chunks of its body are handed back as they came, and nothing is read of them but their size."""
-        reads = self._usage is not None or self._restorer is not None
-        return not reads and self.has_begun and not self.is_complete and self._mode in (None, _FULL)
+    def is_unchanged(self) -> bool:
+        """Whether chunks of its body are handed back as they come."""
+        return self._restorer is None and self.has_begun and self.ended is None and self._mode in (None, _FULL)
 
     @property
     def usage(self) -> Usage | None:
@@ -110,9 +109,7 @@ class ResponsePhaseState:
 
     def body(self, message: ResponseBody, decision: Decision | None) -> Sequence[Answer]:
         """Hand its body, or a chunk of it, back."""
-        self.count(len(message.body))
-        if self._usage is not None:
-            self._usage.feed(message.body)
+        self.learn(message.body, 0, len(message.body))
         if message.end_of_stream:
             self._end(decision)
         data: bytes | None = None
@@ -127,11 +124,13 @@ class ResponsePhaseState:
             return (StreamedResponseBody(data, message.end_of_stream),)
         return [StreamedResponseBody(chunk, message.end_of_stream and last) for chunk, last in split(data, size)]
 
-    def count(self, size: int) -> None:
-        """Take note of *size* bytes of its body."""
+    def learn(self, data: bytes, start: int, stop: int) -> None:
+        """Take note of the chunk of its body from *start* to *stop* in *data*."""
         if self.size is None:
             self.size, self.first_byte = 0, self._processor.clock()
-        self.size += size
+        self.size += stop - start
+        if self._usage is not None:
+            self._usage.feed(data[start:stop])
 
     def trailers(self, decision: Decision | None) -> Sequence[Answer]:
         """Take in its trailers, which end it."""

@@ -133,21 +133,20 @@ class Session:
     @property
     def passes_response(self) -> bool:
         """
-        Whether a chunk of the response's body is handed back as it came, and nothing is read of it but its size.
+        Whether a chunk of the response's body is handed back as it came.
 
-        It is while the body comes in full duplex and nobody wants to know its usage. A chunk of at most
-        `ProcessorOptions.chunk_size` bytes that does not end the body may then be told by `pass_response`, in place of
-        `receive`, and handed back by whoever has its bytes.
+        It is while the body comes in full duplex and nothing in it is changed. A chunk that does not end the body may
+        then be answered by `hand_back` and told by `pass_response`, in place of `receive`.
         """
-        return not self.done and self._state is _State.ANSWERED and self._response.is_only_counted
+        return not self.done and self._state is _State.ANSWERED and self._response.is_unchanged
 
-    def pass_response(self, size: int) -> None:
-        """Take note of a chunk of *size* bytes that is handed back without `receive`, while `passes_response`."""
-        self._response.count(size)
+    def pass_response(self, data: bytes, start: int, stop: int) -> None:
+        """Take in a chunk of the response's body, from *start* to *stop* in *data*, while it `passes_response`."""
+        self._response.learn(data, start, stop)
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the request's body that are kept until it is whole, was read and handed on, unpacked ones included."""
+        """Bytes of the request's body that are kept until it was handed on, unpacked ones included."""
         if self._reading is not None:
             return self._body.size + self._reading.budget.unpacked
         return self._body.size if self._body.is_kept or self._rest is not None else 0

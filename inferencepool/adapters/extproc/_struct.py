@@ -46,7 +46,7 @@ class MetadataReader:
     merged. Text that is not UTF-8 is refused, as protobuf does.
     """
 
-    def __init__(self, data: bytes, fields: list[int]) -> None:
+    def __init__(self, data: bytes, fields: list[int] | None) -> None:
         self._data = data
         self._fields = fields
         self._left = MAX_VALUES

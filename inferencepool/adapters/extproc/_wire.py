@@ -19,6 +19,7 @@ __all__ = [
     "VARINT",
     "Field",
     "delimited",
+    "fields_left",
     "head",
     "read_fields",
     "refusal",
@@ -30,6 +31,9 @@ Field = tuple[int, int, int]
 
 MAX_FIELDS: Final = 50_000
 """How many fields a request may have, those of messages inside of it counted, so that few bytes cannot take long."""
+
+# A field has two bytes of its own at least, and counts for six at most, that of a header.
+_UNCOUNTED: Final = 2 * MAX_FIELDS // 6
 
 VARINT: Final = 0
 FIXED64: Final = 1
@@ -60,7 +64,12 @@ def refusal(where: str, at: int, problem: str) -> InvalidMessageError:
     return InvalidMessageError(f"{path}, byte {at}: {problem}")
 
 
-def read_fields(data: bytes, at: int, end: int, where: str, left: list[int]) -> Iterator[Field]:
+def fields_left(data: bytes) -> list[int] | None:
+    """Begin to count the fields of the request *data*; None where they cannot be too many for its size."""
+    return None if len(data) <= _UNCOUNTED else [MAX_FIELDS]
+
+
+def read_fields(data: bytes, at: int, end: int, where: str, left: list[int] | None) -> Iterator[Field]:
     """
     Go through the fields of the message that lies in ``data[at:end]``.
 
@@ -69,7 +78,7 @@ def read_fields(data: bytes, at: int, end: int, where: str, left: list[int]) -> 
         at: Where the message begins.
         end: Where it ends.
         where: Its path, for errors.
-        left: One number: how many fields the whole request may still have. Begins as `MAX_FIELDS`.
+        left: One number: how many fields the whole request may still have, as `fields_left` gives it.
 
     Raises:
         InvalidMessageError: There are too many fields, a field is cut off, a number is too large, or a field is a
@@ -100,11 +109,16 @@ def read_fields(data: bytes, at: int, end: int, where: str, left: list[int]) -> 
         if stop > end:
             problem = f"field {tag >> 3} has {stop - content} bytes, and the message ends after {end - content}"
             raise refusal(where, begin, problem)
-        left[0] -= 1
-        if left[0] < 0:
-            raise refusal(where, begin, f"more than {MAX_FIELDS} fields in the request")
+        if left is not None:
+            _count_field(left, where, begin)
         yield tag, content, stop
         at = stop
+
+
+def _count_field(left: list[int], where: str, at: int) -> None:
+    left[0] -= 1
+    if left[0] < 0:
+        raise refusal(where, at, f"more than {MAX_FIELDS} fields in the request")
 
 
 def _fixed_size(tag: int, at: int, where: str) -> int:
@@ -119,6 +133,8 @@ def _fixed_size(tag: int, at: int, where: str) -> int:
 
 def _read_varint(data: bytes, at: int, end: int, where: str, longest: int) -> tuple[int, int]:
     """Read an unsigned number of at most *longest* bytes; give it and where it ends."""
+    if at < end - 1 and data[at + 1] < _CONTINUES <= data[at]:
+        return data[at] - _CONTINUES + (data[at + 1] << 7), at + 2
     begin = at
     number = shift = 0
     while at < end:

@@ -9,7 +9,7 @@ from typing import Final, final
 
 import attrs
 
-from inferencepool.adapters.extproc import Answer, ExternalProcessor, Session, decode, encode
+from inferencepool.adapters.extproc import Answer, ExternalProcessor, Session, decode, encode, hand_back
 from inferencepool.errors import InvalidMessageError, OverloadedError
 from inferencepool.runtime.grpc import CallFactory, Closure, Limits, Reason, Status, Stream
 
@@ -69,13 +69,15 @@ def extproc_routes(
         processor: Answers.
         on_closed: Is told in that loop how each RPC ended; must not raise.
     """
-    stalled = _Stalled(processor.options.request_timeout * _SHARE)
+    options = processor.options
+    stalled = _Stalled(options.request_timeout * _SHARE)
     readings = _Readings()
     held = _Held(processor)
-    reset_tells = processor.options.ends_with_response
+    reset_tells = options.ends_with_response
 
     def call(stream: Stream) -> _Call:
-        return _Call(stream, processor.session(), stalled, readings, held, reset_tells, on_closed)
+        chunk_size = options.chunk_size
+        return _Call(stream, processor.session(), stalled, readings, held, chunk_size, reset_tells, on_closed)
 
     return {f"/{EXT_PROC_SERVICE}/Process": call}
 
@@ -186,16 +188,24 @@ class _Call:
     _stalled: _Stalled
     _readings: _Readings
     _held: _Held
+    _chunk_size: int
     _reset_tells: bool
     _on_closed: Callable[[Closure], object] | None
+    _held_bytes: int = 0
     _waits: bool = False
     _reads: bool = False
     _half_closed: bool = False
     _finished: bool = False
 
     def message(self, data: bytes) -> None:
+        session = self._session
+        if session.passes_response and (chunk := hand_back(data, self._chunk_size)) is not None:
+            answer, start, stop = chunk
+            session.pass_response(data, start, stop)
+            self._stream.send(answer)
+            return
         try:
-            answers = self._session.receive(decode(data))
+            answers = session.receive(decode(data))
         except InvalidMessageError as error:
             self._stream.end(Status.INVALID_ARGUMENT, str(error))
             answers = ()
@@ -215,10 +225,14 @@ class _Call:
 
     def _if_there_is_room(self, answers: Sequence[Answer]) -> Sequence[Answer]:
         """Give *answers* where there is room for what the session holds; else refuse the request."""
-        if not self._stream.hold(self._session.held_bytes):
-            # An answer, because the proxy gave the body away: it could not go on without the picker.
-            answers = self._session.refuse(OverloadedError(_NO_ROOM))
-            self._stream.hold(0)
+        held = self._session.held_bytes
+        if held != self._held_bytes:
+            self._held_bytes = held
+            if not self._stream.hold(held):
+                # An answer, because the proxy gave the body away: it could not go on without the picker.
+                answers = self._session.refuse(OverloadedError(_NO_ROOM))
+                self._held_bytes = 0
+                self._stream.hold(0)
         return answers
 
     def hurry(self) -> None:

@@ -79,7 +79,8 @@ class Connection(asyncio.Protocol):
         self._is_leaving = False
         self._has_worked = False
         self._silent = 0
-        # What came and is still to be handled, and what came after it.
+        # Whether what came is still to be handled, what is left of its last frame, and what came after it.
+        self._is_working = False
         self._work: Iterator[None] | None = None
         self._backlog = bytearray()
         self._dropped = bytearray()
@@ -140,7 +141,6 @@ class Connection(asyncio.Protocol):
             loop=self._loop,
         )
         self._handlers = {
-            PlainData: self._exchanges.receive,
             events.DataReceived: self._exchanges.receive,
             events.RequestReceived: self._exchanges.begin,
             events.StreamEnded: self._exchanges.half_close,
@@ -154,11 +154,11 @@ class Connection(asyncio.Protocol):
         """Handle what the peer sent, as far as one turn goes; answers leave in one write."""
         if self._is_closing:
             self._await_farewell(data)
-        elif self._work is not None:
+        elif self._is_working:
             # Reading is paused, but TLS hands over what it had decrypted.
             self._backlog += data
         else:
-            self._work = self._handle(data)
+            self._http2.receive(data)
             self._take_turn()
 
     def pause_writing(self) -> None:
@@ -171,16 +171,16 @@ class Connection(asyncio.Protocol):
         """Go on."""
         if self._is_closing:
             return
-        if self._work is None:
-            self._transport.resume_reading()
-        else:
+        if self._is_working:
             self._loop.call_soon(self._go_on)
+        else:
+            self._transport.resume_reading()
         self._writer.resume()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why does not matter
         """End what is left."""
         self._is_closing = True
-        self._work = None
+        self._stop_working()
         if self._linger_timer is not None:
             self._linger_timer.cancel()
         if self._is_counted:
@@ -212,12 +212,9 @@ class Connection(asyncio.Protocol):
 
     def _take_turn(self) -> None:
         """Handle what came, until it is handled or the turn is over."""
-        work = self._work
-        if work is None:
-            return
         self._writer.collect()
         try:
-            is_done = self._advance(work)
+            is_done = self._advance()
         except ProtocolError:
             # h2 has made the GOAWAY.
             self._service.violations += 1
@@ -226,22 +223,36 @@ class Connection(asyncio.Protocol):
         if self._is_closing:
             return
         if is_done and self._backlog:
-            self._work, self._backlog = self._handle(bytes(self._backlog)), bytearray()
+            self._http2.receive(bytes(self._backlog))
+            self._backlog = bytearray()
             is_done = False
+        self._is_working = not is_done
         if is_done:
-            self._work = None
-            self._check_headers()
+            if self._patience.watch_headers():
+                self._stop_flood()
         else:
             self._transport.pause_reading()
             self._loop.call_soon(self._go_on)
         self._writer.flush()
 
-    def _advance(self, work: Iterator[None]) -> bool:
-        """Go on with *work*; tell whether it is done."""
-        end = inf
-        for steps, _ in enumerate(work, 1):
-            if self._is_closing:
+    def _advance(self) -> bool:
+        """Handle a frame or some messages at each step, until the turn is over; tell whether all is done."""
+        read, receive, budget = self._http2.read, self._exchanges.receive_plain, self._budget
+        steps, end = 0, inf
+        while not self._is_closing:
+            if self._work is not None:
+                if next(self._work, self) is self:
+                    self._work = None
+            elif (found := read()) is None:
                 return True
+            elif isinstance(found, PlainData):
+                self._work = receive(found)
+            else:
+                self._work = self._handle(iter(found))
+                self._charge_silent()
+            if budget.is_spent():
+                self._stop_flood()
+            steps += 1
             if steps % _STEPS_PER_LOOK == 0:
                 now = self._loop.time()
                 if steps == _TURN_STEPS or now >= end:
@@ -249,35 +260,44 @@ class Connection(asyncio.Protocol):
                 end = min(end, now + _TURN_SECONDS)
         return True
 
+    def _handle(self, found: Iterator[Any]) -> Iterator[None] | None:
+        """Handle the events *found*; what is given goes on with them in steps, where there is too much for one."""
+        for event in found:
+            handler = self._handlers.get(event.__class__)
+            if handler is None:
+                # PING, PRIORITY, trailers, answers to settings, unknown frames.
+                self._budget.charge()
+            elif (more := handler(event)) is not None:
+                return self._finish_handling(more, found)
+        return None
+
+    def _finish_handling(self, work: Iterator[None], found: Iterator[Any]) -> Iterator[None]:
+        yield from work
+        rest = self._handle(found)
+        if rest is not None:
+            yield from rest
+
+    def _charge_silent(self) -> None:
+        silent = self._http2.silent_frames
+        if silent != self._silent:
+            self._budget.charge(silent - self._silent)
+            self._silent = silent
+
     def _go_on(self) -> None:
         """Take the next turn, unless the peer has to read first."""
-        if self._is_closing or self._work is None or self._writer.is_paused:
+        if self._is_closing or not self._is_working or self._writer.is_paused:
             return
         self._take_turn()
         self._read_on()
 
     def _read_on(self) -> None:
         """Read again, once nothing is left to be done."""
-        if self._work is None and not self._is_closing and not self._writer.is_paused:
+        if not (self._is_working or self._is_closing or self._writer.is_paused):
             self._transport.resume_reading()
 
-    def _handle(self, data: bytes) -> Iterator[None]:
-        """Handle *data*, a frame or a message at each step."""
-        http2, handlers = self._http2, self._handlers
-        for found in http2.receive(data):
-            for event in found:
-                handler = handlers.get(event.__class__)
-                if handler is None:
-                    # PING, PRIORITY, trailers, answers to settings, unknown frames.
-                    self._budget.charge()
-                elif (more := handler(event)) is not None:
-                    yield from more
-            if http2.silent_frames != self._silent:
-                self._budget.charge(http2.silent_frames - self._silent)
-                self._silent = http2.silent_frames
-            if self._budget.is_spent():
-                self._stop_flood()
-            yield
+    def _stop_working(self) -> None:
+        """Let go of what came and was not handled."""
+        self._is_working, self._work, self._backlog = False, None, bytearray()
 
     # -- what concerns the whole connection ----------------------------------------------------------------------
 
@@ -307,10 +327,6 @@ class Connection(asyncio.Protocol):
             self._guest.rest()
             if self._is_leaving:
                 self._loop.call_soon(self._depart)
-
-    def _check_headers(self) -> None:
-        if self._patience.watch_headers():
-            self._stop_flood()
 
     # -- ends ----------------------------------------------------------------------------------------------------
 
@@ -361,8 +377,7 @@ class Connection(asyncio.Protocol):
         dropped for a while, until the peer closes.
         """
         self._is_closing = True
-        self._work = None
-        self._backlog = bytearray()
+        self._stop_working()
         self._writer.shut()
         self._exchanges.close_all(closure)
         transport = self._transport

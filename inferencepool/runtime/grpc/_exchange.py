@@ -22,6 +22,9 @@ class Outlet(Protocol):
     def mark(self, exchange: Exchange) -> None:
         """Write what waits, soon."""
 
+    def write_at_once(self, exchange: Exchange, message: bytes) -> bool:
+        """Write a message of an exchange in which nothing waits, if nobody waits before it; False if it has to wait."""
+
     def account(self, exchange: Exchange, size: int) -> None:
         """Take note that *size* more bytes wait."""
 
@@ -111,6 +114,8 @@ class Exchange:
     def send(self, *messages: bytes) -> None:
         """Send gRPC *messages*, in order."""
         if self.is_closed or self.end_with is not None or self.overflowed:
+            return
+        if self.answered and not self.queued and len(messages) == 1 and self._outlet.write_at_once(self, messages[0]):
             return
         size = 0
         for message in messages:

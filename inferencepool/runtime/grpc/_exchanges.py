@@ -74,6 +74,8 @@ class Exchanges:
         self._loop = loop
         self._open: dict[int, Exchange] = {}
         self._consumed = 0
+        self._half_connection_window = (service.limits.connection_window + 1) // 2
+        self._half_stream_window = (service.limits.stream_window + 1) // 2
         # Since when a message is awaited or came in part; the longest wait comes first.
         self._awaited: dict[int, float] = {}
         self._awaited_timer: asyncio.TimerHandle | None = None
@@ -115,25 +117,41 @@ class Exchanges:
                 exchange.timer = self._loop.call_later(request.timeout, exchange.cut, _TOO_LATE)
             exchange.begin(factory, self._on_error)
 
-    def receive(self, event: PlainData | events.DataReceived) -> Iterator[None] | None:
+    def receive(self, event: events.DataReceived) -> Iterator[None] | None:
         """Take in data. Where it brings many messages, what is given delivers one more at each step."""
-        data = event.data
-        size = event.flow_controlled_length
-        has_ended = event.stream_ended is not None
-        # Windows are opened again in bulk, at the half.
+        # h2 opens the window of a stream that ended no more.
+        has_ended, size = event.stream_ended is not None, event.flow_controlled_length
+        self._consume(size)
+        if len(event.data) < _SHORT_DATA and not has_ended:
+            self._budget.charge()
+        return self._receive(event.stream_id, event.data, 0, len(event.data), 0 if has_ended else size)
+
+    def receive_plain(self, data: PlainData) -> Iterator[None] | None:
+        """Take in data as `receive` does."""
+        start, stop = data.start, data.stop
+        size = stop - start
         self._consumed += size
-        if self._consumed * 2 >= self._limits.connection_window:
+        if self._consumed >= self._half_connection_window:
+            self._consume(0)
+        if size < _SHORT_DATA:
+            self._budget.charge()
+        return self._receive(data.stream_id, data.data, start, stop, size)
+
+    def _consume(self, size: int) -> None:
+        """Take note that so much of the connection's window was used; windows are opened again in bulk, at the half."""
+        self._consumed += size
+        if self._consumed >= self._half_connection_window:
             self._http2.increment_flow_control_window(self._consumed)
             self._consumed = 0
-        if len(data) < _SHORT_DATA and not has_ended:
-            self._budget.charge()
-        exchange = self._open.get(event.stream_id)
+
+    def _receive(self, stream_id: int, data: bytes, start: int, stop: int, credit: int) -> Iterator[None] | None:
+        """Take in what lies from *start* to *stop* in *data*; the client is to have *credit* bytes of room again."""
+        exchange = self._open.get(stream_id)
         if exchange is None or exchange.end_with is not None or exchange.overflowed:
             return None
-        messages = exchange.reader.feed(data)
-        credit = 0 if has_ended else size
+        messages = exchange.reader.feed(data, start, stop)
         if messages:
-            self._awaited.pop(exchange.id, None)
+            self._awaited.pop(stream_id, None)
             self._budget.earn(_FRAMES_PER_MESSAGE * len(messages))
             if len(messages) > _MESSAGES_AT_ONCE:
                 return self._deliver(exchange, messages, credit)
@@ -197,10 +215,10 @@ class Exchanges:
         reader = exchange.reader
         if reader.failure is not None:
             exchange.end(*reader.failure)
-        if reader.held != exchange.held:
+        if exchange.held or reader.held:
             self._hold(exchange)
         exchange.unacknowledged += credit
-        if exchange.unacknowledged * 2 >= self._limits.stream_window:
+        if exchange.unacknowledged >= self._half_stream_window:
             if self._http2.live_stream(exchange.id) is not None:
                 self._http2.increment_flow_control_window(exchange.unacknowledged, exchange.id)
             exchange.unacknowledged = 0

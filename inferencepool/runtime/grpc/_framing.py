@@ -57,40 +57,46 @@ class MessageReader:
         """Forget what is held."""
         self._buffer = bytearray()
 
-    def feed(self, data: bytes | memoryview) -> list[bytes]:
+    def feed(self, data: bytes, start: int = 0, stop: int | None = None) -> list[bytes]:
         """
-        Take the next *data* and give the messages that it completes, in order.
+        Take the next data, from *start* to *stop* in *data*, and give the messages that it completes, in order.
 
         Once `failure` is set, everything that follows is dropped.
         """
         if self.failure is not None:
             return []
+        if stop is None:
+            stop = len(data)
         buffer = self._buffer
-        if not buffer:
-            messages: list[bytes] = []
-            used = self._split(data, messages)
-            if used < len(data):
-                buffer += data[used:] if used else data
-            return messages
+        if buffer:
+            return self._feed_more(memoryview(data)[start:stop])
+        messages: list[bytes] = []
+        used = self._split(data, start, stop, messages)
+        if used < stop:
+            buffer += memoryview(data)[used:stop]
+        return messages
+
+    def _feed_more(self, data: memoryview) -> list[bytes]:
+        """Take more of a message that began before."""
+        buffer = self._buffer
         buffer += data
         if len(buffer) < PREFIX_SIZE:
             return []
-        messages = []
+        messages: list[bytes] = []
         # Slices of a view are copied once, those of a bytearray twice.
         with memoryview(buffer) as view:
-            used = self._split(view, messages)
+            used = self._split(view, 0, len(view), messages)
         del buffer[:used]
         return messages
 
-    def _split(self, data: bytes | memoryview, messages: list[bytes]) -> int:
+    def _split(self, data: bytes | memoryview, start: int, size: int, messages: list[bytes]) -> int:
         """
-        Append the whole messages at the start of *data* to *messages*.
+        Append the whole messages in *data*, from *start* to *size*, to *messages*.
 
         Returns:
-            How many bytes they take; all of them after a failure, so that nothing is kept.
+            Where they end; *size* after a failure, so that nothing is kept.
         """
-        start = unpacked_size = 0
-        size = len(data)
+        unpacked_size = 0
         while size - start >= PREFIX_SIZE:
             flag, length = _PREFIX.unpack_from(data, start)
             if length > self._limit:

@@ -10,6 +10,7 @@ floods, deadlines. What would cost too much or end too much inside it is changed
   and the peer's is an event only.
 - It answers every frame of a stream that was reset by another reset. Such frames were under way and are ignored.
 - It makes a text of every frame for a log that is off.
+- It parses the head of each frame. Most requests come as one frame of headers with nothing but their end set.
 - It takes a DATA frame through two state machines, four objects and three copies. Most frames are plain data on an open
   stream, which change nothing but the windows; the same holds for the headers of an answer.
 """
@@ -17,10 +18,11 @@ floods, deadlines. What would cost too much or end too much inside it is changed
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, final
 
 from inferencepool.errors import MissingExtraError
+from inferencepool.runtime.grpc._framing import PREFIX_SIZE
 from inferencepool.runtime.grpc._hpack import HeaderDecoder, HeaderEncoder, ReadyHeaders
 
 try:
@@ -31,7 +33,7 @@ try:
     from h2.exceptions import FrameTooLargeError, ProtocolError, StreamClosedError, StreamIDTooLowError
     from h2.settings import SettingCodes, Settings
     from h2.stream import H2Stream, StreamState
-    from hyperframe.frame import DataFrame, Frame, GoAwayFrame, PingFrame, RstStreamFrame
+    from hyperframe.frame import DataFrame, Frame, GoAwayFrame, HeadersFrame, PingFrame, RstStreamFrame
 except ImportError:
     _MESSAGE = 'the gRPC server needs h2: pip install "inferencepool[epp]"'
     raise MissingExtraError(_MESSAGE) from None
@@ -57,10 +59,16 @@ FAREWELL_ANSWER: bytes = PingFrame(0, opaque_data=b"farewell", flags=["ACK"]).se
 _INITIAL_WINDOW = 65_535
 # Frame header: 24 bits of length, type, flags, stream.
 _FRAME_HEADER = struct.Struct(">HBBBL")
+# The same to be read, with length and type as one.
+_FRAME_WORDS = struct.Struct(">LBL")
+_HEADER_SIZE = _FRAME_WORDS.size
+# The same, and what goes before a gRPC message: a byte that tells of compression, 32 bits of length.
+_MESSAGE_HEADER = struct.Struct(">HBBBLBL")
 _DATA_FRAME = 0
 _HEADERS_FRAME = 1
 _FRAME_TYPE = 3
 _END_HEADERS = 0x4
+_END_OF_STREAMS = 1 << 31
 # How many closed streams may lie about before they are dropped.
 _SWEEP = 64
 
@@ -86,19 +94,18 @@ class PlainData:
 
     Attributes:
         stream_id: The stream.
-        data: The data, valid until more is received.
-        flow_controlled_length: Its size.
-        stream_ended: None, as in h2's own event where the stream goes on.
+        data: What holds the data.
+        start: Where in it the data begins.
+        stop: Where it ends.
     """
 
-    __slots__ = ("data", "flow_controlled_length", "stream_id")
+    __slots__ = ("data", "start", "stop", "stream_id")
 
-    stream_ended = None
-
-    def __init__(self, stream_id: int, data: memoryview) -> None:
+    def __init__(self, stream_id: int, data: bytes, start: int, stop: int) -> None:
         self.stream_id = stream_id
         self.data = data
-        self.flow_controlled_length = len(data)
+        self.start = start
+        self.stop = stop
 
 
 class Http2(H2Connection):
@@ -121,7 +128,10 @@ class Http2(H2Connection):
     def __init__(self, *, streams: int, header_bytes: int, stream_window: int, connection_window: int) -> None:
         super().__init__(_CONFIG)
         self.silent_frames = 0
-        self._rest = bytearray()
+        # What came last, behind what was left before it, and how far it was read.
+        self._received = b""
+        self._is_new = True
+        self._at = 0
         self._sweep_at = _SWEEP
         self._header_bytes = header_bytes
         self.encoder = HeaderEncoder()
@@ -158,45 +168,66 @@ class Http2(H2Connection):
         self._data_to_send = bytearray()
         return data
 
-    def receive(self, data: bytes | memoryview) -> Iterator[Sequence[Any]]:
-        """
-        Take in what the peer sent, and give the events that each frame led to, `PlainData` among them.
+    def receive(self, data: bytes) -> None:
+        """Take in what the peer sent; `read` gives what comes of it. All before it must have been read."""
+        # Only whole frames go further, so that plain data is recognised wherever reads cut it.
+        self._received = self._received + data if self._received else data
 
-        Frames are looked at one by one as the iterator goes on; it must be at its end before more is received.
+    def read(self) -> PlainData | Sequence[Any] | None:
+        """
+        Give what the next frame of what was received led to: plain data, or events; None where no whole one is left.
 
         Raises:
             ProtocolError: The peer broke the protocol; the GOAWAY is made.
         """
-        # Only whole frames go further, so that plain data is recognised wherever reads cut it.
-        rest = self._rest
-        rest += data
-        view = memoryview(rest)
-        start = min(self.incoming_buffer._preamble_len, len(view))  # noqa: SLF001 - what is left of the preface
-        if start:
-            yield self.receive_data(view[:start])
-        size = len(view)
-        while size - start >= _FRAME_HEADER.size:
-            high, low, kind, flags, stream_id = _FRAME_HEADER.unpack_from(view, start)
-            body = start + _FRAME_HEADER.size
-            stop = body + (high << 8 | low)
-            if stop - body > self.max_inbound_frame_size:
-                self._terminate_connection(ErrorCodes.FRAME_SIZE_ERROR)
-                message = f"a frame of {stop - body} bytes is larger than allowed"
-                raise FrameTooLargeError(message)
-            if stop > size:
-                break
-            stream = self._plain_stream(stream_id, stop - body) if kind == _DATA_FRAME and not flags else None
-            if stream is None:
-                yield self.receive_data(view[start:stop])
-            else:
-                yield (PlainData(stream_id, view[body:stop]),)
-            start = stop
-        if start:
-            # Another buffer: events hold parts of this one.
-            self._rest = bytearray(view[start:])
+        received, start = self._received, self._at
+        size = len(received)
+        body = start + _HEADER_SIZE
+        if self._is_new and start < size:
+            return self._read_preface()
+        if body > size:
+            if start:
+                self._received, self._at = received[start:], 0
+            return None
+        word, flags, stream_id = _FRAME_WORDS.unpack_from(received, start)
+        length = word >> 8
+        if length > self.max_inbound_frame_size:
+            self._terminate_connection(ErrorCodes.FRAME_SIZE_ERROR)
+            message = f"a frame of {length} bytes is larger than allowed"
+            raise FrameTooLargeError(message)
+        stop = body + length
+        if stop > size:
+            if start:
+                self._received, self._at = received[start:], 0
+            return None
+        self._at = stop
+        # DATA is type 0.
+        if not (word & 0xFF or flags) and self._is_plain(stream_id, length):
+            return PlainData(stream_id, received, body, stop)
+        if word & 0xFF == _HEADERS_FRAME and flags == _END_HEADERS and 0 < stream_id < _END_OF_STREAMS:
+            return self._receive_whole_headers(stream_id, received, body, stop)
+        return self.receive_data(received[start:stop])
 
-    def _plain_stream(self, stream_id: int, size: int) -> H2Stream | None:
-        """Take *size* bytes of data into account, if nothing is odd about them; None where h2 is to judge."""
+    def _read_preface(self) -> Sequence[Any]:
+        left = self.incoming_buffer._preamble_len  # noqa: SLF001 - what is left of it
+        start, self._at = self._at, min(self._at + left, len(self._received))
+        self._is_new = left > self._at - start
+        return self.receive_data(self._received[start : self._at])
+
+    def _receive_whole_headers(self, stream_id: int, data: bytes, start: int, stop: int) -> Sequence[Any]:
+        """Have h2 handle headers of one frame, with neither padding nor priority, which takes no parser to read."""
+        if self.incoming_buffer._headers_buffer:  # noqa: SLF001 - nothing may come between
+            return self.receive_data(data[start - _HEADER_SIZE : stop])
+        frame = HeadersFrame(stream_id, data[start:stop])
+        frame.flags.add("END_HEADERS")
+        try:
+            return self._receive_frame(frame)
+        except ProtocolError as error:
+            self._terminate_connection(error.error_code)
+            raise
+
+    def _is_plain(self, stream_id: int, size: int) -> bool:
+        """Take *size* bytes of data into account, if nothing is odd about them; False where h2 is to judge."""
         stream = self.streams.get(stream_id)
         if (
             stream is None
@@ -205,19 +236,22 @@ class Http2(H2Connection):
             or stream._expected_content_length is not None  # noqa: SLF001 - h2 compares it
             or self.incoming_buffer._headers_buffer  # noqa: SLF001 - nothing may come between
         ):
-            return None
-        windows = (self._inbound_flow_control_window_manager, stream._inbound_window_manager)  # noqa: SLF001 - as above
-        if any(size > window.current_window_size for window in windows):
-            return None
-        for window in windows:
-            window.current_window_size -= size
-        return stream
+            return False
+        windows = self._inbound_flow_control_window_manager
+        own = stream._inbound_window_manager  # noqa: SLF001 - as above
+        if size > windows.current_window_size or size > own.current_window_size:
+            return False
+        windows.current_window_size -= size
+        own.current_window_size -= size
+        return True
 
     def has_unfinished_headers(self) -> bool:
         """Tell whether a list of headers began and did not end yet."""
         if self.incoming_buffer._headers_buffer:  # noqa: SLF001 - h2 tells of whole lists only
             return True
-        return len(self._rest) > _FRAME_TYPE and self._rest[_FRAME_TYPE] == _HEADERS_FRAME
+        # What was read is let go of, so that this begins with the frame that is not whole.
+        rest = self._received
+        return len(rest) > _FRAME_TYPE and rest[_FRAME_TYPE] == _HEADERS_FRAME
 
     def has_oversized_headers(self) -> bool:
         """Tell whether the unfinished list of headers is already larger than any that is allowed."""
@@ -251,6 +285,16 @@ class Http2(H2Connection):
             length = min(most, size - start)
             output += _FRAME_HEADER.pack(length >> 8, length & 0xFF, _DATA_FRAME, 0, stream.stream_id)
             output += data if length == size else data[start : start + length]
+        stream.outbound_flow_control_window -= size
+        self.outbound_flow_control_window -= size
+
+    def write_message(self, stream: H2Stream, message: bytes) -> None:
+        """Write a gRPC *message* as one frame, with what goes before it; it must fit a frame and the windows."""
+        length = len(message)
+        size = PREFIX_SIZE + length
+        output = self._data_to_send
+        output += _MESSAGE_HEADER.pack(size >> 8, size & 0xFF, _DATA_FRAME, 0, stream.stream_id, 0, length)
+        output += message
         stream.outbound_flow_control_window -= size
         self.outbound_flow_control_window -= size
 

@@ -72,6 +72,8 @@ class Patience:
         http2 = self._http2
         is_unfinished = http2.has_unfinished_headers()
         timer = self._header_timer
+        if timer is None and not is_unfinished:
+            return False
         if timer is not None and (not is_unfinished or self._header_after != http2.highest_inbound_stream_id):
             timer.cancel()
             self._header_timer = timer = None

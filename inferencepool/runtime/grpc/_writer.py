@@ -9,6 +9,7 @@ from inferencepool.runtime.grpc._closure import Closure, Reason
 from inferencepool.runtime.grpc._ending import ANSWER_HEADERS
 from inferencepool.runtime.grpc._exchange import Exchange
 from inferencepool.runtime.grpc._flood import FrameBudget
+from inferencepool.runtime.grpc._framing import PREFIX_SIZE
 from inferencepool.runtime.grpc._holdings import Holdings
 from inferencepool.runtime.grpc._http2 import ErrorCodes, H2Stream, Http2
 from inferencepool.runtime.grpc._limits import Limits
@@ -75,6 +76,31 @@ class Writer:
         if not self._is_held and not self._is_scheduled:
             self._is_scheduled = True
             self._loop.call_soon(self._flush_scheduled)
+
+    def write_at_once(self, exchange: Exchange, message: bytes) -> bool:
+        """
+        Write *message* of *exchange*, in which nothing waits; False where it has to wait.
+
+        Chunks of responses mostly come one by one, and the peer takes them as they come. What `flush` would do for one
+        of them comes to the same, as long as the connection's window has room for everybody.
+        """
+        http2 = self._http2
+        size = PREFIX_SIZE + len(message)
+        if (
+            not self._is_held
+            or self._is_paused
+            or size > http2.max_outbound_frame_size
+            or size + self.queued > http2.outbound_flow_control_window
+            or http2.output_size >= _TURN
+        ):
+            return False
+        stream = http2.live_stream(exchange.id)
+        if stream is None or size > stream.outbound_flow_control_window:
+            return False
+        http2.write_message(stream, message)
+        if size >= _BYTES_PER_FRAME:
+            self._budget.earn(size // _BYTES_PER_FRAME)
+        return True
 
     def account(self, exchange: Exchange, size: int) -> None:
         """Take note that *size* more bytes of *exchange* wait; mark it for a reset if they are too many."""

@@ -212,7 +212,7 @@ class TestPassing:
             assert told.passes_response
             assert [StreamedResponseBody(chunk)] == feed(received, ResponseBody(chunk))
             if data.draw(st.booleans()):
-                told.pass_response(len(chunk))
+                told.pass_response(chunk, 0, len(chunk))
             else:
                 feed(told, ResponseBody(chunk))
         for session in (told, received):
@@ -229,11 +229,19 @@ class TestPassing:
         feed(session, ResponseHeaders(OK))
         assert not session.passes_response
 
-    def test_not_where_usage_is_wanted(self) -> None:
-        """Each chunk is read then, where the API tells any."""
-        session, _ = ask(make_bench(usage=True), head(FULL, FULL))
+    def test_also_where_usage_is_wanted(self) -> None:
+        """The usage is read from the chunks on their way."""
+        bench = make_bench(usage=True)
+        session, _ = ask(bench, head(FULL, FULL))
         feed(session, ResponseHeaders(OK))
-        assert not session.passes_response
+        assert session.passes_response
+        usage = b'{"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}'
+        session.pass_response(b"<" + usage + b">", 1, 1 + len(usage))
+        feed(session, ResponseBody(b"}", end_of_stream=True))
+        session.close(finished=True)
+        (exchange,) = bench.kept.exchanges
+        assert exchange.usage is not None
+        assert 3 == exchange.usage.prompt_tokens
 
     def test_not_when_it_is_over(self) -> None:
         """A session that ended takes nothing in."""
