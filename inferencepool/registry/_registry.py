@@ -235,6 +235,16 @@ class EndpointRegistry:
         finally:
             lock.release()
 
+    def lose(self, endpoint: Endpoint) -> bool:
+        """
+        Take note that *endpoint* cannot be reached: where there is `Staleness`, it is stale until it is observed again.
+
+        False where it is not known, or was lost already.
+        """
+        with held(self._lock):
+            columns, slot = self._columns, self._slots.get(endpoint.id)
+            return slot is not None and columns.is_occupied_by(slot, endpoint) and columns.lose(slot)
+
     def apply(self, change: Change) -> bool:
         """Apply any change, given as a value. True if it changed something."""
         match change:
@@ -380,7 +390,7 @@ class EndpointRegistry:
 
 
 def _expand(pool: InferencePool | None, pod: Pod) -> tuple[Endpoint, ...]:
-    return expand(pool, pod) if pool is not None else ()
+    return () if pool is None else expand(pool, pod)
 
 
 def _merge(changes: list[MembershipChange]) -> MembershipChange:

@@ -58,7 +58,7 @@ class ScrapeLog:
             )
 
     def _tell_failure(self, target: Target) -> None:
-        if not target.told and target.began - target.fresh_since >= (self._threshold or 0.0):
+        if not target.told and (target.lost or target.began - target.fresh_since >= (self._threshold or 0.0)):
             target.told = True
             log_event(
                 _LOG,

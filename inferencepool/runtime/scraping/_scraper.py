@@ -280,7 +280,7 @@ def _scrapes_of(target: Target, now: float, threshold: float) -> EndpointScrapes
         endpoint=target.endpoint,
         engine=target.reader.engine.name,
         age=age,
-        stale=threshold < float("inf") and (age is None or not 0 <= age <= threshold),
+        stale=threshold < float("inf") and (target.lost or age is None or not 0 <= age <= threshold),
         reason=target.reason,
         failures=target.failures,
         missing=target.reader.missing,
