@@ -84,7 +84,7 @@ def _means(name: str, snapshot: Snapshot, slots: Sequence[int]) -> Iterator[Metr
 
 def _endpoints(name: str, snapshot: Snapshot, slots: Sequence[int], ages: Sequence[float]) -> Iterator[Metric]:
     labels = [(name, _name_of(snapshot.fleet.at(slot).id)) for slot in slots]
-    queues = [snapshot.waiting_queue_size[slot] for slot in slots]
+    queues = [snapshot.metrics[slot].waiting_queue_size for slot in slots]
     yield numbers(names.ENDPOINT_QUEUE, zip(labels, queues, strict=True))
     # What was never observed has no age.
     known = (pair for pair in zip(labels, ages, strict=True) if isfinite(pair[1]))

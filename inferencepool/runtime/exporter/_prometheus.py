@@ -79,6 +79,10 @@ class _Numbers(_Told):
     def __init__(self, family: Family, values: Iterable[tuple[Labels, float]]) -> None:
         super().__init__(family)
         self._values = list(values)
+        for labels, _ in self._values:
+            if len(labels) != len(family.labels):
+                # Its error says what is wrong.
+                dict(zip(family.labels, labels, strict=True))
 
     def _make(self) -> Iterator[Sample]:
         family = self._family

@@ -50,7 +50,7 @@ def page_of(answer: Answer, limit: int) -> Generator[None, None, bytes]:
         message = "it answers with HTML, not with a metrics page"
         raise ScrapeError(message)
     if b"protobuf" in kind:
-        message = f"it answers in protobuf ({_shown(kind)}), which is not read: a page in text is needed"
+        message = f"it answers in protobuf, not in text: {_shown(kind)}"
         raise ScrapeError(message)
     if kind.startswith(b"application/json"):
         message = "it answers with JSON, not with a metrics page: that of trtllm-serve is at /prometheus/metrics"
