@@ -49,7 +49,7 @@ class _Told(Metric):
         self._made: list[Sample] | None = None
 
     @property
-    def samples(self) -> list[Sample]:  # type: ignore[override]
+    def samples(self) -> list[Sample]:
         """The samples."""
         if self._made is None:
             self._made = list(self._make())
@@ -175,8 +175,7 @@ def histograms(family: Family, values: Iterable[tuple[Labels, Histogram]]) -> Me
 def write_page(metrics: Iterable[Metric]) -> bytes:
     """Write a page, as ``generate_latest`` does."""
     return b"".join(
-        metric.text().encode() if isinstance(metric, _Told) else generate_latest(_Lone(metric))  # type: ignore[arg-type]
-        for metric in metrics
+        metric.text().encode() if isinstance(metric, _Told) else generate_latest(_Lone(metric)) for metric in metrics
     )
 
 

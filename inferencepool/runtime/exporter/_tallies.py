@@ -194,7 +194,7 @@ class RequestTallies:
 
     def _admit(self, traits: RequestTraits) -> RequestTally:
         model, target = self.models.bound(traits.model), self.models.bound(traits.target_model)
-        labels = (model, target, self._fairness_ids.bound(traits.fairness_id), str(traits.priority))
+        labels: _Labels = (model, target, self._fairness_ids.bound(traits.fairness_id), str(traits.priority))
         tally = self._by_labels.get(labels)
         if tally is None:
             tally = self._begin(labels)
