@@ -186,7 +186,7 @@ class TestAliases:
         metrics = reading.metrics
 
         assert reading.engine is ENGINES[engine]
-        assert expected == (metrics.waiting_queue_size, metrics.running_requests, metrics.kv_cache_usage)
+        assert list(expected) == [metrics.waiting_queue_size, metrics.running_requests, metrics.kv_cache_usage]
         assert metrics == PageReader(ENGINES[engine]).read(page.encode())
 
     def test_both_names_on_a_page(self) -> None:

@@ -142,7 +142,7 @@ class TestPages:
 
     @on_loop
     async def test_partial_page(self, caplog: pytest.LogCaptureFixture) -> None:
-        """What a page lacks, or has wrong, keeps its value, and is told once."""
+        """What a page lacks keeps its value, what is no number is unknown, and both are told once."""
         caplog.set_level(logging.WARNING)
         async with PageServer() as server, scraped([endpoint_of("a", server.port)]) as running:
             server.page = page_of(1, 2, 0.5)
@@ -153,6 +153,7 @@ class TestPages:
 
             assert (0, 0.5) == (metrics.running_requests, metrics.kv_cache_usage)
             assert ("vllm:kv_cache_usage_perc", "vllm:cache_config_info") == scrapes.missing
+            assert {"running_requests"} == metrics.unknown
             assert ["running_requests"] == list(scrapes.wrong)
             assert not scrapes.reason
         assert 1 == [record.getMessage() for record in caplog.records].count("metrics incomplete")
