@@ -1,5 +1,5 @@
 """
-Model servers that do nothing but give their page: ``python -m benchmarks.scraping.server COUNT [idle]``.
+Model servers that do nothing but give their page: ``python -m benchmarks.scraping.server COUNT [idle|small|22kB]``.
 
 It prints the port of each. A page is written once and sent again and again, so that one process serves a hundred.
 """
@@ -7,11 +7,13 @@ It prints the port of each. A page is written once and sent again and again, so 
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from itertools import cycle
 
 from benchmarks.scraping.pages import vllm_pages
 
+_SMALL = re.compile(rb"num_requests_(?:running|waiting)|kv_cache_usage_perc|cache_config_info|lora_requests_info")
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain; version=0.0.4; charset=utf-8\r\ncontent-length: %d\r\n\r\n"
 
 
@@ -31,8 +33,23 @@ class _Server(asyncio.Protocol):
         self._transport.write(self._next())
 
 
-async def _serve(count: int, *, idle: bool) -> None:
-    responses = [_HEAD % len(page) + page for page in vllm_pages(16, idle=idle)]
+def _cut(page: bytes, size: int) -> bytes:
+    """Leave out histograms until a page is not longer than *size*."""
+    lines = page.splitlines(keepends=True)
+    buckets = [index for index, line in enumerate(lines) if b"_bucket{" in line]
+    while sum(map(len, lines)) > size:
+        lines[buckets.pop()] = b""
+    return b"".join(lines)
+
+
+async def _serve(count: int, kind: str) -> None:
+    pages = vllm_pages(16, idle=kind == "idle")
+    if kind == "small":
+        # The metrics that are read, and nothing else.
+        pages = [b"".join(line for line in page.splitlines(keepends=True) if _SMALL.search(line)) for page in pages]
+    elif kind == "22kB":
+        pages = [_cut(page, 22_000) for page in pages]
+    responses = [_HEAD % len(page) + page for page in pages]
     loop = asyncio.get_running_loop()
     servers = [await loop.create_server(lambda: _Server(responses), "127.0.0.1", 0) for _ in range(count)]
     print(*(server.sockets[0].getsockname()[1] for server in servers), flush=True)
@@ -40,4 +57,4 @@ async def _serve(count: int, *, idle: bool) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(int(sys.argv[1]), idle="idle" in sys.argv[2:]))
+    asyncio.run(_serve(int(sys.argv[1]), sys.argv[2] if sys.argv[2:] else ""))

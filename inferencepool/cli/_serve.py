@@ -131,6 +131,13 @@ def _add_behavior(group: argparse._ArgumentGroup) -> None:
 def _add_pages(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add(
+        "--model-name-metric-label-limit",
+        metavar="N",
+        type=_whole,
+        default=100,
+        help="names of models that are told apart in metrics (100)",
+    )
+    add(
         "--fairness-id-metric-label-limit",
         metavar="N",
         type=_whole,

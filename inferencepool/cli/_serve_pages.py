@@ -42,7 +42,10 @@ class ServedPages:
     def __init__(self, arguments: argparse.Namespace) -> None:
         """Prepare what *arguments* ask for."""
         self._arguments = arguments
-        self._metrics = RequestMetrics(CardinalityLimits(fairness_ids=arguments.fairness_id_metric_label_limit))
+        limits = CardinalityLimits(
+            models=arguments.model_name_metric_label_limit, fairness_ids=arguments.fairness_id_metric_label_limit
+        )
+        self._metrics = RequestMetrics(limits)
         self._page: MetricsPage | None = None
         self._server: PageServer | None = None
         self._decisions = DecisionLog(arguments.debug_decisions) if arguments.debug else None

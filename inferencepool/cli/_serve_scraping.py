@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from inferencepool.adapters.exposition import ENGINES, Engine, Engines
+from inferencepool.adapters.exposition import ENGINES, Engine, Engines, MetricSpec
 from inferencepool.cli._durations import duration
 from inferencepool.errors import ConfigurationError
 from inferencepool.registry import StaleMetrics, Staleness
@@ -85,10 +85,10 @@ def add_scraping_flags(group: argparse._ArgumentGroup, boolean: Callable[[str], 
     add("--refresh-metrics-idle-interval", metavar="TIME", type=duration, help=text)
     add("--refresh-metrics-timeout", metavar="TIME", type=duration, default=1.0, help="longest scrape (1s)")
     add("--metrics-staleness-threshold", metavar="TIME", type=duration, default=2.0, help="older is stale (2s)")
-    add("--stale-metrics", choices=tuple(StaleMetrics), default=StaleMetrics.WORST, help="what they count for (worst)")
+    add("--stale-metrics", choices=tuple(StaleMetrics), default=StaleMetrics.AVOID, help="what they count for (avoid)")
     add("--model-server-metrics-scheme", choices=("http", "https"), default="http", help="scheme of the page (http)")
-    add("--model-server-metrics-path", metavar="PATH", default="/metrics", help="path of the page (/metrics)")
-    add("--model-server-metrics-port", metavar="PORT", type=int, help="its port (that of the endpoint)")
+    add("--model-server-metrics-path", metavar="PATH", help="path of the page (the engine's, mostly /metrics)")
+    add("--model-server-metrics-port", metavar="PORT", type=int, help="its port (the engine's, mostly the endpoint's)")
     text = "longest page, in bytes (1048576)"
     add("--model-server-metrics-max-page-size", metavar="N", type=int, default=1024 * 1024, help=text)
     text = "longest work on one page (500ms)"
@@ -108,9 +108,20 @@ def _add_engine_flags(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--engine-label-key", metavar="KEY", default=Engines().label, help="pod label that names the engine")
     add("--default-engine", metavar="NAME", default=Engines().default, help="engine of all other pods (vllm)")
+    text = "labels of the one engine that counts where a page has several, as KEY=VALUE,... (all count)"
+    add("--engine-labels", metavar="LABELS", type=_labels, default={}, help=text)
     for name in _SPECS:
         text = f"metric of the default engine, as name{{label=value}} ({_spec_of(Engines().default, name)})"
         add(_flag(name), metavar="SPEC", help=text)
+
+
+def _labels(text: str) -> dict[str, str]:
+    """Read labels of a flag."""
+    try:
+        return dict(MetricSpec.parse(f"engine{{{text}}}").labels)
+    except ConfigurationError:
+        message = f"{text!r} is not KEY=VALUE,..."
+        raise argparse.ArgumentTypeError(message) from None
 
 
 def scraping_setup(arguments: argparse.Namespace) -> ScrapingSetup:
@@ -192,8 +203,11 @@ def _engines(arguments: argparse.Namespace) -> Engines:
     """Give the engines; the default one has the metrics that flags name."""
     name = arguments.default_engine
     given = {field: getattr(arguments, flag) for flag, field in _SPECS.items() if getattr(arguments, flag) is not None}
-    own = [attrs.evolve(ENGINES.get(name, Engine(name=name)), **given)] if given else []
-    return Engines(own=own, default=name, label=arguments.engine_label_key)
+    own = {name: attrs.evolve(ENGINES.get(name, Engine(name=name)), **given)} if given else {}
+    if arguments.engine_labels:
+        # Of every engine, whatever a pod's label names.
+        own = {each.name: attrs.evolve(each, only=arguments.engine_labels) for each in {**ENGINES, **own}.values()}
+    return Engines(own=own.values(), default=name, label=arguments.engine_label_key)
 
 
 def _of_flag(error: ConfigurationError) -> ConfigurationError:

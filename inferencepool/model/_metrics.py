@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import product
 from math import inf
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
 from inferencepool.errors import InvalidMetricsError
 from inferencepool.model._schema import quoted
 
-__all__ = ["EndpointMetrics"]
+__all__ = ["SIGNALS", "UNTOLD_COUNT", "UNTOLD_SHARE", "EndpointMetrics"]
 
 
 def _refuse(name: str, value: object, allowed: str) -> None:
@@ -23,8 +24,36 @@ def _refuse(name: str, value: object, allowed: str) -> None:
 _MOST = 2**31 - 1
 
 
-def _check_count(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if type(value) is not int or not 0 <= value <= _MOST:
+class _UntoldCount(int):
+    """A count that nobody told. It is in a class of its own, so that it stays untold when metrics are copied."""
+
+    __slots__ = ()
+
+
+class _UntoldShare(float):
+    """A share that nobody told, likewise."""
+
+    __slots__ = ()
+
+
+#: What stands for a signal that was not told.
+UNTOLD_COUNT: Final = _UntoldCount(0)
+UNTOLD_SHARE: Final = _UntoldShare(0.0)
+
+#: The signals that make up the load, by their fields.
+SIGNALS: Final = ("waiting_queue_size", "running_requests", "kv_cache_usage")
+
+_COUNTS: Final = frozenset({int, _UntoldCount})
+_SHARES: Final = frozenset({float, _UntoldShare})
+# By which of the signals were not told: the same object each time, so that it is cheap to see whether that changed.
+_UNKNOWN: Final = {
+    told: frozenset(name for name, is_told in zip(SIGNALS, told, strict=True) if not is_told)
+    for told in product((False, True), repeat=len(SIGNALS))
+}
+
+
+def _check_count(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if type(value) not in _COUNTS or not 0 <= value <= _MOST:
         _refuse(attribute.name, value, f"a whole number from 0 to {_MOST}")
 
 
@@ -74,14 +103,16 @@ class EndpointMetrics:
         observed_at: When the observation *began*, in seconds of the registry's clock; a pick made before that moment
             is taken to be part of what was observed. None stands for the moment at which the registry is told.
         knows_loras: Whether the server reported anything about LoRA adapters.
+        unknown: Which of `waiting_queue_size`, `running_requests` and `kv_cache_usage` were not given, and are 0. Where
+            other endpoints tell such a signal, this one is scored as their mean.
 
     Raises:
         InvalidMetricsError: A field holds a value that cannot be; the message names the field and what is allowed.
     """
 
-    waiting_queue_size: int = attrs.field(default=0, validator=_check_count)
-    running_requests: int = attrs.field(default=0, validator=_check_count)
-    kv_cache_usage: float = attrs.field(default=0.0, validator=_check_fraction)
+    waiting_queue_size: int = attrs.field(default=UNTOLD_COUNT, validator=_check_count)
+    running_requests: int = attrs.field(default=UNTOLD_COUNT, validator=_check_count)
+    kv_cache_usage: float = attrs.field(default=UNTOLD_SHARE, validator=_check_fraction)
     active_models: frozenset[str] = attrs.field(default=frozenset(), converter=_to_names)
     waiting_models: frozenset[str] = attrs.field(default=frozenset(), converter=_to_names)
     max_active_models: int = attrs.field(default=0, validator=_check_count)
@@ -93,6 +124,12 @@ class EndpointMetrics:
     @knows_loras.default
     def _knows_loras(self) -> bool:
         return bool(self.active_models or self.waiting_models or self.max_active_models)
+
+    unknown: frozenset[str] = attrs.field(init=False, eq=False, repr=False)
+
+    @unknown.default
+    def _unknown(self) -> frozenset[str]:
+        return _unknown_of(self.waiting_queue_size, self.running_requests, self.kv_cache_usage)
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> EndpointMetrics:
@@ -119,8 +156,10 @@ class EndpointMetrics:
             InvalidMetricsError: As when they are built.
         """
         is_plain = (
-            type(waiting_queue_size) is type(running_requests) is int
-            and type(kv_cache_usage) is type(observed_at) is float
+            type(waiting_queue_size) in _COUNTS
+            and type(running_requests) in _COUNTS
+            and type(kv_cache_usage) in _SHARES
+            and type(observed_at) is float
             and 0 <= waiting_queue_size <= _MOST
             and 0 <= running_requests <= _MOST
             and 0 <= kv_cache_usage <= 1
@@ -146,8 +185,24 @@ class EndpointMetrics:
         put(metrics, "cache_block_size", self.cache_block_size)
         put(metrics, "cache_num_blocks", self.cache_num_blocks)
         put(metrics, "knows_loras", self.knows_loras)
+        put(metrics, "unknown", _unknown_of(waiting_queue_size, running_requests, kv_cache_usage))
         return metrics
+
+    def scored_as(self, waiting_queue_size: int, running_requests: int, kv_cache_usage: float) -> EndpointMetrics:
+        """Give the same metrics with the load that they count for; what is unknown stays so."""
+        unknown = self.unknown
+        return self.with_load(
+            _UntoldCount(waiting_queue_size) if "waiting_queue_size" in unknown else waiting_queue_size,
+            _UntoldCount(running_requests) if "running_requests" in unknown else running_requests,
+            _UntoldShare(kv_cache_usage) if "kv_cache_usage" in unknown else kv_cache_usage,
+            self.observed_at,
+        )
 
     def has_room(self) -> bool:
         """Tell whether one more LoRA adapter fits: active and waiting ones together are below the maximum."""
         return len(self.active_models) + len(self.waiting_models) < self.max_active_models
+
+
+def _unknown_of(waiting: int, running: int, usage: float) -> frozenset[str]:
+    counts = type(waiting) is not _UntoldCount, type(running) is not _UntoldCount
+    return _UNKNOWN[*counts, type(usage) is not _UntoldShare]

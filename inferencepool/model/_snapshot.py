@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
-from operator import itemgetter
+from functools import cached_property, reduce
+from operator import itemgetter, or_
 from typing import Any, TypeVar, final, overload
 
 import attrs
@@ -93,12 +93,14 @@ class Snapshot:
         fleet: Who exists.
         metrics: The latest metrics, as they were reported.
         waiting_queue_size: Column of `EndpointMetrics.waiting_queue_size`, as it is scored: stale metrics may count for
-            more than they tell (see `inferencepool.registry.Staleness`).
+            more than they tell (see `inferencepool.registry.Staleness`), and what is unknown is in `unknown`.
         running_requests: Column of `EndpointMetrics.running_requests`, likewise.
         kv_cache_usage: Column of `EndpointMetrics.kv_cache_usage`, likewise.
         observed_at: When the observation behind the metrics began; minus infinity where there is none.
         stale: The endpoints whose metrics are too old to be trusted.
         avoided: The endpoints that are candidates only where no other is left.
+        unknown: By the name of a column, the endpoints that never told it while others do. In the column they have the
+            mean of those.
     """
 
     generation: int = 0
@@ -110,6 +112,12 @@ class Snapshot:
     observed_at: Sequence[float] = ()
     stale: EndpointSet = 0
     avoided: EndpointSet = 0
+    unknown: Mapping[str, EndpointSet] = attrs.field(factory=dict)
+
+    @cached_property
+    def _restated(self) -> EndpointSet:
+        """The endpoints that count for something else than they told."""
+        return reduce(or_, self.unknown.values(), self.stale)
 
     @cached_property
     def _loras(self) -> LoraSets:
@@ -140,9 +148,10 @@ class Snapshot:
         candidate = self._candidates.get(slot)
         if candidate is None:
             metrics = self.metrics[slot]
-            if self.stale >> slot & 1:
-                load = self.waiting_queue_size[slot], self.running_requests[slot], self.kv_cache_usage[slot]
-                metrics = metrics.with_load(*load, metrics.observed_at)
+            if self._restated >> slot & 1:
+                metrics = metrics.scored_as(
+                    self.waiting_queue_size[slot], self.running_requests[slot], self.kv_cache_usage[slot]
+                )
             candidate = Candidate(slot, self.fleet.at(slot), metrics)
             self._candidates[slot] = candidate
         return candidate

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import floor, fsum
+from typing import Any
+
 import attrs
 
-from inferencepool.model import Endpoint, EndpointMetrics, EndpointSet, Fleet, Snapshot
+from inferencepool.model import Endpoint, EndpointMetrics, EndpointSet, Fleet, Snapshot, to_slots
+from inferencepool.model._metrics import SIGNALS
 from inferencepool.registry._staleness import Ages, StaleMetrics, Staleness
 
 __all__ = ["Columns"]
@@ -24,12 +29,15 @@ class Columns:
     Attributes:
         members: The slots in use.
         departed: Slots of the last snapshot that were freed since.
+        lost: The slots whose endpoints cannot be reached, so that their metrics are stale whatever their age.
         dirty: Whether anything changed since the last snapshot; whoever publishes one takes it back.
     """
 
     members: EndpointSet = 0
     departed: EndpointSet = 0
+    lost: EndpointSet = 0
     dirty: bool = False
+    _unknown: dict[str, EndpointSet] = attrs.field(factory=lambda: dict.fromkeys(SIGNALS, 0))
     _fleet: Fleet | None = None
     _born: int = 0
     _endpoints: list[Endpoint | None] = attrs.field(factory=list)
@@ -59,6 +67,7 @@ class Columns:
         self._born += 1
         self._births[slot] = self._born
         self.members |= 1 << slot
+        self._note_unknown(slot, _NOTHING.unknown)
         self._touch_fleet()
         return slot
 
@@ -76,6 +85,8 @@ class Columns:
         self._observed_at[slot] = _NEVER
         self._births[slot] = 0
         self.members ^= 1 << slot
+        self.lost &= ~(1 << slot)
+        self._note_unknown(slot, frozenset())
         self.departed |= 1 << slot
         self._leaving.append(slot)
         self._touch_fleet()
@@ -83,14 +94,34 @@ class Columns:
     def observe(self, slot: int, metrics: EndpointMetrics, observed_at: float) -> bool:
         """Write *metrics* that were observed at *observed_at*; False when these or later ones are there already."""
         before, known = self._metrics[slot], self._observed_at[slot]
-        if observed_at <= known and (observed_at < known or metrics == before):
+        if observed_at <= known and (observed_at < known or self._tells_nothing_new(slot, metrics)):
             return False
         self._observed_at[slot] = observed_at
+        if self.lost:
+            self.lost &= ~(1 << slot)
         if metrics is not before:
+            if metrics.unknown is not before.unknown:
+                self._note_unknown(slot, metrics.unknown)
             self._metrics[slot] = metrics
             self._waiting[slot] = metrics.waiting_queue_size
             self._running[slot] = metrics.running_requests
             self._usage[slot] = metrics.kv_cache_usage
+        self.dirty = True
+        return True
+
+    def _tells_nothing_new(self, slot: int, metrics: EndpointMetrics) -> bool:
+        before = self._metrics[slot]
+        return metrics == before and metrics.unknown == before.unknown and not self.lost >> slot & 1
+
+    def _note_unknown(self, slot: int, unknown: frozenset[str]) -> None:
+        for name, members in self._unknown.items():
+            self._unknown[name] = members | 1 << slot if name in unknown else members & ~(1 << slot)
+
+    def lose(self, slot: int) -> bool:
+        """Take note that the endpoint in *slot* cannot be reached; False if that is known."""
+        if self.lost >> slot & 1:
+            return False
+        self.lost |= 1 << slot
         self.dirty = True
         return True
 
@@ -123,21 +154,42 @@ class Columns:
         self.departed = 0
         ages = Ages()
         if staleness is not None:
-            ages = Ages.judge(self._fleet, self._observed_at, staleness.threshold, now)
+            ages = Ages.judge(self._fleet, self._observed_at, staleness.threshold, now).without(self.lost, self._fleet)
         policy = staleness.policy if staleness is not None and ages.stale and ages.fresh else StaleMetrics.LAST
         worse = policy is StaleMetrics.WORST
+        unknown = {name: part for name, part in self._unknown.items() if part and part != self.members}
+        columns: list[list[Any]] = [self._waiting, self._running, self._usage]
+        if unknown:
+            told = self.members & ~ages.stale
+            columns = [
+                self._with_means(column, unknown.get(name, 0), told, whole=name != "kv_cache_usage")
+                for name, column in zip(SIGNALS, columns, strict=True)
+            ]
+        waiting, running, usage = columns
         snapshot = Snapshot(
             generation=generation,
             fleet=self._fleet,
             metrics=self._metrics[:],
-            waiting_queue_size=ages.worsened(self._waiting, 1) if worse else self._waiting[:],
-            running_requests=ages.worsened(self._running) if worse else self._running[:],
-            kv_cache_usage=ages.worsened(self._usage) if worse else self._usage[:],
+            waiting_queue_size=ages.worsened(waiting, 1) if worse else waiting[:],
+            running_requests=ages.worsened(running) if worse else running[:],
+            kv_cache_usage=ages.worsened(usage) if worse else usage[:],
             observed_at=self._observed_at[:],
             stale=ages.stale,
             avoided=ages.stale if policy is StaleMetrics.AVOID else 0,
+            unknown=unknown,
         )
         return snapshot, ages.until
+
+    def _with_means(self, column: Sequence[Any], unknown: EndpointSet, fresh: EndpointSet, *, whole: bool) -> list[Any]:
+        """Give *column* with the mean of those that tell it, if possible *fresh* ones, for the *unknown* ones."""
+        copy = list(column)
+        if unknown:
+            told = [column[slot] for slot in to_slots(fresh & ~unknown or self.members & ~unknown)]
+            mean = fsum(told) / len(told)
+            value = floor(mean + 0.5) if whole else mean
+            for slot in to_slots(unknown):
+                copy[slot] = value
+        return copy
 
     def _touch_fleet(self) -> None:
         self._fleet, self.dirty = None, True

@@ -58,8 +58,7 @@ class EndpointRegistry:
     nothing the second time, and a call that raises has changed nothing.
 
     A snapshot is published when it is asked for, something changed, and the last one is older than *publish_interval*
-    (metrics that become stale are a change):
-    no thread is needed, and a storm of changes costs one snapshot per interval. An endpoint that goes is told at once
+    (metrics that become stale are a change): no thread is needed, and a storm of changes costs one snapshot per interval. An endpoint that goes is told at once
     (see `current`); one that comes, and all metrics, wait for the next snapshot. That comes early where the last one
     has no endpoint left and there are others: a pool is never empty between two of its pods.
     """
@@ -228,6 +227,16 @@ class EndpointRegistry:
         finally:
             lock.release()
 
+    def lose(self, endpoint: Endpoint) -> bool:
+        """
+        Take note that *endpoint* cannot be reached: where there is `Staleness`, it is stale until it is observed again.
+
+        False where it is not known, or was lost already.
+        """
+        with held(self._lock):
+            slot = self._slots.get(endpoint.id)
+            return slot is not None and self._columns.is_occupied_by(slot, endpoint) and self._columns.lose(slot)
+
     def apply(self, change: Change) -> bool:
         """Apply any change, given as a value. True if it changed something."""
         match change:
@@ -389,7 +398,7 @@ class EndpointRegistry:
 
 
 def _expand(pool: InferencePool | None, pod: Pod) -> tuple[Endpoint, ...]:
-    return expand(pool, pod) if pool is not None else ()
+    return () if pool is None else expand(pool, pod)
 
 
 def _merge(changes: list[MembershipChange]) -> MembershipChange:

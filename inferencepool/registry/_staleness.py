@@ -29,7 +29,7 @@ class StaleMetrics(StrEnum):
     Attributes:
         WORST: It counts as the most loaded one: its queue is one longer than the longest, as many requests run there as
             where most do, and its KV cache is as full as the fullest.
-        AVOID: It is no candidate, unless no fresh one is left for a request.
+        AVOID: It is no candidate, unless no fresh one is left for a request. The default.
         LAST: Its last values count, as if they were fresh.
     """
 
@@ -58,7 +58,8 @@ class Staleness:
     When metrics are stale, and what that means.
 
     Metrics are stale when the observation behind them began more than *threshold* seconds ago, or later than now, and
-    where there never was one.
+    where there never was one. Those of an endpoint that cannot be reached (`EndpointRegistry.lose`) are stale from that
+    moment until its next observation.
 
     Attributes:
         threshold: Seconds; the reference's general threshold by default.
@@ -69,7 +70,7 @@ class Staleness:
     """
 
     threshold: float = attrs.field(default=2.0, validator=_check_threshold)
-    policy: StaleMetrics = attrs.field(default=StaleMetrics.WORST, converter=_to_policy)
+    policy: StaleMetrics = attrs.field(default=StaleMetrics.AVOID, converter=_to_policy)
 
 
 @attrs.frozen
@@ -100,6 +101,13 @@ class Ages:
         until = min(map(observed_at.__getitem__, fresh), default=inf) + threshold
         until = min(until, min((time for time in times if time > now), default=inf))
         return cls(fleet.members & ~to_endpoint_set(fresh), fresh, until)
+
+    def without(self, lost: EndpointSet, fleet: Fleet) -> Ages:
+        """Give the same with those that are *lost* among the stale ones."""
+        if not lost & ~self.stale:
+            return self
+        fresh = fleet.members & ~self.stale & ~lost
+        return attrs.evolve(self, stale=self.stale | lost, fresh=to_slots(fresh))
 
     def worsened(self, column: Sequence[_T], more: int = 0) -> list[_T]:
         """Give *column* with *more* than the most of the fresh ones has for each stale one that has less."""

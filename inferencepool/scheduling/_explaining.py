@@ -89,6 +89,7 @@ def explain(
             stale=bool(snapshot.stale >> slot & 1),
             age=picked_at - snapshot.observed_at[slot] if isfinite(snapshot.observed_at[slot]) else None,
             notes=tuple(filter(None, dict.fromkeys(_note_of(slot, notes) for notes in noted))),
+            unknown=tuple(name for name, members in snapshot.unknown.items() if members >> slot & 1),
         )
         for index, slot in enumerate(candidates.slots)
         if not departed >> slot & 1

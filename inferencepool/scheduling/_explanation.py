@@ -47,6 +47,7 @@ class ExplainedCandidate:
         stale: Whether its metrics were too old to be trusted.
         age: Seconds from the beginning of the observation behind its metrics to the pick; None where there was none.
         notes: What strategies have to say about it beyond their scores.
+        unknown: Which signals it never told while others did; it is scored as the mean of those.
     """
 
     endpoint: Endpoint
@@ -57,6 +58,7 @@ class ExplainedCandidate:
     stale: bool = False
     age: float | None = None
     notes: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -137,13 +139,15 @@ class Explanation:
         yield ""
         scores = [f"{score.name} x{score.weight:g}" for score in self.picked.scores]
         ages = ["metrics"] if any(candidate.stale for candidate in self.candidates) else []
+        unknown = ["unknown"] if any(candidate.unknown for candidate in self.candidates) else []
         notes = ["notes"] if any(candidate.notes for candidate in self.candidates) else []
         yield from _table(
-            ["", "endpoint", "destination", "pending", *scores, "total", *ages, *notes],
+            ["", "endpoint", "destination", "pending", *scores, "total", *ages, *unknown, *notes],
             [
                 [
                     *_row(candidate),
                     *[_age_of(candidate)] * len(ages),
+                    *[", ".join(candidate.unknown)] * len(unknown),
                     *["; ".join(candidate.notes)] * len(notes),
                 ]
                 for candidate in self.candidates
@@ -169,6 +173,7 @@ def _candidate_to_dict(candidate: ExplainedCandidate) -> dict[str, Any]:
         "pending": candidate.pending,
         "stale": candidate.stale,
         "age": candidate.age,
+        "unknown": list(candidate.unknown),
         "scores": {
             score.name: {"score": score.score, "weight": score.weight, "weighted": score.weighted}
             for score in candidate.scores

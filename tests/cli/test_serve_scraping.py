@@ -29,8 +29,21 @@ def setup_of(*flags: str) -> ScrapingSetup:
 
 
 def test_defaults() -> None:
-    """Without flags the defaults are those of the reference."""
-    assert ScrapingSetup(ScrapingOptions(), Staleness(2.0, StaleMetrics.WORST)) == setup_of()
+    """Without flags the defaults are those of the reference, but stale endpoints are avoided."""
+    assert ScrapingSetup(ScrapingOptions(), Staleness(2.0, StaleMetrics.AVOID)) == setup_of()
+
+
+def test_one_engine_of_a_page() -> None:
+    """The labels of one engine are those of every engine that a pod may name."""
+    setup = setup_of("--engine-labels", "engine=1,model_name=llama")
+
+    assert setup.options is not None
+    for name in ENGINES:
+        engine = setup.options.engines.engine_of({"llm-d.ai/engine-type": name})
+        assert {"engine": "1", "model_name": "llama"} == engine.only
+        assert ENGINES[name].specs == engine.specs
+    with pytest.raises(SystemExit):
+        setup_of("--engine-labels", "engine")
 
 
 def test_nothing_is_scraped() -> None:
@@ -42,7 +55,7 @@ def test_every_flag() -> None:
     """Each flag sets its option."""
     setup = setup_of(
         *("--refresh-metrics-interval", "100ms", "--refresh-metrics-idle-interval", "2s"),
-        *("--refresh-metrics-timeout", "3s", "--metrics-staleness-threshold", "5s", "--stale-metrics", "avoid"),
+        *("--refresh-metrics-timeout", "3s", "--metrics-staleness-threshold", "5s", "--stale-metrics", "worst"),
         *("--model-server-metrics-scheme", "https", "--model-server-metrics-path", "/m"),
         *("--model-server-metrics-port", "9000", "--model-server-metrics-max-page-size", "65536"),
         *("--model-server-metrics-max-cost", "200ms", "--model-server-metrics-max-share", "0.02"),
@@ -52,7 +65,7 @@ def test_every_flag() -> None:
         *("--engine-label-key", "engine", "--default-engine", "sglang"),
     )
 
-    assert Staleness(5.0, StaleMetrics.AVOID) == setup.staleness
+    assert Staleness(5.0, StaleMetrics.WORST) == setup.staleness
     assert setup.options == ScrapingOptions(
         interval=0.1,
         idle_interval=2.0,

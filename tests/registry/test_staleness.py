@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from math import inf, nan
+from math import floor, inf, nan
 from random import Random
 from typing import Any
 
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from inferencepool.errors import ConfigurationError
 from inferencepool.model import Candidate, Candidates, Endpoint, EndpointMetrics, InferenceRequest, to_slots
 from inferencepool.picker import EndpointPicker
+from inferencepool.plugins import KvCacheUtilizationScorer, QueueScorer
 from inferencepool.registry import EndpointRegistry, StaleMetrics, Staleness
 from inferencepool.scheduling import SchedulingProfile, WeightedScorer
 from inferencepool.testing import ManualClock
@@ -65,7 +66,8 @@ class TestWhen:
 
         assert registry.staleness is None
         assert set() == stale(registry)
-        assert {"a": 5, "b": 0} == queues(registry)
+        # What was never told counts as the mean.
+        assert {"a": 5, "b": 5} == queues(registry)
 
     def test_metrics_age(self) -> None:
         """Metrics are fresh up to the threshold and stale beyond it, without any event; new ones are fresh."""
@@ -123,7 +125,7 @@ class TestPolicies:
     def test_worst(self) -> None:
         """A stale endpoint counts as the most loaded one, or as what it reported if that was more."""
         clock = ManualClock()
-        registry = registry_of("abcd", Staleness(2.0), clock)
+        registry = registry_of("abcd", Staleness(2.0, StaleMetrics.WORST), clock)
         observe(registry, a=90, b=0)
         clock.advance(3)
         observe(registry, c=7, d=3)
@@ -141,7 +143,7 @@ class TestPolicies:
 
     def test_longest_queue_there_is(self) -> None:
         """No queue is made longer than a queue may be."""
-        registry = registry_of("ab", Staleness(), ManualClock())
+        registry = registry_of("ab", Staleness(policy=StaleMetrics.WORST), ManualClock())
         most = EndpointMetrics(waiting_queue_size=2**31 - 1)
         registry.observe_metrics("default/a", most)
 
@@ -155,7 +157,7 @@ class TestPolicies:
         for staleness in (Staleness(2.0, policy), None):
             clock = ManualClock()
             registry = registry_of("abc", staleness, clock)
-            observe(registry, a=9, b=1)
+            observe(registry, a=9, b=1, c=0)
             clock.advance(3)
             assert {"a": 9, "b": 1, "c": 0} == queues(registry)
             picker = EndpointPicker(registry, rng=Random(1))
@@ -211,18 +213,115 @@ class TestPolicies:
                 seen.update({each.endpoint.pod_name: each.metrics.waiting_queue_size for each in candidates})
                 return [0.5] * len(candidates)
 
-        registry = registry_of("ab", Staleness(), ManualClock())
+        registry = registry_of("ab", Staleness(policy=StaleMetrics.WORST), ManualClock())
         observe(registry, a=4)
         EndpointPicker(registry, profile=SchedulingProfile(scorers=[WeightedScorer(Plain())])).pick(InferenceRequest())
 
         assert {"a": 4, "b": 5} == seen
 
 
+class TestLostEndpoints:
+    def test_lost_endpoint_is_stale_at_once(self) -> None:
+        """An endpoint that cannot be reached is avoided before its metrics are old, and fresh with its next page."""
+        clock = ManualClock()
+        registry = registry_of("ab", Staleness(2.0), clock)
+        observe(registry, a=0, b=9)
+
+        assert registry.lose(endpoint("a"))
+        assert not registry.lose(endpoint("a"))
+        assert {"a"} == stale(registry)
+        picker = EndpointPicker(registry)
+        assert "b" == picker.pick(InferenceRequest()).endpoint.pod_name
+        clock.advance(0.01)
+        observe(registry, a=0)
+        assert set() == stale(registry)
+        assert "a" == picker.pick(InferenceRequest()).endpoint.pod_name
+
+    def test_all_lost_endpoints_are_used(self) -> None:
+        """Where none can be reached all of them are candidates."""
+        registry = registry_of("ab", Staleness(2.0), ManualClock())
+        observe(registry, a=0, b=9)
+        for name in "ab":
+            registry.lose(endpoint(name))
+
+        assert {"a", "b"} == stale(registry)
+        assert 0 == registry.snapshot().avoided
+        assert "a" == EndpointPicker(registry).pick(InferenceRequest()).endpoint.pod_name
+
+    def test_unknown_endpoint_is_not_lost(self) -> None:
+        """One that is gone, or was replaced by another of the same name, changes nothing."""
+        registry = registry_of("a", Staleness(2.0), ManualClock())
+
+        assert not registry.lose(endpoint("b"))
+        registry.lose(endpoint("a"))
+        registry.set_endpoints([])
+        registry.set_endpoints([endpoint("a")])
+        observe(registry, a=1)
+        assert set() == stale(registry)
+
+
+class TestUnknownSignals:
+    def test_unknown_signal_counts_as_the_mean(self) -> None:
+        """What an endpoint never told is scored as the mean of what others tell, by all paths, and is named."""
+        registry = registry_of("abc", None, ManualClock())
+        registry.observe_metrics("default/a", EndpointMetrics(waiting_queue_size=0, kv_cache_usage=0.25))
+        registry.observe_metrics("default/b", EndpointMetrics(waiting_queue_size=10, kv_cache_usage=0.75))
+        registry.observe_metrics("default/c", EndpointMetrics(running_requests=1))
+        snapshot = registry.snapshot()
+
+        assert [0, 10, 5] == list(snapshot.waiting_queue_size)
+        assert [0.25, 0.75, 0.5] == list(snapshot.kv_cache_usage)
+        assert {"waiting_queue_size": 4, "kv_cache_usage": 4, "running_requests": 3} == snapshot.unknown
+        assert (5, 1, 0.5) == (
+            snapshot.candidate(2).metrics.waiting_queue_size,
+            snapshot.candidate(2).metrics.running_requests,
+            snapshot.candidate(2).metrics.kv_cache_usage,
+        )
+        assert {"waiting_queue_size", "kv_cache_usage"} == snapshot.candidate(2).metrics.unknown
+        assert 0 == snapshot.metrics[2].waiting_queue_size
+        profile = SchedulingProfile(scorers=[QueueScorer(), KvCacheUtilizationScorer()])
+        explanation = EndpointPicker(registry, profile=profile).pick(InferenceRequest()).explain()
+        by_name = {each.endpoint.pod_name: each for each in explanation.candidates}
+        scores = {name: [score.score for score in each.scores] for name, each in by_name.items()}
+        for told_by_a, told_by_b, guessed in zip(scores["a"], scores["b"], scores["c"], strict=True):
+            assert guessed == (told_by_a + told_by_b) / 2
+        assert ("waiting_queue_size", "kv_cache_usage") == by_name["c"].unknown
+        assert "unknown" in str(explanation)
+
+    def test_signal_that_nobody_tells(self) -> None:
+        """It is the same for all, and so decides nothing and is not mentioned."""
+        registry = registry_of("ab", None, ManualClock())
+        for name in "ab":
+            registry.observe_metrics(f"default/{name}", EndpointMetrics(running_requests=1))
+
+        assert {} == registry.snapshot().unknown
+        assert "unknown" not in str(EndpointPicker(registry).pick(InferenceRequest()).explain())
+
+    def test_new_endpoint_is_not_the_best_one(self) -> None:
+        """One that was not observed yet does not get all picks from those that are busy."""
+        registry = registry_of("ab", None, ManualClock())
+        observe(registry, a=2, b=8)
+        registry.set_endpoints(map(endpoint, "abc"))
+        registry.publish()
+
+        assert "a" == EndpointPicker(registry, reserve=False).pick(InferenceRequest()).endpoint.pod_name
+
+    def test_fresh_endpoints_tell_the_mean(self) -> None:
+        """What was told too long ago is left out of the mean while there is something newer."""
+        clock = ManualClock()
+        registry = registry_of("abc", Staleness(2.0, StaleMetrics.LAST), clock)
+        observe(registry, a=100)
+        clock.advance(3)
+        observe(registry, b=4)
+
+        assert {"a": 100, "b": 4, "c": 4} == queues(registry)
+
+
 class TestExplanation:
     def test_stale_candidates_are_marked(self) -> None:
         """An explanation tells whose metrics were stale at the pick, and how old they were."""
         clock = ManualClock(10)
-        registry = registry_of("abc", Staleness(2.0), clock)
+        registry = registry_of("abc", Staleness(2.0, StaleMetrics.WORST), clock)
         observe(registry, a=1)
         clock.advance(3)
         observe(registry, b=1)
@@ -282,6 +381,10 @@ def test_snapshots_say_what_the_definition_says(data: st.DataObject, policy: Sta
         assert snapshot.avoided == (snapshot.stale if fresh and policy is StaleMetrics.AVOID else 0)
         for field, more in (("waiting_queue_size", 1), ("running_requests", 0), ("kv_cache_usage", 0)):
             own = {name: getattr(known.get(name, (0, EndpointMetrics()))[1], field) for name in slots}
+            told = [own[name] for name in fresh or known]
+            mean = sum(told) / len(told) if told else 0
+            rounded = floor(mean + 0.5) if field != "kv_cache_usage" else mean
+            own |= dict.fromkeys(set(slots) - set(known), rounded)
             if fresh and policy is StaleMetrics.WORST:
                 worst = max(own[name] for name in fresh) + more
                 own |= {name: max(own[name], worst) for name in set(slots) - fresh}

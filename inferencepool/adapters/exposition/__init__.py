@@ -4,11 +4,12 @@ from inferencepool.adapters.exposition._engines import ENGINES, Engine, Engines,
 from inferencepool.adapters.exposition._page_reader import PageReader
 from inferencepool.adapters.exposition._reading import MetricsReading, read_metrics, read_page
 from inferencepool.adapters.exposition._samples import MAX_PAGE_SIZE, Sample, iterate_samples, parse_page
-from inferencepool.adapters.exposition._specs import MetricSpec
+from inferencepool.adapters.exposition._specs import Combine, MetricSpec
 
 __all__ = [
     "ENGINES",
     "MAX_PAGE_SIZE",
+    "Combine",
     "Engine",
     "Engines",
     "MetricSpec",

@@ -2,63 +2,151 @@
 
 from __future__ import annotations
 
-from typing import final
+from collections.abc import Iterable, Mapping
+from typing import Final, Generic, TypeVar, final
+
+import attrs
 
 from inferencepool.adapters.exposition._engines import Engine
 from inferencepool.adapters.exposition._plain import PlainLine
-from inferencepool.adapters.exposition._rules import is_later_list
-from inferencepool.adapters.exposition._samples import Sample
-from inferencepool.adapters.exposition._specs import MetricSpec, is_later
+from inferencepool.adapters.exposition._samples import Series
+from inferencepool.adapters.exposition._specs import Combine, MetricSpec, is_later
 
-__all__ = ["Candidates"]
+__all__ = ["ADAPTER_LABELS", "MAX_SERIES", "Candidates", "latest_adapters"]
+
+#: Most series of a metric that are looked at, and most engines whose lists of LoRA adapters are.
+MAX_SERIES: Final = 256
+
+#: The labels of LoRA series that say something about adapters: running, waiting, and how many fit.
+ADAPTER_LABELS: Final = ("running_lora_adapters", "waiting_lora_adapters", "max_lora")
+
+_S = TypeVar("_S", bound=Series)
+
+
+@attrs.define(eq=False)
+class _Group(Generic[_S]):
+    """
+    The series of one metric under one name, one for each engine.
+
+    Attributes:
+        spec: The metric.
+        apart: Labels that do not tell engines apart.
+        by_value: Whether of several series of an engine the one with the greatest value counts, not the latest.
+        found: By the labels that tell engines apart, the series that counts.
+        offered: How many series were looked at.
+    """
+
+    spec: MetricSpec
+    apart: frozenset[str]
+    by_value: bool
+    found: dict[frozenset[tuple[str, str]], _S] = attrs.field(factory=dict)
+    offered: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no other series is looked at."""
+        return self.offered >= MAX_SERIES and not self.by_value
+
+    def offer(self, series: _S) -> None:
+        """Take notice of a series of the metric."""
+        self.offered += 1
+        engine = self.engine_of(series.labels)
+        other = self.found.get(engine)
+        if other is None:
+            if len(self.found) < MAX_SERIES:
+                self.found[engine] = series
+        elif _is_later_list(series, other) if self.by_value else is_later(series, other):
+            # Put in anew, so that the order is that of the page.
+            del self.found[engine]
+            self.found[engine] = series
+
+    def engine_of(self, labels: Mapping[str, str]) -> frozenset[tuple[str, str]]:
+        """Give the labels that tell which engine a series is of."""
+        if not self.apart:
+            return frozenset(labels.items())
+        return frozenset((key, value) for key, value in labels.items() if key not in self.apart)
 
 
 @final
-class Candidates:
+class Candidates(Generic[_S]):
     """
-    The series of a page that count so far: one for each metric of an engine, however many the page has.
+    The series of a page that count so far: for each metric of an engine as many as there are engines on the page.
 
-    Which one counts is what `apply_rules` says: given these alone it finds what it finds in all.
+    Series whose labels differ are of different engines, save for the labels of shards. Of several that do not differ,
+    which the format does not allow, the one with the greatest timestamp counts, the first where the page gives none. A
+    LoRA series has its adapters as labels; of each engine's the one with the greatest value counts, whatever these are.
+    At most 256 series of a metric are looked at, and at most 256 engines of LoRA series: memory is bounded.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        """Choose for the metrics of *engine*."""
-        self._lora = engine.lora
-        self._specs: dict[str, list[MetricSpec]] = {}
+    def __init__(self, engine: Engine, series: Iterable[_S] = ()) -> None:
+        """Choose for the metrics of *engine*, and begin with *series*."""
+        self._engine = engine
+        shards = frozenset(engine.shard_labels)
+        self._groups: dict[tuple[int, str], _Group[_S]] = {}
+        self._by_name: dict[str, list[_Group[_S]]] = {}
         for spec in engine.specs:
-            self._specs.setdefault(spec.name, []).append(spec)
-        # By the number of the metric's specification; beside each sample its place among all.
-        self._best: dict[int, tuple[int, Sample]] = {}
-        self._offered = 0
+            is_lora = spec is engine.lora
+            apart = shards.union(ADAPTER_LABELS) if is_lora else shards
+            for name in spec.names:
+                group: _Group[_S] = _Group(spec, apart, is_lora)
+                if self._groups.setdefault((id(spec), name), group) is group:
+                    self._by_name.setdefault(name, []).append(group)
+        for each in series:
+            self.offer(each)
 
-    def offer(self, sample: Sample) -> None:
+    def offer(self, series: _S) -> None:
         """Take notice of the next series of the page."""
-        self._offered += 1
-        for spec in self._specs.get(sample.name, ()):
-            if spec.matches(sample) and self._beats(spec, sample):
-                self._best[id(spec)] = (self._offered, sample)
+        for group in self._by_name.get(series.name, ()):
+            if not group.is_full and group.spec.matches(series) and self._engine.concerns(series.labels):
+                group.offer(series)
 
     def may_count(self, line: PlainLine) -> bool:
         """Tell whether the series of *line* could count, whatever its labels are."""
-        for spec in self._specs.get(line.name, ()):
-            best = self._best.get(id(spec))
-            if best is None:
-                return True
-            other = best[1]
-            if spec is self._lora:
-                # NaN is below all numbers.
-                if line.value > other.value or other.value != other.value:
-                    return True
-            elif line.timestamp is not None and (other.timestamp is None or line.timestamp > other.timestamp):
-                return True
-        return False
+        return any(not group.is_full for group in self._by_name.get(line.name, ()))
 
-    def chosen(self) -> list[Sample]:
-        """Give the series that count, in the order of the page."""
-        return [sample for _, sample in sorted(dict(self._best.values()).items())]
+    def of(self, spec: MetricSpec) -> list[_S]:
+        """Give the series of a metric that count, in the order of the page: those of its first name that is there."""
+        for name in spec.names:
+            found = list(self._groups[id(spec), name].found.values())
+            if found:
+                return [_latest(found)] if spec.combine is Combine.LATEST else found
+        return []
 
-    def _beats(self, spec: MetricSpec, sample: Sample) -> bool:
-        best = self._best.get(id(spec))
-        if best is None:
-            return True
-        return is_later_list(sample, best[1]) if spec is self._lora else is_later(sample, best[1])
+    def chosen(self) -> list[_S]:
+        """Give all series that count, of each metric in the order of the page."""
+        return [series for group in self._groups.values() for series in group.found.values()]
+
+    def lists(self, series: Iterable[_S]) -> list[list[_S]]:
+        """Sort all LoRA series by the engines that they are of, as far as these are looked at."""
+        spec = self._engine.lora
+        if spec is None:
+            return []
+        name = next((name for name in spec.names if self._groups[id(spec), name].found), spec.name)
+        group = self._groups[id(spec), name]
+        lists: dict[frozenset[tuple[str, str]], list[_S]] = {engine: [] for engine in group.found}
+        for each in series:
+            if each.name == name and spec.matches(each) and self._engine.concerns(each.labels):
+                lists.get(group.engine_of(each.labels), []).append(each)
+        return list(lists.values())
+
+
+def latest_adapters(series: Iterable[_S]) -> _S:
+    """Give the one of an engine's LoRA series that counts: the greatest value, the first of equals; NaN never does."""
+    return max(series, key=_time_of_list)
+
+
+def _latest(series: list[_S]) -> _S:
+    latest = series[0]
+    for each in series:
+        if is_later(each, latest):
+            latest = each
+    return latest
+
+
+def _is_later_list(series: Series, other: Series) -> bool:
+    return _time_of_list(series) > _time_of_list(other)
+
+
+def _time_of_list(series: Series) -> float:
+    # NaN is below all numbers.
+    return series.value if series.value == series.value else float("-inf")

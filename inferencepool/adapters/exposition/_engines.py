@@ -15,6 +15,8 @@ from inferencepool.errors import ConfigurationError, InvalidMetricsError
 __all__ = ["ENGINES", "Engine", "Engines", "detect_engine", "engine_named", "match_engine"]
 
 
+# Where Triton serves its metrics unless told otherwise.
+_TRITON_PORT: Final = 8002
 _LEGACY_LABEL = "inference.networking.k8s.io/engine-type"
 
 
@@ -22,6 +24,10 @@ def _to_spec(value: MetricSpec | str | None) -> MetricSpec | None:
     if isinstance(value, str):
         return MetricSpec.parse(value) if value.strip() else None
     return value
+
+
+def _freeze(labels: Mapping[str, str]) -> Mapping[str, str]:
+    return MappingProxyType(dict(labels))
 
 
 @attrs.frozen(kw_only=True)
@@ -42,6 +48,12 @@ class Engine:
         cache_num_blocks_label: Label with the number of blocks.
         cache_block_size: Metric with the tokens in one block, for servers without such labels.
         cache_num_blocks: Metric with the number of blocks.
+        path: Path of the page; None for ``/metrics``.
+        port: Port of the page; None for the port of the endpoint.
+        shard_labels: Labels in which the series of the shards of one engine differ. Each shard tells the load of the
+            whole, so one of them counts.
+        only: Labels of the one engine that counts where a page has several. A series that has another value for one of
+            them does not count; one without that label does.
 
     Raises:
         ConfigurationError: A specification cannot be read.
@@ -57,6 +69,10 @@ class Engine:
     cache_num_blocks_label: str = "num_gpu_blocks"
     cache_block_size: MetricSpec | None = attrs.field(default=None, converter=_to_spec)
     cache_num_blocks: MetricSpec | None = attrs.field(default=None, converter=_to_spec)
+    path: str | None = None
+    port: int | None = None
+    shard_labels: tuple[str, ...] = ()
+    only: Mapping[str, str] = attrs.field(factory=dict, converter=_freeze, hash=False)
 
     @property
     def specs(self) -> tuple[MetricSpec, ...]:
@@ -72,24 +88,36 @@ class Engine:
         )
         return tuple(spec for spec in every if spec is not None)
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Give all names of its metrics."""
+        return frozenset(name for spec in self.specs for name in spec.names)
+
+    def concerns(self, labels: Mapping[str, str]) -> bool:
+        """Tell whether a series with these *labels* is of the engine that counts."""
+        return not self.only or all(labels.get(key, value) == value for key, value in self.only.items())
+
 
 def _built_in() -> Iterator[Engine]:
     yield Engine(
         name="vllm",
         queued_requests="vllm:num_requests_waiting",
         running_requests="vllm:num_requests_running",
-        kv_usage="vllm:kv_cache_usage_perc",
+        # Until 0.10; the release in between has both.
+        kv_usage=MetricSpec("vllm:kv_cache_usage_perc", aliases=("vllm:gpu_cache_usage_perc",)),
         lora="vllm:lora_requests_info",
         cache_info="vllm:cache_config_info",
     )
     yield Engine(
         name="sglang",
-        queued_requests="sglang:num_queue_reqs",
-        running_requests="sglang:num_running_reqs",
-        kv_usage="sglang:token_usage",
-        cache_info="sglang:cache_config_info",
+        # SGLang begins its names with sglang_ since 2026.
+        queued_requests=MetricSpec("sglang:num_queue_reqs", aliases=("sglang_num_queue_reqs",)),
+        running_requests=MetricSpec("sglang:num_running_reqs", aliases=("sglang_num_running_reqs",)),
+        kv_usage=MetricSpec("sglang:token_usage", aliases=("sglang_token_usage",)),
+        cache_info=MetricSpec("sglang:cache_config_info", aliases=("sglang_cache_config_info",)),
         cache_block_size_label="page_size",
         cache_num_blocks_label="num_pages",
+        shard_labels=("tp_rank", "pp_rank", "moe_ep_rank"),
     )
     yield Engine(
         name="trtllm-serve",
@@ -98,6 +126,8 @@ def _built_in() -> Iterator[Engine]:
         kv_usage="trtllm_kv_cache_utilization",
         cache_block_size="trtllm_kv_cache_tokens_per_block",
         cache_num_blocks="trtllm_kv_cache_max_blocks",
+        # What it has at /metrics is JSON.
+        path="/prometheus/metrics",
     )
     yield Engine(
         name="triton-tensorrt-llm",
@@ -106,12 +136,10 @@ def _built_in() -> Iterator[Engine]:
         kv_usage="nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=fraction}",
         cache_block_size="nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=tokens_per}",
         cache_num_blocks="nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=max}",
+        port=_TRITON_PORT,
     )
-    yield Engine(
-        name="triton",
-        queued_requests="nv_inference_pending_request_count",
-        running_requests="nv_inference_exec_count",
-    )
+    # It does not tell how many requests run: nv_inference_exec_count, which the reference reads, only grows.
+    yield Engine(name="triton", queued_requests="nv_inference_pending_request_count", port=_TRITON_PORT)
 
 
 #: The model servers of the reference by name; the first is its default.
@@ -200,5 +228,5 @@ def detect_engine(page: str | bytes) -> Engine:
     Raises:
         InvalidMetricsError: The page cannot be read, or holds no metric of any engine.
     """
-    names = {spec.name for engine in ENGINES.values() for spec in engine.specs}
+    names = frozenset[str]().union(*(engine.names for engine in ENGINES.values()))
     return match_engine(tuple(sample for sample in iterate_samples(page) if sample.name in names))

@@ -7,20 +7,23 @@ from typing import Any, Final, final
 
 import attrs
 
+from inferencepool.adapters.exposition._candidates import Candidates, latest_adapters
 from inferencepool.adapters.exposition._engines import Engine
 from inferencepool.adapters.exposition._grammar import escape
 from inferencepool.adapters.exposition._layout import Passage, RememberedSeries, Use, find_passages
 from inferencepool.adapters.exposition._rules import (
     SINGLE_VALUED,
     apply_rules,
+    combined,
     count_of,
-    latest_adapters,
+    nearest_count,
     nothing_found,
     share_of,
+    weights_of,
 )
 from inferencepool.adapters.exposition._samples import Series, check_size, check_whole, iterate_samples
 from inferencepool.adapters.exposition._search import Search
-from inferencepool.adapters.exposition._specs import MetricSpec
+from inferencepool.adapters.exposition._specs import Combine, MetricSpec
 from inferencepool.errors import InvalidMetricsError
 from inferencepool.model import EndpointMetrics
 
@@ -36,6 +39,8 @@ _FEW: Final = 32
 _GLANCE: Final = 1024
 _MARK: Final = b"\xef\xbb\xbf"
 _COUNT, _SHARE, _RULES, _ADAPTERS = Use.COUNT, Use.SHARE, Use.RULES, Use.ADAPTERS
+# The number of the field, among those of the load.
+_USAGE: Final = 2
 
 
 @final
@@ -64,7 +69,8 @@ class PageReader:
         engine: The engine whose metrics are looked for.
         metrics: What the last page told; fields that it does not give have their former value.
         missing: What the last page lacks, as in `MetricsReading`.
-        wrong: Why a field has its former value, by field, where the last page has an impossible one for it.
+        wrong: What is wrong with a number of the last page, by field. The nearest number that can be was taken, or the
+            field has its former value where there is none.
     """
 
     def __init__(self, engine: Engine, metrics: EndpointMetrics | None = None) -> None:
@@ -73,10 +79,14 @@ class PageReader:
         self.metrics = metrics if metrics is not None else EndpointMetrics()
         self.missing: tuple[str, ...] = ()
         self.wrong: Mapping[str, str] = {}
-        self._names = frozenset(spec.name for spec in engine.specs)
+        self._names = engine.names
         self._passages: list[Passage] | None = None
-        self._adapters: list[RememberedSeries] = []
-        self._latest: RememberedSeries | None = None
+        # The LoRA series by engine, and those of them that count.
+        self._adapters: list[list[RememberedSeries]] = []
+        self._latest: list[RememberedSeries] = []
+        # The series of each field of the load where those of several engines make it up.
+        self._parts: list[list[RememberedSeries]] = [[], [], []]
+        self._weights: list[float] | None = None
         self._absent: list[bytes] = []
         self._trusted = 0
 
@@ -138,23 +148,29 @@ class PageReader:
         metrics = self.metrics
         load: list[Any] = [metrics.waiting_queue_size, metrics.running_requests, metrics.kv_cache_usage]
         have_adapters_changed = False
+        several: set[int] = set()
         for series in changed:
             use = series.use
             if use is _COUNT or use is _SHARE:
-                value: float | None = series.count if use is _COUNT else share_of(series.value)
-                if value is None and use is _COUNT:
-                    value = count_of(series.value)
+                value = _value_of(series)
                 if value is None or self.wrong:
                     break
-                load[series.field] = value
+                if self._parts[series.field]:
+                    several.add(series.field)
+                else:
+                    load[series.field] = value
             elif use is _RULES:
                 break
             elif use is _ADAPTERS:
                 have_adapters_changed = True
         else:
-            if have_adapters_changed and latest_adapters(self._adapters) is not self._latest:
+            if have_adapters_changed and list(map(latest_adapters, self._adapters)) != self._latest:
                 self._take_over_all(observed_at)
                 return
+            for field in several:
+                # None of them is out of range, or something would be wrong.
+                values: list[Any] = list(map(_value_of, self._parts[field]))
+                load[field] = self._combined(field, values)
             waiting, running, usage = load
             self.metrics = metrics.with_load(waiting, running, usage, observed_at)
             return
@@ -162,8 +178,21 @@ class PageReader:
 
     def _take_over_all(self, observed_at: float | None) -> None:
         """Apply all rules to the values of all series."""
-        self._conclude([series for passage in self._passages or () for series in passage.series], observed_at)
-        self._latest = latest_adapters(self._adapters) if self._adapters else None
+        series = [series for passage in self._passages or () for series in passage.series]
+        self._conclude(series, observed_at)
+        self._latest = list(map(latest_adapters, self._adapters))
+        if self._parts[_USAGE]:
+            self._weights = weights_of(self.engine, Candidates(self.engine, series))
+
+    def _combined(self, field: int, values: Sequence[float]) -> float:
+        """Make one of the values of several engines, as `apply_rules` does."""
+        if field == _USAGE:
+            spec = self.engine.kv_usage
+            combine = (spec.combine if spec is not None else None) or Combine.MEAN
+            return min(combined(values, combine, self._weights), 1.0)
+        spec = self.engine.running_requests if field else self.engine.queued_requests
+        combine = (spec.combine if spec is not None else None) or Combine.SUM
+        return nearest_count(combined(values, combine))
 
     def learn(self, page: bytes, observed_at: float | None = None) -> Generator[None, None, None]:
         """
@@ -191,7 +220,7 @@ class PageReader:
     def _conclude(self, series: Sequence[Series], observed_at: float | None) -> None:
         """Apply all rules."""
         findings = apply_rules(self.engine, series)
-        if not findings.values:
+        if findings.tell_nothing:
             # The same page again is the same error again.
             self._passages = None
             for problem in findings.wrong.values():
@@ -205,18 +234,27 @@ class PageReader:
         """Keep *passages*, and find out what each series decides."""
         engine, series = self.engine, [each for passage in passages for each in passage.series]
         self._passages, self._trusted = passages, _TRUSTED
-        self._absent = [escape(name).encode() for name in self._names.difference(*(each.names for each in passages))]
-        self._adapters = [each for each in series if engine.lora is not None and engine.lora.matches(each)]
-        self._latest = latest_adapters(self._adapters) if self._adapters else None
+        found = Candidates(engine, series)
+        here = frozenset[str]().union(*(each.names for each in passages))
+        self._absent = [escape(name).encode() for spec in engine.specs for name in _better_names(spec, here)]
+        self._adapters = found.lists(series)
+        self._latest = list(map(latest_adapters, self._adapters))
+        self._parts = [[], [], []]
         for each in series:
             each.use = Use.NOTHING
         for spec in engine.specs:
-            # None of them has a timestamp, so the first one counts.
-            for each in [each for each in series if spec.matches(each)][:1]:
+            parts = found.of(spec)
+            for each in parts:
                 use, each.field = self._use_of(spec) if each.type in SINGLE_VALUED else (Use.RULES, 0)
                 each.use = use if each.use is Use.NOTHING else Use.RULES
-        for each in self._adapters:
+            if len(parts) > 1 and len({each.use for each in parts}) == 1 and parts[0].use in {Use.COUNT, Use.SHARE}:
+                self._parts[parts[0].field] = parts
+            elif len(parts) > 1:
+                for each in parts:
+                    each.use = Use.RULES
+        for each in (each for series in self._adapters for each in series):
             each.use = Use.ADAPTERS if each.use in {Use.NOTHING, Use.ADAPTERS} else Use.RULES
+        self._weights = weights_of(engine, found)
 
     def _use_of(self, spec: MetricSpec) -> tuple[Use, int]:
         """Tell what the series of *spec* decides, and the number of the field."""
@@ -228,6 +266,19 @@ class PageReader:
         if spec is engine.kv_usage:
             return Use.SHARE, 2
         return (Use.ADAPTERS if spec is engine.lora else Use.RULES), 0
+
+
+def _value_of(series: RememberedSeries) -> float | None:
+    """Give what a series tells of the load; None where that cannot be."""
+    if series.use is _SHARE:
+        return share_of(series.value)
+    return series.count if series.count is not None else count_of(series.value)
+
+
+def _better_names(spec: MetricSpec, here: frozenset[str]) -> Sequence[str]:
+    """Give the names of a metric that would count more than those that are *here*, if they came."""
+    names = spec.names
+    return names[: next((place for place, name in enumerate(names) if name in here), len(names))]
 
 
 def _glance(page: bytes) -> None:

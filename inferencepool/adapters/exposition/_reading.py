@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -25,11 +26,13 @@ class MetricsReading:
         engine: The engine whose metrics were looked for; None when the metrics do not come from a page.
         missing: What the page lacks: a metric as ``name{label="value"}``, or a label of one as ``name[label]``. A LoRA
             metric that is absent is not listed: servers write none until an adapter is used.
+        wrong: What is wrong with a number of the page, by the field for which another one was taken.
     """
 
     metrics: EndpointMetrics
     engine: Engine | None = None
     missing: tuple[str, ...] = ()
+    wrong: Mapping[str, str] = attrs.field(factory=dict)
 
 
 def read_metrics(
@@ -51,10 +54,12 @@ def read_page(
     """
     Read the metrics of an endpoint from a page, and what the page lacks.
 
-    Of several series of a metric the one with the greatest timestamp counts, the first where the page gives none; of
-    LoRA series the one with the greatest value (protocol reference, section 5.1). A page with some of the metrics is
-    enough: the other fields keep their value of *previous*. One impossible value refuses the whole page; for pages that
-    come again and again there is `PageReader`, for which it spoils one field.
+    Where a page has the series of several engines, all of them count (`Combine`); of one engine's LoRA series the one
+    with the greatest value does (protocol reference, section 5.1). A page with some of the metrics is enough: the other
+    fields keep their value of *previous*. For a number that cannot be the nearest that can is taken: a share above 1
+    counts as 1, a count below 0 as 0, one with a fraction as the nearest, one beyond 2^31 - 1 as that. NaN tells
+    nothing, so the field is unknown. A label that is no number, or a metric that is no gauge or counter, refuses the
+    page; for pages that come again and again there is `PageReader`, for which it spoils one field.
 
     Args:
         page: The text of the page, or its bytes.
@@ -66,20 +71,21 @@ def read_page(
         The metrics, the engine and what is missing.
 
     Raises:
-        InvalidMetricsError: The page cannot be read, holds none of the metrics, or a value that cannot be: NaN,
-            infinite, negative, a count that is not whole, a share above 1. The message names the metric and the value.
+        InvalidMetricsError: The page cannot be read, holds none of the metrics, or something else where a number is
+            meant. The message names the metric and the value.
         ConfigurationError: No engine has that name.
     """
     if isinstance(engine, str):
         engine = engine_named(engine)
-    wanted = {spec.name for each in ([engine] if engine else ENGINES.values()) for spec in each.specs}
+    wanted = frozenset[str]().union(*(each.names for each in ([engine] if engine else ENGINES.values())))
     samples = tuple(sample for sample in iterate_samples(page) if sample.name in wanted)
     engine = engine or match_engine(samples)
     findings = apply_rules(engine, samples)
-    for problem in findings.wrong.values():
-        raise InvalidMetricsError(problem)
-    if not findings.values:
+    for field, problem in findings.wrong.items():
+        if field not in findings.values or findings.tell_nothing:
+            raise InvalidMetricsError(problem)
+    if findings.tell_nothing:
         raise nothing_found(engine)
     values: dict[str, Any] = findings.values
     metrics = attrs.evolve(previous or EndpointMetrics(), **values, observed_at=observed_at)
-    return MetricsReading(metrics=metrics, engine=engine, missing=tuple(findings.missing))
+    return MetricsReading(metrics=metrics, engine=engine, missing=tuple(findings.missing), wrong=findings.wrong)

@@ -82,9 +82,9 @@ class Search:
     def __init__(self, page: bytes, engine: Engine) -> None:
         """Search *page*, which ends with a line end or with ``# EOF``."""
         self.lines: list[Line] | None = []
-        self.candidates = Candidates(engine)
+        self.candidates: Candidates[Sample] = Candidates(engine)
         self._page = page
-        self._names = {spec.name for spec in engine.specs}
+        self._names = engine.names
         self._types: dict[str, str] = {}
         self._open_metrics = is_open_metrics(page[-_TAIL:].decode("utf-8", "replace"))
         self._kept = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from enum import StrEnum
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -12,7 +13,7 @@ from inferencepool.adapters.exposition._grammar import Cursor, ExpositionError, 
 from inferencepool.adapters.exposition._samples import Series
 from inferencepool.errors import ConfigurationError
 
-__all__ = ["MetricSpec", "is_later"]
+__all__ = ["Combine", "MetricSpec", "is_later"]
 
 
 _S = TypeVar("_S", bound=Series)
@@ -20,6 +21,24 @@ _S = TypeVar("_S", bound=Series)
 
 def _freeze(labels: Mapping[str, str]) -> Mapping[str, str]:
     return MappingProxyType(dict(labels))
+
+
+class Combine(StrEnum):
+    """
+    What becomes of the series of several engines on one page.
+
+    Attributes:
+        SUM: They are added up.
+        MEAN: The mean counts, weighted by the blocks of the engines' KV caches where the page tells those of all.
+        GREATEST: The greatest counts.
+        LATEST: One series alone counts: the one with the greatest timestamp, the first where the page gives none. So
+            does the reference.
+    """
+
+    SUM = "sum"
+    MEAN = "mean"
+    GREATEST = "greatest"
+    LATEST = "latest"
 
 
 @attrs.frozen
@@ -30,10 +49,20 @@ class MetricSpec:
     Attributes:
         name: The name of the metric.
         labels: Labels with their values; a series with more labels still matches.
+        aliases: Other names that it has, such as former ones; the first one counts that is on a page.
+        combine: What becomes of several engines' series. None for what suits the field: counts and blocks are added up,
+            adapters united, of shares the mean counts, and of sizes of blocks one.
     """
 
     name: str
     labels: Mapping[str, str] = attrs.field(factory=dict, converter=_freeze, hash=False)
+    aliases: tuple[str, ...] = attrs.field(default=(), kw_only=True)
+    combine: Combine | None = attrs.field(default=None, converter=attrs.converters.optional(Combine), kw_only=True)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All its names, the first one first."""
+        return (self.name, *self.aliases)
 
     @classmethod
     def parse(cls, text: str) -> MetricSpec:
@@ -60,7 +89,9 @@ class MetricSpec:
     def matches(self, sample: Series) -> bool:
         """Tell whether *sample* belongs to this metric."""
         labels = sample.labels
-        return sample.name == self.name and all(labels.get(key) == value for key, value in self.labels.items())
+        if sample.name != self.name and sample.name not in self.aliases:
+            return False
+        return all(labels.get(key) == value for key, value in self.labels.items())
 
     def find_latest(self, samples: Iterable[_S]) -> _S | None:
         """

@@ -62,6 +62,10 @@ class BoundedLabel:
             self._claimed.discard(value)
             self._admit(value)
 
+    def is_proven(self, value: str) -> bool:
+        """Tell whether *value* is told as it is, and is no mere claim."""
+        return not value or (value in self._admitted and value not in self._claimed) or value in self.exempt()
+
     def _admit(self, value: str) -> bool:
         if len(value) > _LONGEST or (len(self._admitted) >= self._limit and value not in self._admitted):
             return False

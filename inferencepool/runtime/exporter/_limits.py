@@ -28,6 +28,9 @@ class CardinalityLimits:
             clients make up do not take their places.
         fairness_ids: Fairness ids.
         requests: Combinations of models, fairness id and priority. The reference does not bound these.
+        request_bytes: Bytes of the page that the series of all combinations may take. Where a histogram of one would
+            take more, its values are counted under ``other`` for all four labels; then the whole combination is. Half
+            of them are for the first fairness id of each model that a model server answered for.
         picks: Combinations of model and endpoint that picks are counted by; those that got none for the longest time
             are forgotten.
 
@@ -35,7 +38,8 @@ class CardinalityLimits:
         ConfigurationError: A limit is no whole number of 0 or more.
     """
 
-    models: int = attrs.field(default=1000, validator=_whole)
+    models: int = attrs.field(default=100, validator=_whole)
     fairness_ids: int = attrs.field(default=1000, validator=_whole)
     requests: int = attrs.field(default=10_000, validator=_whole)
-    picks: int = attrs.field(default=10_000, validator=_whole)
+    request_bytes: int = attrs.field(default=1536 * 1024, validator=_whole)
+    picks: int = attrs.field(default=2000, validator=_whole)

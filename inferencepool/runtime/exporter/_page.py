@@ -12,8 +12,8 @@ from inferencepool.runtime.exporter._prometheus import (
     CollectorRegistry,
     Metric,
     ProcessCollector,
-    generate_latest,
     numbers,
+    write_page,
 )
 from inferencepool.runtime.http import Page, PageRequest
 
@@ -54,7 +54,7 @@ class MetricsPage:
     def __call__(self, _: PageRequest, /) -> Page:
         """Make the page."""
         # OpenMetrics would take three times as long to write, and tell nothing more.
-        return Page(generate_latest(self.registry), _TEXT)
+        return Page(write_page(self.registry.collect()), _TEXT)
 
 
 class _Build:

@@ -50,7 +50,10 @@ class PoolMetrics:
         snapshot, departed = registry.current()
         slots = list(to_slots(snapshot.fleet.members & ~departed))
         ages = [registry.clock() - snapshot.observed_at[slot] for slot in slots]
-        fresh = [slot for slot, age in zip(slots, ages, strict=True) if age <= self._staleness]
+        stale = snapshot.stale
+        fresh = [
+            slot for slot, age in zip(slots, ages, strict=True) if age <= self._staleness and not stale >> slot & 1
+        ]
         name = registry.pool.name if registry.pool is not None else ""
         return [
             numbers(names.READY_ENDPOINTS, [((name,), len(slots))]),
@@ -62,13 +65,15 @@ class PoolMetrics:
 
 
 def _means(name: str, snapshot: Snapshot, slots: Sequence[int]) -> Iterator[Metric]:
-    columns: list[tuple[Family, Family, Sequence[float]]] = [
-        (names.AVERAGE_KV_CACHE, names.DEVIATION_KV_CACHE, snapshot.kv_cache_usage),
-        (names.AVERAGE_QUEUE, names.DEVIATION_QUEUE, snapshot.waiting_queue_size),
-        (names.AVERAGE_RUNNING, names.DEVIATION_RUNNING, snapshot.running_requests),
+    columns: list[tuple[Family, Family, str]] = [
+        (names.AVERAGE_KV_CACHE, names.DEVIATION_KV_CACHE, "kv_cache_usage"),
+        (names.AVERAGE_QUEUE, names.DEVIATION_QUEUE, "waiting_queue_size"),
+        (names.AVERAGE_RUNNING, names.DEVIATION_RUNNING, "running_requests"),
     ]
-    for average, deviation, column in columns:
-        values = [column[slot] for slot in slots]
+    for average, deviation, signal in columns:
+        column: Sequence[float] = getattr(snapshot, signal)
+        unknown = snapshot.unknown.get(signal, 0)
+        values = [column[slot] for slot in slots if not unknown >> slot & 1]
         if values:
             mean = fsum(values) / len(values)
             # Of a sample, as the reference computes it.
@@ -79,7 +84,7 @@ def _means(name: str, snapshot: Snapshot, slots: Sequence[int]) -> Iterator[Metr
 
 def _endpoints(name: str, snapshot: Snapshot, slots: Sequence[int], ages: Sequence[float]) -> Iterator[Metric]:
     labels = [(name, _name_of(snapshot.fleet.at(slot).id)) for slot in slots]
-    queues = [snapshot.waiting_queue_size[slot] for slot in slots]
+    queues = [snapshot.metrics[slot].waiting_queue_size for slot in slots]
     yield numbers(names.ENDPOINT_QUEUE, zip(labels, queues, strict=True))
     # What was never observed has no age.
     known = (pair for pair in zip(labels, ages, strict=True) if isfinite(pair[1]))

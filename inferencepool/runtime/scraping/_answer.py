@@ -49,8 +49,11 @@ def page_of(answer: Answer, limit: int) -> Generator[None, None, bytes]:
     if kind.startswith((b"text/html", b"application/xhtml")):
         message = "it answers with HTML, not with a metrics page"
         raise ScrapeError(message)
-    if kind.startswith(b"application/vnd.google.protobuf"):
-        message = "it answers in protobuf, not in text"
+    if b"protobuf" in kind:
+        message = f"it answers in protobuf, not in text: {_shown(kind)}"
+        raise ScrapeError(message)
+    if kind.startswith(b"application/json"):
+        message = "it answers with JSON, not with a metrics page: that of trtllm-serve is at /prometheus/metrics"
         raise ScrapeError(message)
     encoding = answer.headers.get(b"content-encoding", b"").strip().lower()
     if encoding in {b"", b"identity"}:

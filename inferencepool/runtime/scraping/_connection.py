@@ -24,8 +24,8 @@ class Asker(Protocol):
         """Hear how long it took to take over a part of a response; the connection may be closed for that."""
         ...
 
-    def failed(self, reason: str, /, *, unused: bool) -> None:
-        """Hear that there will be none, and whether the connection was closed before a byte of it came."""
+    def failed(self, reason: str, /, *, unused: bool, reset: bool = False) -> None:
+        """Hear that there will be none: whether the connection ended before a byte of it came, and by a reset."""
         ...
 
 
@@ -117,9 +117,10 @@ class Connection(asyncio.BufferedProtocol):
         if isinstance(exc, ssl.SSLError):
             self._fail(f"TLS: {exc.reason or exc}")
             return
-        how = "reset" if isinstance(exc, ConnectionResetError) else "closed"
+        is_reset = isinstance(exc, ConnectionResetError)
+        how = "reset" if is_reset else "closed"
         when = f"after {response.received} bytes of the response" if response.received else "without a response"
-        self._fail(f"the connection was {how} {when}", unused=not response.received)
+        self._fail(f"the connection was {how} {when}", unused=not response.received, reset=is_reset)
 
     def _finish(self, response: Response) -> None:
         if response.keeps_alive:
@@ -128,6 +129,6 @@ class Connection(asyncio.BufferedProtocol):
             self.close()
         self._asker.answered(response.answer())
 
-    def _fail(self, reason: str, *, unused: bool = False) -> None:
+    def _fail(self, reason: str, *, unused: bool = False, reset: bool = False) -> None:
         self.close()
-        self._asker.failed(reason, unused=unused)
+        self._asker.failed(reason, unused=unused, reset=reset)

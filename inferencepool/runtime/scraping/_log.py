@@ -58,7 +58,9 @@ class ScrapeLog:
             )
 
     def _tell_failure(self, target: Target) -> None:
-        if not target.told and target.began - target.fresh_since >= (self._threshold or 0.0):
+        # One that was never there may only be starting.
+        is_gone = target.lost and target.succeeded is not None
+        if not target.told and (is_gone or target.began - target.fresh_since >= (self._threshold or 0.0)):
             target.told = True
             log_event(
                 _LOG,

@@ -112,8 +112,8 @@ class ScrapingOptions:
             to it; None to keep it as it is. See `Rhythm`.
         timeout: Seconds that a scrape may take, the connection included.
         scheme: ``http`` or ``https``.
-        path: Path of the page.
-        port: Port of the page; None for the port of the endpoint.
+        path: Path of the page; None for the engine's, which is ``/metrics`` where it has no other.
+        port: Port of the page; None for the engine's, which is that of the endpoint where it has no other.
         max_page_size: Most bytes of a page, before and after it is decompressed.
         most_per_second: Most scrapes that begin in a second. Where there are so many endpoints that *interval* would
             need more, it grows for all of them.
@@ -133,7 +133,7 @@ class ScrapingOptions:
     idle_interval: float | None = attrs.field(default=None, validator=attrs.validators.optional(_seconds))
     timeout: float = attrs.field(default=1.0, validator=_seconds)
     scheme: str = "http"
-    path: str = "/metrics"
+    path: str | None = None
     port: int | None = None
     max_page_size: int = 1024 * 1024
     most_per_second: float = attrs.field(default=4000.0)
@@ -146,8 +146,10 @@ class ScrapingOptions:
     def __attrs_post_init__(self) -> None:
         if self.scheme not in {"http", "https"}:
             _refuse("scheme", self.scheme, "http or https")
-        if not _PATH.fullmatch(self.path):
-            _refuse("path", self.path, "a path that begins with / and has no blanks")
+        paths = {f"engine {engine.name}: path": engine.path for engine in self.engines.own}
+        for name, path in {"path": self.path, **paths}.items():
+            if path is not None and not _PATH.fullmatch(path):
+                _refuse(name, path, "a path that begins with / and has no blanks")
         if self.port is not None and (type(self.port) is not int or not 1 <= self.port <= _MAX_PORT):
             _refuse("port", self.port, f"a port from 1 to {_MAX_PORT}")
         if type(self.max_page_size) is not int or not _LEAST_PAGE_SIZE <= self.max_page_size <= MAX_PAGE_SIZE:

@@ -24,8 +24,10 @@ from inferencepool.runtime.scraping._turns import Turns
 
 __all__ = ["MetricsScraper"]
 
-# Scrapes that are due within a few milliseconds begin together: waking up costs about as much as a scrape.
+# Scrapes that are due within a few milliseconds begin together: waking up costs more than a scrape.
 _TICK: Final = 0.005
+# So few endpoints fall into step: a scrape that is due within half of an interval begins with one that is due now.
+_FEW: Final = 8
 # Pages are about half of this; longer ones arrive in pieces.
 _BUFFER_SIZE: Final = 128 * 1024
 
@@ -203,10 +205,12 @@ class MetricsScraper:
         if self._rhythm.adapts and self._in_use is not None and now >= self._next_look:
             self._look(self._in_use, now)
         due = self._due
-        while due and due[0][0] <= now:
+        early = self._rhythm.interval(len(self._targets)) / 2 if len(self._targets) <= _FEW else 0.0
+        while due and due[0][0] <= now + early:
             planned, _, target = heapq.heappop(due)
             # Plans that were changed since are left in the heap.
             if planned == target.due and not target.scraping and not target.closed:
+                target.due = min(planned, now)
                 self._deadlines.append((now + self._options.timeout, target.scrapes + 1, target))
                 target.begin(now)
 
@@ -280,7 +284,7 @@ def _scrapes_of(target: Target, now: float, threshold: float) -> EndpointScrapes
         endpoint=target.endpoint,
         engine=target.reader.engine.name,
         age=age,
-        stale=threshold < float("inf") and (age is None or not 0 <= age <= threshold),
+        stale=threshold < float("inf") and (target.lost or age is None or not 0 <= age <= threshold),
         reason=target.reason,
         failures=target.failures,
         missing=target.reader.missing,

@@ -20,7 +20,8 @@ class EndpointScrapes:
         endpoint: The endpoint.
         engine: Name of the engine whose metrics are looked for.
         age: Seconds since the last scrape that gave metrics began; None while none did.
-        stale: Whether that is longer than the registry's staleness threshold; False where it has none.
+        stale: Whether that is longer than the registry's staleness threshold, or the last connection was refused or
+            reset; False where the registry has no threshold.
         reason: Why the last scrape failed; empty when it did not.
         failures: Scrapes in a row that failed.
         missing: What the last page lacks, as in `MetricsReading`.

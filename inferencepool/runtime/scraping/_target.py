@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import ssl
 from collections.abc import Callable, Generator
-from typing import final
+from typing import Final, final
 
 import attrs
 
@@ -21,6 +22,10 @@ from inferencepool.runtime.scraping._options import ScrapingOptions
 from inferencepool.runtime.scraping._turns import Turns
 
 __all__ = ["Site", "Target"]
+
+_PATH: Final = "/metrics"
+# What a connection ends with where nobody listens (any more): then the endpoint is not slow, but gone.
+_GONE: Final = frozenset({errno.ECONNREFUSED, errno.ECONNRESET})
 
 
 @attrs.frozen(eq=False)
@@ -74,6 +79,7 @@ class Target:
         allowance: What work its pages may take.
         postponed: How many scrapes began later because of that.
         told_cost: Whether the log was told of it.
+        lost: Whether the last scrape found a connection refused or reset.
     """
 
     def __init__(self, endpoint: Endpoint, site: Site, now: float) -> None:
@@ -86,12 +92,11 @@ class Target:
         self.reason = ""
         self._site = site
         options = site.options
-        address = join_host_port(endpoint.address, options.port or endpoint.port)
-        self._request = _request_of(address, options)
+        self._port, self._request = self._address_page()
         self.cost = 0.0
         self.allowance = Allowance(options.most_share, now)
         self.postponed = 0
-        self.told_cost = False
+        self.told_cost = self.lost = False
         self._steps: Generator[None, None, EndpointMetrics] | None = None
         self._reader = PageReader(self._engine)
         self._observed_at = 0.0
@@ -115,6 +120,19 @@ class Target:
         self.endpoint = endpoint
         if self._engine is not self._reader.engine:
             self._reader = PageReader(self._engine, self._reader.metrics)
+            port, self._request = self._address_page()
+            if port != self._port:
+                self._port = port
+                self._disconnect()
+                if self.scraping:
+                    self._fail("its labels name another engine, whose page is at another port")
+
+    def _address_page(self) -> tuple[int, bytes]:
+        """Tell at which port the page is, and how it is asked for."""
+        options, engine, endpoint = self._site.options, self._engine, self.endpoint
+        port = options.port or engine.port or endpoint.port
+        path = options.path or engine.path or _PATH
+        return port, _request_of(join_host_port(endpoint.address, port), path, gzip=options.gzip)
 
     def begin(self, now: float) -> None:
         """Begin a scrape at *now*, in seconds of the event loop."""
@@ -203,18 +221,18 @@ class Target:
     def _take_over(self, metrics: EndpointMetrics) -> None:
         is_idle = not metrics.waiting_queue_size and not metrics.running_requests
         self.calm = self.calm + 1 if is_idle else 0
-        self.succeeded, self.fresh_since = self._observed_at, self.began
+        self.succeeded, self.fresh_since, self.lost = self._observed_at, self.began, False
         self._site.registry.observe_metrics(self.endpoint, metrics)
         self._finish("")
 
-    def failed(self, reason: str, /, *, unused: bool) -> None:
+    def failed(self, reason: str, /, *, unused: bool, reset: bool = False) -> None:
         """Hear that there is no response."""
         if unused and self._reused:
             # Servers close connections that were idle for long, maybe in the moment in which one is used again.
             self._reused = False
             self._connect()
         else:
-            self._fail(reason)
+            self._fail(reason, gone=reset)
 
     @property
     def _engine(self) -> Engine:
@@ -229,13 +247,13 @@ class Target:
             _, connection = await asyncio.get_running_loop().create_connection(
                 lambda: Connection(self, site.buffer, options.max_page_size, site.clock),
                 self.endpoint.address,
-                options.port or self.endpoint.port,
+                self._port,
                 ssl=site.context,
                 server_hostname=(options.tls.server_name or self.endpoint.address) if site.context else None,
             )
         except OSError as error:
             self._connecting = None
-            self._fail(_reason_of(error))
+            self._fail(_reason_of(error), gone=error.errno in _GONE)
             return
         self._connecting = None
         self._connection = connection
@@ -250,8 +268,11 @@ class Target:
             self._connection.close()
             self._connection = None
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str, *, gone: bool = False) -> None:
         self.fetch_errors += 1
+        if gone:
+            self.lost = True
+            self._site.registry.lose(self.endpoint)
         self._finish(reason)
 
     def _finish(self, reason: str) -> None:
@@ -262,12 +283,12 @@ class Target:
             self._site.finished(self)
 
 
-def _request_of(address: str, options: ScrapingOptions) -> bytes:
+def _request_of(address: str, path: str, *, gzip: bool) -> bytes:
     lines = (
-        f"GET {options.path} HTTP/1.1",
+        f"GET {path} HTTP/1.1",
         f"host: {address}",
         "accept: text/plain;version=0.0.4,*/*;q=0.1",
-        f"accept-encoding: {'gzip' if options.gzip else 'identity'}",
+        f"accept-encoding: {'gzip' if gzip else 'identity'}",
         "user-agent: inferencepool",
     )
     return "".join(f"{line}\r\n" for line in (*lines, "")).encode("ascii")

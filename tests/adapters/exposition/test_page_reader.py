@@ -22,9 +22,10 @@ from inferencepool.adapters.exposition import (
     _search,
     iterate_samples,
 )
+from inferencepool.adapters.exposition._candidates import latest_adapters
 from inferencepool.adapters.exposition._layout import RememberedSeries
 from inferencepool.adapters.exposition._plain import PlainLine, read_plain
-from inferencepool.adapters.exposition._rules import apply_rules, latest_adapters
+from inferencepool.adapters.exposition._rules import apply_rules
 from inferencepool.adapters.exposition._search import Search
 from inferencepool.errors import ConfigurationError, InvalidMetricsError
 from inferencepool.model import EndpointMetrics
@@ -348,7 +349,7 @@ class TestSuccessivePages:
         quoted = 'other 1\n{"vllm:num_requests_waiting",e="0"} 9\nvllm:num_requests_waiting 5\nother 2\n'
         found = read_all(lone, lone, earlier, lone, odd, lone, quoted)
 
-        assert [5, 5, 7, 5, 8, 5, 9] == [metrics.waiting_queue_size for metrics in found]
+        assert [5, 5, 12, 5, 13, 5, 14] == [metrics.waiting_queue_size for metrics in found]
 
     def test_latest_adapters_change(self) -> None:
         """The LoRA series whose value overtakes the others counts; of equals the first in the page."""
@@ -377,10 +378,11 @@ class TestSuccessivePages:
         assert [None, 100, 200] == [metrics.cache_num_blocks for metrics in read_all(*pages)]
 
     def test_value_becomes_impossible_and_possible_again(self) -> None:
-        """An impossible value spoils its field alone, for as long as it stands."""
+        """A value that cannot be is the nearest one that can, for as long as it stands."""
         reader = PageReader(VLLM)
         reader.read(gauges(2, 3).encode(), 0.0)
-        for impossible in ("NaN", "-1", "1.5", "3e9", "+Inf", "4e0.5", "1e400"):
+        nearest = {"NaN": 0, "-1": 0, "1.5": 2, "3e9": 2**31 - 1, "+Inf": 2**31 - 1}
+        for impossible in (*nearest, "4e0.5", "1e400"):
             if impossible in {"4e0.5", "1e400"}:
                 # No number at all: the line is wrong, not its value.
                 with pytest.raises(InvalidMetricsError, match="line 3: value"):
@@ -388,7 +390,8 @@ class TestSuccessivePages:
                 continue
             metrics = reader.read(gauges(impossible, 5).encode(), 1.0)
 
-            assert (2, 5) == (metrics.waiting_queue_size, metrics.running_requests)
+            assert (nearest[impossible], 5) == (metrics.waiting_queue_size, metrics.running_requests)
+            assert ("waiting_queue_size" in metrics.unknown) is (impossible == "NaN")
             assert ["waiting_queue_size"] == list(reader.wrong)
             assert "vllm:num_requests_waiting" in reader.wrong["waiting_queue_size"]
         assert 4 == reader.read(gauges(4, 5).encode(), 2.0).waiting_queue_size
@@ -400,7 +403,7 @@ class TestSuccessivePages:
         stamped = 'vllm:num_requests_waiting{e="0"} 5 30\nvllm:num_requests_waiting{e="1"} 6 40\n'
         found = read_all(plain, stamped, plain.replace("\n", "\r\n"), plain, f"{plain}# EOF\n", f"{plain}# EOF")
 
-        assert [1, 6, 1, 1, 1, 1] == [metrics.waiting_queue_size for metrics in found]
+        assert [1, 11, 1, 1, 1, 1] == [metrics.waiting_queue_size for metrics in found]
 
 
 class TestRefusedPages:
@@ -455,7 +458,7 @@ class TestWhatIsNotLookedAt:
         scattered = gauges() + "# TYPE other gauge\nother 1\n" + f"vllm:num_requests_waiting 9 {10**12}\n"
         found = [reader.read(scattered.encode(), 1.0).waiting_queue_size for _ in range(257)]
 
-        assert (2, 9) == (found[0], found[-1])
+        assert (2, 11) == (found[0], found[-1])
 
 
 def test_names_with_escapes() -> None:

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferencepool.adapters.exposition import ENGINES, Engine, detect_engine, read_metrics, read_page
+from inferencepool.adapters.exposition import (
+    ENGINES,
+    Combine,
+    Engine,
+    MetricSpec,
+    detect_engine,
+    read_metrics,
+    read_page,
+)
 from inferencepool.errors import ConfigurationError, InvalidMetricsError
 from inferencepool.model import EndpointMetrics
 
@@ -49,9 +57,10 @@ def test_engine(name: str) -> None:
 
 
 def test_triton() -> None:
-    """A plain Triton server tells two counts."""
+    """A plain Triton server tells what waits; what it has run since it began is no load."""
     assert "triton" == detect_engine(TRITON).name
-    assert EndpointMetrics(waiting_queue_size=3, running_requests=8) == read_metrics(TRITON)
+    assert EndpointMetrics(waiting_queue_size=3) == read_metrics(TRITON)
+    assert {"running_requests", "kv_cache_usage"} == read_metrics(TRITON).unknown
 
 
 def test_example_page(root: Path) -> None:
@@ -135,11 +144,19 @@ class TestPartialPages:
 
 class TestSeries:
     def test_latest_timestamp_counts(self) -> None:
-        """Of several series the one with the greatest timestamp is read."""
+        """Of several series the one with the greatest timestamp is read where that is asked for."""
         values = ('{e="0"} 1 10', '{e="1"} 2 30', " 3 20")
         page = "".join(f"vllm:num_requests_waiting{value}\n" for value in values)
+        latest = MetricSpec("vllm:num_requests_waiting", combine=Combine.LATEST)
+        greatest = MetricSpec("vllm:num_requests_waiting", combine=Combine.GREATEST)
 
-        assert 2 == read_metrics(page).waiting_queue_size
+        assert 6 == read_metrics(page).waiting_queue_size
+        assert 2 == read_metrics(page, Engine(name="mine", queued_requests=latest)).waiting_queue_size
+        assert 3 == read_metrics(page, Engine(name="mine", queued_requests=greatest)).waiting_queue_size
+
+    def test_series_that_is_there_twice(self) -> None:
+        """Of two series with the same labels, which the format does not allow, the later one counts."""
+        assert 5 == read_metrics("vllm:num_requests_waiting 3\nvllm:num_requests_waiting 5 10\n").waiting_queue_size
 
     def test_adapters(self) -> None:
         """Of LoRA series the greatest value counts; names are trimmed and blanks skipped."""
@@ -153,7 +170,9 @@ class TestSeries:
 
     def test_counter(self) -> None:
         """A counter is as good as a gauge."""
-        assert 4 == read_metrics("# TYPE nv_inference_exec_count counter\nnv_inference_exec_count 4\n").running_requests
+        page = "# TYPE vllm:num_requests_running counter\nvllm:num_requests_running 4\n"
+
+        assert 4 == read_metrics(page).running_requests
 
     def test_negative_zero(self) -> None:
         """A share of -0 is 0."""
@@ -162,21 +181,45 @@ class TestSeries:
 
 class TestImpossibleValues:
     @pytest.mark.parametrize(
+        ("line", "field", "value", "message"),
+        [
+            ("vllm:num_requests_waiting -1", "waiting_queue_size", 0, "vllm:num_requests_waiting: -1.0 is not"),
+            ("vllm:num_requests_waiting 3e9", "waiting_queue_size", 2**31 - 1, "3000000000.0 is not a whole number"),
+            ("vllm:num_requests_running +Inf", "running_requests", 2**31 - 1, "vllm:num_requests_running: inf is not"),
+            ("vllm:num_requests_running 1.5", "running_requests", 2, "1.5 is not a whole number"),
+            ("vllm:num_requests_running 1.4", "running_requests", 1, "1.4 is not a whole number"),
+            ("vllm:kv_cache_usage_perc 1.0000001", "kv_cache_usage", 1.0, "1.0000001 is not a number from 0 to 1"),
+            ("vllm:kv_cache_usage_perc -0.1", "kv_cache_usage", 0.0, "-0.1 is not a number from 0 to 1"),
+            ("vllm:kv_cache_usage_perc -Inf", "kv_cache_usage", 0.0, "-inf is not a number from 0 to 1"),
+            (f'{LORA}{{max_lora="-1"}} 1', "max_active_models", 0, f"label max_lora of {LORA}: '-1' is not"),
+            ('vllm:cache_config_info{block_size="1e10"} 1', "cache_block_size", 2**31 - 1, "'1e10' is not"),
+        ],
+    )
+    def test_out_of_range_is_the_nearest_that_can_be(self, line: str, field: str, value: float, message: str) -> None:
+        """A number that cannot be counts as the nearest one, on a first page too, and is told of."""
+        reading = read_page(f"vllm:other 1\n{line}\n")
+
+        assert value == getattr(reading.metrics, field)
+        assert field not in reading.metrics.unknown
+        assert message in reading.wrong[field]
+
+    def test_not_a_number_is_unknown(self) -> None:
+        """NaN tells nothing, whatever was known before."""
+        page = "vllm:num_requests_waiting 1\nvllm:kv_cache_usage_perc NaN\n"
+        metrics = read_metrics(page, previous=EndpointMetrics(kv_cache_usage=0.5))
+
+        assert {"kv_cache_usage", "running_requests"} == metrics.unknown
+
+    @pytest.mark.parametrize(
         ("line", "message"),
         [
-            ("vllm:num_requests_waiting -1", "vllm:num_requests_waiting: -1.0 is not a finite number of 0 or more"),
             ("vllm:num_requests_waiting NaN", "vllm:num_requests_waiting: nan is not"),
-            ("vllm:num_requests_running +Inf", "vllm:num_requests_running: inf is not"),
-            ("vllm:num_requests_running 1.5", "vllm:num_requests_running: 1.5 is not a whole number"),
-            ("vllm:kv_cache_usage_perc 1.0000001", "vllm:kv_cache_usage_perc: 1.0000001 is not a number from 0 to 1"),
             ("vllm:kv_cache_usage_perc NaN", "vllm:kv_cache_usage_perc: nan is not"),
-            (f"{LORA} NaN", f"{LORA}: nan is not"),
-            (f'{LORA}{{max_lora="-1"}} 1', f"label max_lora of {LORA}: '-1' is not a whole number"),
             ('vllm:cache_config_info{block_size="x"} 1', "label block_size of vllm:cache_config_info: 'x' is not"),
         ],
     )
     def test_refused(self, line: str, message: str) -> None:
-        """The error names line, metric and value, whatever else the page holds."""
+        """A page that tells nothing is refused; the error names line, metric and value."""
         with pytest.raises(InvalidMetricsError) as caught:
             read_page(f"vllm:other 1\n{line}\n")
 

@@ -7,14 +7,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
+from inferencepool.adapters.bodies import Usage
 from inferencepool.adapters.extproc import Exchange, RequestTraits
 from inferencepool.errors import ConfigurationError
 from inferencepool.model import InferenceRequest
 from inferencepool.picker import EndpointPicker
 from inferencepool.registry import EndpointRegistry
-from inferencepool.runtime.exporter import CardinalityLimits, RequestMetrics
+from inferencepool.runtime.exporter import CardinalityLimits, MetricsPage, PoolMetrics, RequestMetrics
 from inferencepool.runtime.exporter._labels import OTHER, BoundedLabel
+from inferencepool.runtime.exporter._prometheus import write_page
+from inferencepool.runtime.http import PageRequest
 from inferencepool.testing import ManualClock, make_pod, make_pool
 from tests.runtime.exporter.reading import Values, shown
 
@@ -220,3 +224,75 @@ def test_limits_that_cannot_be(name: str, value: object) -> None:
     """The error names the limit and the value."""
     with pytest.raises(ConfigurationError, match=f"metrics: {name}: {value!r}"):
         CardinalityLimits(**{name: value})  # type: ignore[arg-type]  # on purpose
+
+
+class TestPageSize:
+    """However clients choose models and fairness ids, the page stays short."""
+
+    @staticmethod
+    def page_of(length: int) -> tuple[RequestMetrics, bytes]:
+        """A thousand endpoints, and more names of *length* characters than there is room for."""
+        metrics = RequestMetrics()
+        registry = EndpointRegistry(make_pool())
+        for number in range(1000):
+            registry.upsert_pod(make_pod(f"pod-{number}", ip=f"10.0.{number // 250}.{number % 250 + 1}"))
+        picker = EndpointPicker(registry, observer=metrics)
+        for number in range(3000):
+            picker.pick(InferenceRequest(model=str(number % 200).rjust(length, "m")))
+        usage = Usage(300, 200, 100, 500)
+        for number in range(2000):
+            model = str(number % 200).rjust(length, "m")
+            traits = RequestTraits(model, model, str(number).rjust(length, "f"), number % 3)
+            metrics.decided(decision_about(traits))
+            for streaming in (False, True):
+                exchange = Exchange(
+                    traits=traits,
+                    destination="10.0.0.1:80",
+                    status=200,
+                    complete=True,
+                    usage=usage,
+                    streaming=streaming,
+                    request_bytes=9,
+                    response_bytes=9,
+                    first_byte_after=0.2,
+                    seconds=1.0,
+                )
+                metrics.finished(exchange)
+        return metrics, MetricsPage(metrics, PoolMetrics(picker))(PageRequest(path="/metrics")).body
+
+    @pytest.mark.parametrize("length", [8, 250])
+    def test_page_is_bounded(self, length: int) -> None:
+        """It has less than 3 MB, and nothing is lost: what has no place of its own is counted under other."""
+        metrics, page = self.page_of(length)
+        values = shown(metrics)
+
+        assert len(page) < 3_000_000
+        for name, expected in (
+            ("llm_d_epp_request_total", 2000),
+            ("llm_d_epp_request_duration_seconds_count", 4000),
+            ("llm_d_epp_request_ttft_seconds_count", 4000),
+        ):
+            assert expected == sum(value for (sample, _), value in values.items() if sample == name)
+        assert OTHER in labels_of(values, "llm_d_epp_request_duration_seconds_count", "model_name")
+
+    def test_made_up_models_leave_room(self) -> None:
+        """A model that was answered for has its own series although clients filled the page before."""
+        metrics = RequestMetrics(CardinalityLimits(models=2000, request_bytes=100_000))
+        made_up = [RequestTraits(f"m{n}", f"m{n}", f"f{n}", 0) for n in range(1000)]
+        for traits in made_up:
+            metrics.finished(Exchange(traits=traits, destination="10.0.0.1:80", status=404, complete=True, seconds=1.0))
+        real = RequestTraits("real", "real", "f", 0)
+        metrics.finished(Exchange(traits=real, destination="10.0.0.1:80", status=200, complete=True, seconds=1.0))
+        values = shown(metrics)
+
+        assert "real" in labels_of(values, "llm_d_epp_request_duration_seconds_count", "model_name")
+
+    def test_page_is_what_prometheus_client_writes(self) -> None:
+        """The text is that of the client library, line by line."""
+        registry = CollectorRegistry()
+        metrics, _ = self.page_of(8)
+        registry.register(metrics)
+        odd = RequestTraits('a"b\\c\nd', "x", "f", 0)
+        told(metrics, odd)
+
+        assert generate_latest(registry) == write_page(registry.collect())

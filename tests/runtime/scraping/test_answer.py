@@ -55,6 +55,11 @@ def test_page(given: Answer) -> None:
         (answer(status=307, location=b"/metrics/\xff"), r"307 Temporary Redirect to '/metrics/\\\\xff': redirects are"),
         (answer(content_type=b"Text/HTML; charset=utf-8"), "it answers with HTML, not with a metrics page"),
         (answer(content_type=b"application/vnd.google.protobuf"), "in protobuf, not in text"),
+        (
+            answer(content_type=b"application/x-protobuf; proto=io.prometheus.client.MetricFamily"),
+            "in protobuf, not in text: 'application/x-protobuf; proto=io.prometheus.client.metricfamily'",
+        ),
+        (answer(b"[]", content_type=b"application/json"), "JSON, .*: that of trtllm-serve is at /prometheus/metrics"),
         (answer(content_encoding=b"br"), "content-encoding 'br' was not asked for"),
         (answer(b"no gzip", content_encoding=b"gzip"), "bad gzip: "),
         (answer(gzip.compress(PAGE)[:-9], content_encoding=b"gzip"), "bad gzip: the stream does not end"),

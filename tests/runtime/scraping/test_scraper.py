@@ -10,7 +10,7 @@ from itertools import count
 
 import pytest
 
-from inferencepool.adapters.exposition import Engine, Engines
+from inferencepool.adapters.exposition import ENGINES, Engine, Engines
 from inferencepool.errors import ConfigurationError
 from inferencepool.model import Endpoint, EndpointMetrics, InferenceRequest
 from inferencepool.picker import EndpointPicker
@@ -142,7 +142,7 @@ class TestPages:
 
     @on_loop
     async def test_partial_page(self, caplog: pytest.LogCaptureFixture) -> None:
-        """What a page lacks, or has wrong, keeps its value, and is told once."""
+        """What a page lacks keeps its value, what is no number is unknown, and both are told once."""
         caplog.set_level(logging.WARNING)
         async with PageServer() as server, scraped([endpoint_of("a", server.port)]) as running:
             server.page = page_of(1, 2, 0.5)
@@ -151,8 +151,9 @@ class TestPages:
             await until(lambda: running.metrics("a").waiting_queue_size == 5)
             metrics, scrapes = await running.next_page("a"), running.scrapes("a")
 
-            assert (2, 0.5) == (metrics.running_requests, metrics.kv_cache_usage)
+            assert (0, 0.5) == (metrics.running_requests, metrics.kv_cache_usage)
             assert ("vllm:kv_cache_usage_perc", "vllm:cache_config_info") == scrapes.missing
+            assert {"running_requests"} == metrics.unknown
             assert ["running_requests"] == list(scrapes.wrong)
             assert not scrapes.reason
         assert 1 == [record.getMessage() for record in caplog.records].count("metrics incomplete")
@@ -420,3 +421,66 @@ def test_metrics_by_endpoint() -> None:
     assert not registry.observe_metrics(old, EndpointMetrics())
     assert registry.observe_metrics(new, EndpointMetrics())
     assert registry.observe_metrics(endpoint_of("a", 1, {"x": "y"}, uid="2"), EndpointMetrics())
+
+
+class TestPlaceOfThePage:
+    @on_loop
+    async def test_path_of_the_engine(self) -> None:
+        """The path and the engine of a pod follow from its label, and an option overrides the path."""
+        label = {"llm-d.ai/engine-type": "trtllm-serve"}
+        for path, expected in ((None, b"/prometheus/metrics"), ("/m", b"/m")):
+            async with PageServer() as server:
+                server.page = b"trtllm_num_requests_waiting 4\ntrtllm_num_requests_running 1\n"
+                options = ScrapingOptions(interval=0.01, path=path)
+                async with scraped([endpoint_of("a", server.port, label)], options) as found:
+                    assert 4 == (await found.next_page("a")).waiting_queue_size
+                assert server.requests[0].startswith(b"GET " + expected + b" HTTP/1.1")
+
+    @on_loop
+    async def test_port_of_the_engine(self) -> None:
+        """The port is the engine's where it has one, also when a label names the engine later, unless it is given."""
+        async with PageServer() as server, PageServer() as other:
+            server.page = other.page = b"mine 7\n"
+            engine = Engine(name="mine", queued_requests="mine", port=server.port)
+            options = ScrapingOptions(interval=0.01, timeout=0.3, engines=Engines(own=[engine]))
+            labels = {"llm-d.ai/engine-type": "mine"}
+            async with scraped([endpoint_of("a", other.port)], options) as found:
+                await until(lambda: found.scrapes("a").read_errors)
+                found.registry.set_endpoints([endpoint_of("a", other.port, labels)])
+                assert 7 == (await found.next_page("a")).waiting_queue_size
+                assert server.requests
+            server.requests.clear()
+            options = ScrapingOptions(interval=0.01, port=other.port, engines=Engines(own=[engine]))
+            async with scraped([endpoint_of("a", 1, labels)], options) as found:
+                assert 7 == (await found.next_page("a")).waiting_queue_size
+            assert not server.requests
+
+    def test_triton_is_found_without_flags(self) -> None:
+        """Both kinds of Triton serve their metrics at a port of their own."""
+        assert [8002, 8002] == [ENGINES[name].port for name in ("triton", "triton-tensorrt-llm")]
+
+
+class TestLostEndpoints:
+    @on_loop
+    async def test_refused_connection_is_stale_at_once(self) -> None:
+        """An endpoint at which nobody listens is stale long before the threshold, and fresh with its next page."""
+        server = await PageServer().__aenter__()
+        async with scraped([endpoint_of("a", server.port)], threshold=1000) as found:
+            await found.next_page("a")
+            assert not found.is_stale("a")
+            await server.__aexit__()
+            await until(lambda: found.is_stale("a"))
+            assert found.scrapes("a").stale
+            assert "refused" in found.scrapes("a").reason
+            async with server:
+                await until(lambda: not found.is_stale("a"))
+                assert not found.scrapes("a").stale
+
+    @on_loop
+    async def test_slow_endpoint_is_not_lost(self) -> None:
+        """One that does not answer in time is stale only when its metrics are old."""
+        async with PageServer() as server, scraped([endpoint_of("a", server.port)], threshold=1000) as found:
+            await found.next_page("a")
+            server.behave(b"no page at all\n")
+            await until(lambda: found.scrapes("a").read_errors)
+            assert not found.is_stale("a")
