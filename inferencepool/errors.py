@@ -10,6 +10,7 @@ Every error this library raises, as one tree.
     │   └── RequestTooLargeError      it is longer than allowed                       (413)
     ├── InvalidMessageError       a message of ext_proc cannot be read               (also ValueError)
     ├── RequestTimeoutError       a request did not arrive whole in time             (408; also TimeoutError)
+    ├── UnknownEndpointError      metrics are told of an endpoint that does not exist (also KeyError)
     ├── StrategyError             a user's strategy broke its contract during a pick (500)
     ├── ApiServerError            a Kubernetes API server refuses, or cannot be reached
     │   └── RefusedError              the one for tests does; in `inferencepool.testing.apiserver`
@@ -24,7 +25,7 @@ Every error this library raises, as one tree.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, ClassVar
 
 import attrs
@@ -46,7 +47,12 @@ __all__ = [
     "RequestTimeoutError",
     "RequestTooLargeError",
     "StrategyError",
+    "UnknownEndpointError",
 ]
+
+
+# Namespace, name of a pod and rank; what is longer is no id.
+_LONGEST_ID = 330
 
 
 class InferencePoolError(Exception):
@@ -131,6 +137,29 @@ class InvalidMessageError(InferencePoolError, ValueError):
 
 class StrategyError(InferencePoolError):
     """Raised when a strategy broke its contract during a pick: a wrong number of scores, NaN, or no candidate."""
+
+
+class UnknownEndpointError(InferencePoolError, KeyError):
+    """
+    Raised when metrics are told of an endpoint that does not exist; the message gives the nearest id there is.
+
+    Attributes:
+        endpoint_id: The id that no endpoint has.
+    """
+
+    def __init__(self, endpoint_id: str, known: Collection[str] = ()) -> None:
+        # Rarely needed, and slow to import.
+        from difflib import get_close_matches  # noqa: PLC0415
+
+        self.endpoint_id = endpoint_id
+        shown = endpoint_id[:_LONGEST_ID]
+        near = get_close_matches(shown, known, n=1)
+        hint = f"the nearest there is is {near[0]!r}" if near else f"none of the {len(known)} there are is near"
+        super().__init__(f"no endpoint has the id {shown!r}, {hint}")
+
+    def __str__(self) -> str:
+        # That of `KeyError` would quote the message.
+        return str(self.args[0])
 
 
 class OverloadedError(InferencePoolError):

@@ -82,7 +82,6 @@ class TestInvalid:
                 POOL | {"apiVersion": "inference.networking.k8s.io/v2"},
                 "document 1: apiVersion: 'inference.networking.k8s.io/v2' is not one of inference.networking.k8s.io/",
             ),
-            ({"apiVersion": "v1", "kind": "Service"}, "document 1: kind: 'Service' is not one of "),
             ({"kind": "InferencePool"}, "document 1: apiVersion: is required"),
             (READY_POD | {"status": {"podIP": "10.0.0.300"}}, "document 1: status.podIP: "),
             (

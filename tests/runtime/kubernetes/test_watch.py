@@ -52,7 +52,7 @@ def _events() -> Iterator[Events]:
 
 @pytest.fixture(name="server")
 def _server() -> Iterator[ApiServer]:
-    with ApiServer() as server:
+    with ApiServer(initializing=0) as server:
         yield server
 
 
@@ -198,7 +198,7 @@ class TestPool:
 
     def test_of_the_older_version(self) -> None:
         """Pools of v1alpha2 are followed where that is what there is."""
-        with ApiServer() as server:
+        with ApiServer(initializing=0) as server:
             server.withdraw("inference.networking.k8s.io")
             spec = {"selector": LLAMA, "targetPortNumber": 8000, "extensionRef": {"name": "epp"}}
             server.apply(

@@ -52,7 +52,7 @@ def test_kubeconfig(server: ApiServer, tmp_path: Path) -> None:
 
 def test_files_of_a_pod(tmp_path: Path) -> None:
     """A pod finds a token, its namespace and the authority's certificate, and variables that name the server."""
-    with ApiServer(tls=True) as server:
+    with ApiServer(initializing=0, tls=True) as server:
         account = server.service_account("epp", "inference")
         folder = account.write_files(tmp_path / "serviceaccount")
         authority = base64.b64decode(

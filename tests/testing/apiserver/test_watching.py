@@ -102,7 +102,7 @@ def test_options_that_do_not_go_together(client: Client, params: dict[str, str],
 
 def test_streaming_lists_may_be_refused() -> None:
     """A server without the feature refuses streaming lists with 422, and serves other watches."""
-    with ApiServer(streaming_lists=False) as server:
+    with ApiServer(initializing=0, streaming_lists=False) as server:
         client = Client(server)
 
         assert 422 == client.get(PODS, watch=1, allowWatchBookmarks="true", **NOT_OLDER).status
@@ -122,7 +122,7 @@ def test_forgotten_revision_as_an_event(client: Client, server: ApiServer) -> No
 
 def test_forgotten_revision_as_a_status() -> None:
     """A server may refuse a watch from a forgotten revision with the status 410 instead."""
-    with ApiServer(expired="status") as server:
+    with ApiServer(initializing=0, expired="status") as server:
         revision = server.revision
         server.compact()
         reply = Client(server).get(PODS, watch=1, resourceVersion=revision)
@@ -146,7 +146,7 @@ def test_compaction_leaves_open_watches_alone(client: Client, server: ApiServer)
 
 def test_history_is_bounded() -> None:
     """Of each resource only so many changes are remembered; what is older is expired."""
-    with ApiServer(history=2) as server:
+    with ApiServer(initializing=0, history=2) as server:
         client, first = Client(server), server.revision
         for name in ("a", "b", "c"):
             server.pods.add(make_pod(name))
@@ -204,7 +204,7 @@ def test_bookmark_is_an_object_without_content(
 def test_bookmarks_come_by_themselves() -> None:
     """A watch that asked for bookmarks gets one after every interval."""
     with (
-        ApiServer(bookmark_interval=0.01) as server,
+        ApiServer(initializing=0, bookmark_interval=0.01) as server,
         Client(server).watch(resourceVersion=server.revision, allowWatchBookmarks="true") as events,
     ):
         assert ["BOOKMARK", "BOOKMARK"] == [event["type"] for event in islice(events, 2)]

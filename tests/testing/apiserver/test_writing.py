@@ -34,7 +34,7 @@ def test_create(client: Client, server: ApiServer) -> None:
 
 def test_creation_has_the_clock_of_the_server() -> None:
     """Timestamps are those of the server's clock, in whole seconds."""
-    with ApiServer(clock=ManualClock(1_700_000_000.9)) as server:
+    with ApiServer(initializing=0, clock=ManualClock(1_700_000_000.9)) as server:
         made = server.pods.add(make_pod("a"))
 
     assert "2023-11-14T22:13:20Z" == made["metadata"]["creationTimestamp"]
