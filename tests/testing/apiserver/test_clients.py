@@ -70,10 +70,10 @@ class TestLightkube:
                 server.pods.set_ready("a", ready=False)
             elif len(seen) == 2:
                 server.pods.delete("a")
-            else:
+            elif kind == "DELETED":
                 break
 
-        assert [("ADDED", "a"), ("MODIFIED", "a"), ("DELETED", "a")] == seen
+        assert [("ADDED", "a"), ("MODIFIED", "a"), ("MODIFIED", "a"), ("DELETED", "a")] == seen
 
     def test_lease(self, lightkube: tuple[ApiServer, Client]) -> None:
         """Two that want one lease at the same version: the second is refused."""

@@ -184,10 +184,10 @@ class TestConnections:
 
     def test_slow_reader(self, client: Client, server: ApiServer) -> None:
         """A client that does not read holds nobody up but itself."""
-        for number in range(20):
-            server.pods.add({"metadata": {"name": f"p{number}", "annotations": {"a": "x" * 500_000}}})
+        for number in range(40):
+            server.pods.add({"metadata": {"name": f"p{number}", "annotations": {"a": "x" * 250_000}}})
         with client.raw(PODS, watch=1) as slow:
-            assert 20 == len(client.get(PODS).names)
+            assert 40 == len(client.get(PODS).names)
             received = 0
             while received < 10_000_000:
                 received += len(slow.recv(65536))
