@@ -24,7 +24,9 @@ def test_watch_begins_after_its_revision(client: Client, server: ApiServer) -> N
         server.pods.add(make_pod("c"))
         later = list(islice(events, 2))
 
-    assert [("ADDED", "b"), ("MODIFIED", "b"), ("MODIFIED", "a"), ("DELETED", "a"), ("ADDED", "c")] == briefly(earlier + later)
+    assert [("ADDED", "b"), ("MODIFIED", "b"), ("MODIFIED", "a"), ("DELETED", "a"), ("ADDED", "c")] == briefly(
+        earlier + later
+    )
     revisions = [int(event["object"]["metadata"]["resourceVersion"]) for event in earlier + later]
     assert sorted(set(revisions)) == revisions
     assert server.revision == revisions[-1]
