@@ -22,6 +22,8 @@ _RENAMED = {
     "status": ("pod_ip", "pod_i_ps", "pod_ips", "host_ip", "container_statuses", "qos_class"),
 }
 
+_TEXTS = {str}
+
 
 def _to_ip(ip: str | None) -> str | None:
     if not ip:
@@ -44,6 +46,9 @@ def _to_labels(labels: Mapping[str, str]) -> Mapping[str, str]:
     given: object = labels
     if not isinstance(given, Mapping):
         raise InvalidDocumentError([Issue("metadata", f"{quoted(given)} is not an object of labels", given)], "Pod")
+    # Nearly always: looked at without a loop of Python's, because every event of a watch comes by.
+    if {*map(type, given), *map(type, given.values())} <= _TEXTS:
+        return labels
     for key, value in given.items():
         if not isinstance(key, str) or not isinstance(value, str):
             issue = Issue(f"metadata[{key!r}]", f"{quoted(key)}: {quoted(value)} is not a string with a string", value)

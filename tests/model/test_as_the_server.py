@@ -208,7 +208,7 @@ def test_pod_by_hand(fields: dict[str, Any]) -> None:
 
 def test_address_by_hand_is_canonical() -> None:
     """An address is spelt as everywhere else, however it is given."""
-    assert ("fd00::1", ("fd00::1",)) == ((pod := Pod(name="x", ip="FD00:0::1", ips=["fd00:0::1"])).ip, pod.ips)  # type: ignore[arg-type]  # a list is taken
+    assert ("fd00::1", ("fd00::1",)) == ((pod := Pod(name="x", ip="FD00:0::1", ips=["fd00:0::1"])).ip, pod.ips)
 
 
 @pytest.mark.parametrize(
