@@ -121,8 +121,6 @@ class ApiServer:
         if NAMESPACES in self._known:
             self.collection("namespaces").add({"metadata": {"name": "default"}})
 
-    # Running.
-
     def start(self) -> None:
         """
         Listen.
@@ -169,8 +167,6 @@ class ApiServer:
     def __repr__(self) -> str:
         state = "" if self._thread else ", not running"
         return f"<ApiServer at {self.url if self._port else self._host}{state}>"
-
-    # Coming in.
 
     @property
     def port(self) -> int:
@@ -233,8 +229,6 @@ class ApiServer:
             self.collection("roles").add({"metadata": metadata, "rules": list(rules)})
             self.collection("rolebindings").add({"metadata": metadata, "roleRef": reference, "subjects": [subject]})
         return Account(self, self._access, service_account_name(namespace, name), namespace)
-
-    # Objects.
 
     def collection(self, plural: str, group: str | None = None) -> Collection:
         """
@@ -327,8 +321,6 @@ class ApiServer:
                 raise ConfigurationError(message)
             for resource in found:
                 self._catalog.add(resource)
-
-    # What happens between clients and server.
 
     @property
     def requests(self) -> RequestLog:
