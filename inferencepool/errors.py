@@ -11,6 +11,7 @@ Every error this library raises, as one tree.
     │   └── UnreadableBodyError       it has to be read and its encoding is not known (415)
     ├── InvalidMessageError       a message of ext_proc cannot be read               (also ValueError)
     ├── RequestTimeoutError       a request did not arrive whole in time             (408; also TimeoutError)
+    ├── UnknownEndpointError      metrics are told of an endpoint that does not exist (also KeyError)
     ├── StrategyError             a user's strategy broke its contract during a pick (500)
     ├── ApiServerError            a Kubernetes API server refuses, or cannot be reached
     │   └── RefusedError              the one for tests does; in `inferencepool.testing.apiserver`
@@ -26,7 +27,7 @@ Every error this library raises, as one tree.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, ClassVar
 
 import attrs
@@ -49,8 +50,13 @@ __all__ = [
     "RequestTimeoutError",
     "RequestTooLargeError",
     "StrategyError",
+    "UnknownEndpointError",
     "UnreadableBodyError",
 ]
+
+
+# Namespace, name of a pod and rank; what is longer is no id.
+_LONGEST_ID = 330
 
 
 class InferencePoolError(Exception):
@@ -147,6 +153,29 @@ class NotCachedError(InferencePoolError):
     """Raised when a request wants to be refused where nothing of its prompt is cached, and nothing is."""
 
     http_status: ClassVar[int] = 412
+
+
+class UnknownEndpointError(InferencePoolError, KeyError):
+    """
+    Raised when metrics are told of an endpoint that does not exist; the message gives the nearest id there is.
+
+    Attributes:
+        endpoint_id: The id that no endpoint has.
+    """
+
+    def __init__(self, endpoint_id: str, known: Collection[str] = ()) -> None:
+        # Rarely needed, and slow to import.
+        from difflib import get_close_matches  # noqa: PLC0415
+
+        self.endpoint_id = endpoint_id
+        shown = endpoint_id[:_LONGEST_ID]
+        near = get_close_matches(shown, known, n=1)
+        hint = f"the nearest there is is {near[0]!r}" if near else f"none of the {len(known)} there are is near"
+        super().__init__(f"no endpoint has the id {shown!r}, {hint}")
+
+    def __str__(self) -> str:
+        # That of `KeyError` would quote the message.
+        return str(self.args[0])
 
 
 class OverloadedError(InferencePoolError):

@@ -151,7 +151,7 @@ async def _observe(registry: EndpointRegistry) -> None:
     rng = Random(0)
     while True:
         for endpoint in registry.endpoints():
-            registry.observe_metrics(endpoint.id, random_metrics(rng))
+            registry.observe_metrics(endpoint, random_metrics(rng))
             await asyncio.sleep(1 / PODS)
 
 

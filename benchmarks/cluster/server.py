@@ -59,7 +59,7 @@ def running_server(pods: int) -> Iterator[RunningServer]:
 
 
 def _serve(pods: int, kubeconfig: str, connection: Connection) -> None:
-    with ApiServer() as server:
+    with ApiServer(initializing=0) as server:
         server.pools.add(make_pool("llama", selector=LLAMA))
         for number in range(pods):
             server.pods.add(pod_document(number))

@@ -12,6 +12,7 @@ import attrs
 from inferencepool.cli._input_file import STANDARD_INPUT
 from inferencepool.cli._manifests import read_pods_file, read_pool_file
 from inferencepool.cli._output import report
+from inferencepool.cli._passing_over import add_strict
 from inferencepool.errors import ConfigurationError, MissingExtraError
 from inferencepool.gateway import (
     BodyMode,
@@ -54,6 +55,7 @@ def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         help="the whole configuration, or the file of endpoints for --eds-file (bootstrap)",
     )
     add("--output", choices=("yaml", "json"), default="json", help="the form of the output (json)")
+    add_strict(parser)
     _add_endpoint_options(parser.add_argument_group("endpoints"))
     _add_picker_options(parser.add_argument_group("endpoint picker"))
     _add_listener_options(parser.add_argument_group("listener"))
@@ -147,8 +149,8 @@ def _run(arguments: argparse.Namespace) -> int:
         field, _, reason = str(error).partition(": ")
         flag = _SINGULAR.get(field, field).replace("_", "-")
         arguments.usage_error(f"argument --{flag}: {reason}")
-    pool = read_pool_file(arguments.pool)
-    endpoints = _endpoints(pool, arguments.pods)
+    pool = read_pool_file(arguments.pool, strict=arguments.strict)
+    endpoints = _endpoints(pool, arguments.pods, strict=arguments.strict)
     if arguments.print == "endpoints":
         document = render_endpoints(pool, endpoints)
     else:
@@ -169,10 +171,10 @@ def _options(arguments: argparse.Namespace) -> EnvoyOptions:
     return EnvoyOptions(**given)
 
 
-def _endpoints(pool: InferencePool, file: str | None) -> list[Endpoint]:
+def _endpoints(pool: InferencePool, file: str | None, *, strict: bool) -> list[Endpoint]:
     if file is None:
         return []
-    return [endpoint for document in read_pods_file(file) for endpoint in expand(pool, document.pod)]
+    return [endpoint for document in read_pods_file(file, strict=strict) for endpoint in expand(pool, document.pod)]
 
 
 def _tell_of_endpoints(arguments: argparse.Namespace, options: EnvoyOptions, endpoints: list[Endpoint]) -> None:

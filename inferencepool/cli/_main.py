@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from io import TextIOWrapper
 from typing import Any
 
-from inferencepool.cli import _demo, _envoy_config, _pick, _serve, _simulate, _validate
+from inferencepool.cli import _convert, _demo, _envoy_config, _pick, _serve, _simulate, _validate
 from inferencepool.cli._output import report
 from inferencepool.errors import InferencePoolError
 
@@ -67,15 +67,16 @@ def _flush() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="inferencepool",
-        description="Check manifests of InferencePools, try picks on files, serve as the endpoint picker of a gateway, "
-        "configure an Envoy for it, and compare profiles on simulated model servers. To see all of it work on this "
-        "machine, run: inferencepool demo",
+        description="Check and convert manifests of InferencePools, try picks on files, serve as the endpoint picker "
+        "of a gateway, configure an Envoy for it, and compare profiles on simulated model servers. To see all of it "
+        "work on this machine, run: inferencepool demo",
         epilog="Exit status: 0 success, 1 invalid input or no endpoint, 2 wrong usage. Where a file is read once, - is "
         "standard input. COMMAND --help lists the options of a command.",
     )
     parser.add_argument("--version", action=_PrintVersion, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _validate.add_command(commands)
+    _convert.add_command(commands)
     _pick.add_command(commands)
     _serve.add_command(commands)
     _envoy_config.add_command(commands)

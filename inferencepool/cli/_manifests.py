@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 import attrs
 
 from inferencepool.cli._documents import Document, read_documents
 from inferencepool.cli._input_file import display_name
+from inferencepool.cli._output import report
+from inferencepool.cli._passing_over import pass_over
 from inferencepool.errors import InvalidDocumentError, Issue
 from inferencepool.model import InferencePool, Pod, parse_object
 
@@ -31,18 +33,22 @@ class PodDocument:
     label: str
 
 
-def read_pool_file(file: str) -> InferencePool:
+def read_pool_file(file: str, *, strict: bool = False) -> InferencePool:
     """
-    Read the one pool that a file holds; documents of other kinds are left aside.
+    Read the one pool that a file holds; documents of other kinds are passed over with a note.
 
     Args:
         file: The name of the file; ``-`` for standard input.
+        strict: Refuse documents of other kinds.
 
     Raises:
         InvalidDocumentError: The file cannot be read, holds no pool or several, or its pool is not valid.
         MissingExtraError: The file is YAML and PyYAML is not installed.
     """
-    return find_pool(read_documents(file), file)
+    documents = read_documents(file)
+    pool = find_pool(documents, file)
+    _tell(pass_over(documents, file, (InferencePool.__name__,), strict=strict)[1])
+    return pool
 
 
 def find_pool(documents: Sequence[Document], file: str) -> InferencePool:
@@ -60,26 +66,33 @@ def find_pool(documents: Sequence[Document], file: str) -> InferencePool:
     raise InvalidDocumentError([Issue("", reason)], source=display_name(file))
 
 
-def read_pods_file(file: str) -> tuple[PodDocument, ...]:
+def read_pods_file(file: str, *, strict: bool = False) -> tuple[PodDocument, ...]:
     """
-    Read the pods of a file.
+    Read the pods of a file; documents of other kinds are passed over with a note.
 
     Args:
         file: The name of the file; ``-`` for standard input.
+        strict: Refuse documents of other kinds.
 
     Raises:
-        InvalidDocumentError: The file cannot be read, holds something else than pods, a pod that is not valid, or a pod
-            twice; all errors are in it.
+        InvalidDocumentError: The file cannot be read, holds no pods but something else, a pod that is not valid, or a
+            pod twice; all errors are in it.
         MissingExtraError: The file is YAML and PyYAML is not installed.
     """
-    return find_pods(read_documents(file), file)
+    pods, note = find_pods(read_documents(file), file, strict=strict)
+    _tell(note)
+    return pods
 
 
-def find_pods(documents: Iterable[Document], file: str) -> tuple[PodDocument, ...]:
-    """Read the *documents* of a file of pods, as `read_pods_file` does."""
+def find_pods(documents: Sequence[Document], file: str, *, strict: bool = False) -> tuple[tuple[PodDocument, ...], str]:
+    """Read the *documents* of a file of pods, as `read_pods_file` does; gives the note as well, empty for none."""
+    given, note = pass_over(documents, file, (Pod.__name__,), strict=strict)
+    if documents and not given:
+        kinds = ", ".join(sorted({repr(document.value["kind"]) for document in documents}))
+        raise InvalidDocumentError([Issue("", f"holds no Pod, but {kinds}")], source=display_name(file))
     found: dict[tuple[str, str], PodDocument] = {}
     issues: list[Issue] = []
-    for document in documents:
+    for document in given:
         try:
             pod = _parse(document, Pod)
         except InvalidDocumentError as error:
@@ -93,7 +106,12 @@ def find_pods(documents: Iterable[Document], file: str) -> tuple[PodDocument, ..
             found[pod.key] = PodDocument(pod, document.label)
     if issues:
         raise InvalidDocumentError(issues, source=display_name(file))
-    return tuple(found.values())
+    return tuple(found.values()), note
+
+
+def _tell(note: str) -> None:
+    if note:
+        report(note)
 
 
 def _parse(document: Document, kind: type[_T]) -> _T:

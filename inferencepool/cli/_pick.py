@@ -13,6 +13,7 @@ from inferencepool.cli._input_file import STANDARD_INPUT
 from inferencepool.cli._manifests import PodDocument, read_pods_file, read_pool_file
 from inferencepool.cli._metrics_file import read_metrics_file
 from inferencepool.cli._output import one_line, report
+from inferencepool.cli._passing_over import add_strict
 from inferencepool.cli._request_file import read_request_file
 from inferencepool.errors import NoEndpointsError
 from inferencepool.model import InferencePool, InferenceRequest, Pod
@@ -44,6 +45,7 @@ def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     add("--seed", metavar="N", type=int, help="makes ties fall the same way each time")
     add("--explain", action="store_true", help="tell what every scorer gave every candidate")
     add("--output", choices=("text", "json"), default="text", help="text, or one JSON object per line (text)")
+    add_strict(parser)
     parser.set_defaults(run=_run, usage_error=parser.error)
 
 
@@ -60,8 +62,8 @@ def _run(arguments: argparse.Namespace) -> int:
         arguments.usage_error("argument --config: EndpointPickerConfig files are not supported yet; leave it out")
     if [getattr(arguments, name) for name in _FILES].count(STANDARD_INPUT) > 1:
         arguments.usage_error("standard input (-) can be read only once")
-    pool = read_pool_file(arguments.pool)
-    documents = read_pods_file(arguments.pods)
+    pool = read_pool_file(arguments.pool, strict=arguments.strict)
+    documents = read_pods_file(arguments.pods, strict=arguments.strict)
     metrics = read_metrics_file(arguments.metrics) if arguments.metrics is not None else None
     request = read_request_file(arguments.request) if arguments.request is not None else InferenceRequest()
     registry = EndpointRegistry(pool, publish_interval=0)

@@ -67,6 +67,7 @@ def _add_files(group: argparse._ArgumentGroup) -> None:
     add("--pool-file", metavar="FILE", help="the InferencePool, its objectives and model rewrites; read once")
     add("--pods-file", metavar="FILE", help="its Pods, as `kubectl get pods -o yaml` prints them; read when it changes")
     add("--endpoints-file", metavar="FILE", help="endpoints: name, address, port, labels; read when it changes")
+    add("--strict", action="store_true", help="refuse files with documents of kinds that are not used")
     add("--config-file", metavar="FILE", help="an EndpointPickerConfig; not supported yet")
 
 

@@ -122,10 +122,11 @@ def _source(arguments: argparse.Namespace, scraping: ScrapingSetup) -> _Source:
         registry = EndpointRegistry(staleness=scraping.staleness)
         return _Source(registry, [endpoints_file(arguments.endpoints_file, registry)])
     if arguments.pool_file is not None:
-        file = read_serve_pool_file(arguments.pool_file)
+        file = read_serve_pool_file(arguments.pool_file, strict=arguments.strict)
         registry = EndpointRegistry(file.pool, staleness=scraping.staleness)
         rules = {"objectives": file.objectives, "rewrites": file.rewrites}
-        return _Source(registry, [pods_file(arguments.pods_file, file.pool, registry)], rules, file.notes)
+        pods = pods_file(arguments.pods_file, file.pool, registry, strict=arguments.strict)
+        return _Source(registry, [pods], rules, file.notes)
     return _Source(EndpointRegistry(staleness=scraping.staleness))
 
 

@@ -11,6 +11,7 @@ from inferencepool.adapters.endpoints_file import read_endpoints
 from inferencepool.cli._documents import Document, parse_documents, parse_values, read_documents
 from inferencepool.cli._input_file import MAX_FILE_SIZE, decode_text, display_name, refuse
 from inferencepool.cli._manifests import PodDocument, find_pods, find_pool
+from inferencepool.cli._passing_over import pass_over
 from inferencepool.errors import InvalidDocumentError, Issue
 from inferencepool.model import InferenceModelRewrite, InferenceObjective, InferencePool, parse_object
 from inferencepool.registry import EndpointRegistry
@@ -40,9 +41,11 @@ class PoolFile:
     notes: tuple[str, ...] = ()
 
 
-def read_serve_pool_file(file: str) -> PoolFile:
+def read_serve_pool_file(file: str, *, strict: bool = False) -> PoolFile:
     """
-    Read the one pool of a file, with its objectives and rewrites; documents of other kinds are left aside.
+    Read the one pool of a file, with its objectives and rewrites.
+
+    Documents of other kinds are passed over with a note, or with *strict* refused.
 
     Raises:
         InvalidDocumentError: The file cannot be read, holds no pool or several, or one of them is not valid.
@@ -52,9 +55,10 @@ def read_serve_pool_file(file: str) -> PoolFile:
     pool = find_pool(documents, file)
     objectives: list[InferenceObjective] = []
     rewrites: list[InferenceModelRewrite] = []
-    notes: list[str] = []
+    used, note = pass_over(documents, file, (InferencePool.__name__, *_KINDS), strict=strict)
+    notes = [note] if note else []
     issues: list[Issue] = []
-    for document in documents:
+    for document in used:
         if document.value.get("kind") not in _KINDS:
             continue
         try:
@@ -75,13 +79,14 @@ def read_serve_pool_file(file: str) -> PoolFile:
     return PoolFile(pool, tuple(objectives), tuple(rewrites), tuple(notes))
 
 
-def pods_file(file: str, pool: InferencePool, registry: EndpointRegistry) -> WatchedFile:
+def pods_file(file: str, pool: InferencePool, registry: EndpointRegistry, *, strict: bool = False) -> WatchedFile:
     """Give the file of *pool*'s pods; with one pod that is not valid, none is taken over."""
 
     def load(content: bytes) -> tuple[Issue, ...]:
-        documents = find_pods(parse_documents(decode_text(content, file), file), file)
+        documents, note = find_pods(parse_documents(decode_text(content, file), file), file, strict=strict)
         registry.resync(document.pod for document in documents)
-        return tuple(_contradictions(pool, documents))
+        passed_over = (Issue("", note.partition(f"{file}: ")[2]),) if note else ()
+        return (*passed_over, *_contradictions(pool, documents))
 
     return WatchedFile(path=file, limit=MAX_FILE_SIZE, load=load)
 

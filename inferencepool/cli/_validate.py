@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from inferencepool.cli._documents import Document, read_documents
 from inferencepool.cli._input_file import STANDARD_INPUT, display_name
-from inferencepool.cli._objects import judge
+from inferencepool.cli._objects import JUDGED, judge
 from inferencepool.cli._output import one_line, report
+from inferencepool.cli._passing_over import add_strict, pass_over
 from inferencepool.errors import InferencePoolError
 
 if TYPE_CHECKING:
@@ -24,9 +25,11 @@ def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "validate",
         help=text,
-        description=f"{text.capitalize()}. Prints FILE: DOCUMENT: FIELD: reason for each error, to standard error.",
+        description=f"{text.capitalize()}. Prints FILE: DOCUMENT: FIELD: reason for each error, to standard error. "
+        "Documents of other kinds are passed over.",
     )
     parser.add_argument("files", metavar="FILE", nargs="+", help="YAML or JSON; - for standard input")
+    add_strict(parser)
     parser.set_defaults(run=_run, usage_error=parser.error)
 
 
@@ -35,18 +38,20 @@ def _run(arguments: argparse.Namespace) -> int:
     if files.count(STANDARD_INPUT) > 1:
         arguments.usage_error("standard input (-) can be read only once")
     # All files are reported, also those after the first that is wrong.
-    verdicts = [_validate_file(file) for file in files]
+    verdicts = [_validate_file(file, strict=arguments.strict) for file in files]
     return int(not all(verdicts))
 
 
-def _validate_file(file: str) -> bool:
+def _validate_file(file: str, *, strict: bool) -> bool:
     try:
-        documents = read_documents(file)
+        documents, note = pass_over(read_documents(file), file, JUDGED, strict=strict)
     except InferencePoolError as error:
         message = str(error)
         lead = display_name(file)
         report("\n".join(line if line.startswith(lead) else f"{lead}: {line}" for line in message.split("\n")), "")
         return False
+    if note:
+        report(note, "")
     lines = [line for document in documents for line in _lines(document)]
     if lines:
         report("\n".join(lines), "")

@@ -6,8 +6,9 @@ YAML with ``sigs.k8s.io/yaml``, whose scalars are those of go-yaml v2, and then 
 
 =============================  ===========================================================================
 ``y yes on true``, ``n no``..  booleans, also in capitals and capitalised, as in YAML 1.1
-``010``, ``0o10``, ``0x1F``    whole numbers in base 8, 8 and 16; ``1_000`` too; ``08`` is the number 8.0
+``010``, ``0o10``, ``0x1F``    whole numbers in base 8, 8 and 16; ``1_000`` too; ``08`` is the number 8
 ``1e3``                        a number, unlike in PyYAML
+``8000.0``                     the integer 8000: without a fraction it is one in JSON
 ``1:30``                       a string: no base 60
 ``2026-03-02``                 a string: no timestamps
 ``.nan``, ``.inf``             refused: JSON has no such numbers
@@ -192,7 +193,7 @@ class _Builder:
                 raise self._refusal(event, path, str(error)) from None
             if tag in _TAGGED and type(value) not in _TAGGED[tag]:
                 raise self._refusal(event, path, f"{text!r} is not of tag !!{tag}")
-            return float(value) if tag == "float" else value
+            return _as_json(value)
         if tag not in {"", "!", "str"}:
             raise self._refusal(event, path, f"tag {event.tag!r} is not allowed")
         if has_lone_surrogate(text):
@@ -209,6 +210,12 @@ class _Builder:
 
 def _is_plain(event: Any) -> bool:
     return type(event).__name__ == "ScalarEvent" and event.tag is None and bool(event.implicit[0])
+
+
+def _as_json(value: Any) -> Any:
+    """Give a number without a fraction as an integer: in the JSON that the API server is sent it is one."""
+    whole = isinstance(value, float) and value.is_integer() and abs(value) <= -_LEAST_INTEGER
+    return int(value) if whole else value
 
 
 def _resolve(text: str) -> Any:

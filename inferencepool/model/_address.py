@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 __all__ = ["canonical_address"]
+
+_LONGEST = len("0000:0000:0000:0000:0000:ffff:255.255.255.255")
 
 
 def canonical_address(text: str) -> str | None:
@@ -17,8 +20,13 @@ def canonical_address(text: str) -> str | None:
         The address without brackets, or None if *text* is none. One with a zone, such as ``fe80::1%eth0``, is none:
         it means something on one node only, and Kubernetes refuses it too.
     """
-    if "%" in text:
-        return None
+    # What is longer than the longest address is not remembered either.
+    return _spell(text) if "%" not in text and len(text) <= _LONGEST else None
+
+
+# A pod tells its addresses several times, and each node's are those of many pods.
+@lru_cache(maxsize=4096)
+def _spell(text: str) -> str | None:
     try:
         address = ip_address(text)
     except ValueError:

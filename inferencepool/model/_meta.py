@@ -7,8 +7,8 @@ from typing import Any
 
 import attrs
 
+from inferencepool.model._kept_fields import read_kept_fields, read_server_time
 from inferencepool.model._schema import DNS_LABEL, DNS_SUBDOMAIN, Reader, quoted, to_whole
-from inferencepool.model._status import read_time
 
 __all__ = ["ObjectMeta"]
 
@@ -21,17 +21,7 @@ _FIELDS = (
     "creationTimestamp",
     "deletionTimestamp",
 )
-# Fields that Kubernetes has and that are kept as they are.
-_KEPT = (
-    "resourceVersion",
-    "generation",
-    "generateName",
-    "selfLink",
-    "deletionGracePeriodSeconds",
-    "ownerReferences",
-    "finalizers",
-    "managedFields",
-)
+_MOST_ANNOTATED = 256 * 1024
 
 
 @attrs.frozen(kw_only=True)
@@ -77,17 +67,16 @@ class ObjectMeta:
         if reader is None:
             return cls(name="")
         meta = cls(
-            name=reader.text("name", "", required=True, least=1, most=253, pattern=DNS_SUBDOMAIN) or "",
+            name=_read_name(reader),
             namespace=reader.text("namespace", "default", least=1, most=63, pattern=DNS_LABEL) or "default",
             uid=reader.text("uid", "") or "",
-            labels=reader.labels("labels") or {},
-            annotations=reader.labels("annotations", values=False) or {},
-            creation_timestamp=read_time(reader, "creationTimestamp"),
-            deletion_timestamp=read_time(reader, "deletionTimestamp"),
+            labels=reader.labels("labels", nulls=True) or {},
+            annotations=_read_annotations(reader),
+            creation_timestamp=read_server_time(reader, "creationTimestamp"),
+            deletion_timestamp=read_server_time(reader, "deletionTimestamp"),
             other={name: value for name, value in reader.document.items() if name not in _FIELDS},
         )
-        for name in _KEPT:
-            reader.get(name)
+        read_kept_fields(reader, core=root.document.get("apiVersion", "v1") == "v1")
         reader.done()
         return meta
 
@@ -104,6 +93,22 @@ class ObjectMeta:
         document.update({name: value for name, value in optional.items() if value not in ("", None, {})})
         document.update(self.other)
         return document
+
+
+def _read_name(reader: Reader) -> str:
+    name = reader.text("name", "", least=1, most=253, pattern=DNS_SUBDOMAIN) or ""
+    if reader.get("name") is None:
+        hint = ": what has a generateName alone gets its name when it is created" if reader.get("generateName") else ""
+        reader.wrong("name", f"is required{hint}")
+    return name
+
+
+def _read_annotations(reader: Reader) -> dict[str, str]:
+    annotations = reader.labels("annotations", values=False, nulls=True) or {}
+    size = sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items())
+    if size > _MOST_ANNOTATED:
+        reader.wrong("annotations", f"has {size} bytes of keys and values, allowed are at most {_MOST_ANNOTATED}")
+    return annotations
 
 
 def source_of(kind: str, document: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from inferencepool.errors import InvalidDocumentError, Issue
 from inferencepool.model._import import IMPORT_VERSION, InferencePoolImport
 from inferencepool.model._meta import source_of
+from inferencepool.model._mistaken import outdated
 from inferencepool.model._objective import OBJECTIVE_VERSIONS, InferenceObjective
 from inferencepool.model._pod import Pod
 from inferencepool.model._pool import V1, V1ALPHA2, InferencePool
@@ -45,6 +46,8 @@ def parse_object(document: Mapping[str, Any], *, unknown: str = "ignore") -> Api
         InvalidDocumentError: Something is wrong, or the kind is not known; it tells everything that is wrong.
     """
     root = Reader.of(document)
+    if issue := outdated(document):
+        raise InvalidDocumentError([issue], source_of(str(document["kind"]), document))
     version, kind = root.text("apiVersion", required=True), root.text("kind", required=True)
     if root.issues:
         raise InvalidDocumentError(root.issues, "object")
@@ -61,9 +64,37 @@ def parse_object(document: Mapping[str, Any], *, unknown: str = "ignore") -> Api
 
 
 def validate(document: Mapping[str, Any]) -> tuple[Issue, ...]:
-    """Tell everything that is wrong with a document, unknown fields included; empty when nothing is."""
+    """
+    Tell everything that is wrong with a document, unknown fields included; empty when the API server would take it.
+
+    It also takes what nothing can be made of before it took it: a document with ``generateName`` alone, which it names,
+    and objects of v1alpha2 without ``spec``.
+    """
     try:
-        parse_object(document, unknown="error")
+        parse_object(_completed(document), unknown="error")
     except InvalidDocumentError as error:
         return error.issues
     return ()
+
+
+def _completed(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Give *document* as the API server would keep it, and with a harmless spec where it would keep none."""
+    given: object = document
+    if not isinstance(given, Mapping):
+        return document
+    metadata, kind = document.get("metadata"), document.get("kind")
+    if isinstance(metadata, Mapping) and metadata.get("name") is None:
+        prefix = metadata.get("generateName")
+        if isinstance(prefix, str) and prefix:
+            document = {**document, "metadata": {**metadata, "name": _GENERATED}}
+    spec = _SPECS.get(str(kind)) if str(document.get("apiVersion")).endswith("/v1alpha2") else None
+    return {**document, "spec": spec} if spec is not None and document.get("spec") is None else document
+
+
+# Stand for a name that the server would make, and for a spec that is not there.
+_GENERATED = "generated"
+_SPECS: dict[str, Mapping[str, Any]] = {
+    "InferencePool": {"selector": {"app": "none"}, "targetPortNumber": 1, "extensionRef": {"name": "none"}},
+    "InferenceObjective": {"poolRef": {"name": "none"}},
+    "InferenceModelRewrite": {"poolRef": {"name": "none"}, "rules": []},
+}

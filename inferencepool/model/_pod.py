@@ -2,16 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
 
+from inferencepool.errors import InvalidDocumentError, Issue
 from inferencepool.model._address import canonical_address
 from inferencepool.model._meta import ObjectMeta, source_of
-from inferencepool.model._schema import Reader, quoted, to_texts
+from inferencepool.model._schema import Reader, quoted
 
 __all__ = ["Pod"]
+
+# Fields that Python clients rename in their dictionaries, by the part of the pod that they are in.
+_RENAMED = {
+    "": ("api_version",),
+    "metadata": ("creation_timestamp", "deletion_timestamp", "owner_references", "resource_version", "managed_fields"),
+    "spec": ("node_name", "restart_policy", "service_account_name"),
+    "status": ("pod_ip", "pod_i_ps", "pod_ips", "host_ip", "container_statuses", "qos_class"),
+}
+
+_TEXTS = {str}
+
+
+def _to_ip(ip: str | None) -> str | None:
+    if not ip:
+        return None
+    given: object = ip
+    address = canonical_address(given) if isinstance(given, str) else None
+    if address is None:
+        raise InvalidDocumentError([Issue("status.podIP", f"{quoted(given)} is not an IP address", given)], "Pod")
+    return address
+
+
+def _to_ips(ips: Iterable[str]) -> tuple[str, ...]:
+    given: object = ips
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise InvalidDocumentError([Issue("status.podIPs", f"{quoted(given)} is not a list", given)], "Pod")
+    return tuple(filter(None, map(_to_ip, ips)))
+
+
+def _to_labels(labels: Mapping[str, str]) -> Mapping[str, str]:
+    given: object = labels
+    if not isinstance(given, Mapping):
+        raise InvalidDocumentError([Issue("metadata", f"{quoted(given)} is not an object of labels", given)], "Pod")
+    # Nearly always: looked at without a loop of Python's, because every event of a watch comes by.
+    if {*map(type, given), *map(type, given.values())} <= _TEXTS:
+        return labels
+    for key, value in given.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            issue = Issue(f"metadata[{key!r}]", f"{quoted(key)}: {quoted(value)} is not a string with a string", value)
+            raise InvalidDocumentError([issue], "Pod")
+    return labels
 
 
 @attrs.frozen(kw_only=True)
@@ -31,16 +73,19 @@ class Pod:
         ready: Whether its first condition of type ``Ready`` has the status ``True``.
         deletion_timestamp: Since when it is being deleted; None when it is not.
         resource_version: An opaque text; no order can be read from it.
+
+    Raises:
+        InvalidDocumentError: An address is none, or labels or annotations are not strings with strings.
     """
 
     name: str
     namespace: str = "default"
     uid: str = ""
-    labels: Mapping[str, str] = attrs.field(factory=dict, hash=False)
-    annotations: Mapping[str, str] = attrs.field(factory=dict, hash=False)
-    ip: str | None = None
-    ips: tuple[str, ...] = attrs.field(default=(), converter=to_texts)
-    host_ip: str | None = None
+    labels: Mapping[str, str] = attrs.field(factory=dict, converter=_to_labels, hash=False)
+    annotations: Mapping[str, str] = attrs.field(factory=dict, converter=_to_labels, hash=False)
+    ip: str | None = attrs.field(default=None, converter=_to_ip)
+    ips: tuple[str, ...] = attrs.field(default=(), converter=_to_ips)
+    host_ip: str | None = attrs.field(default=None, converter=_to_ip)
     ready: bool = False
     deletion_timestamp: str | None = None
     resource_version: str = attrs.field(default="", eq=False)
@@ -55,10 +100,15 @@ class Pod:
         """
         Read a pod in the shape of ``kubectl get pod -o yaml``. What routing does not need is not looked at.
 
+        Objects of Python clients become such documents with ``ApiClient().sanitize_for_serialization(pod)``
+        (kubernetes, kubernetes_asyncio) or ``pod.to_dict()`` (lightkube).
+
         Raises:
             InvalidDocumentError: A part that is needed is malformed; it tells everything that is.
         """
         root = Reader.of(document)
+        if (renamed := _renamed(document)) is not None:
+            raise InvalidDocumentError([renamed], "Pod")
         # Both are absent in what some clients hand over; where they are there they must be right.
         root.text("apiVersion", one_of=("v1",))
         root.text("kind", one_of=("Pod",))
@@ -110,6 +160,18 @@ class Pod:
         if self.host_ip:
             status["hostIP"] = self.host_ip
         return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata.to_dict(), "status": status}
+
+
+def _renamed(document: Mapping[str, Any]) -> Issue | None:
+    """Find a field by the name that only the dictionary of a Python client gives it."""
+    for part, names in _RENAMED.items():
+        fields = document.get(part) if part else document
+        name = next((name for name in names if name in fields), None) if isinstance(fields, Mapping) else None
+        if name is not None:
+            path = f"{part}.{name}" if part else name
+            reason = "is what a Python client calls a field of the API: give Pod.from_dict what the client's "
+            return Issue(path, f"{reason}ApiClient().sanitize_for_serialization(pod) gives, not its pod.to_dict()")
+    return None
 
 
 def _read_ip(reader: Reader, name: str) -> str | None:

@@ -10,6 +10,7 @@ import attrs
 
 from inferencepool.errors import InvalidDocumentError, Issue
 from inferencepool.model._meta import ObjectMeta, source_of
+from inferencepool.model._mistaken import mistaken_version, outdated
 from inferencepool.model._picker_ref import EndpointPickerRef, check_picker
 from inferencepool.model._schema import (
     DNS_LABEL,
@@ -154,11 +155,18 @@ class InferencePool:
         from inferencepool.model._conversion import read_v1alpha2  # noqa: PLC0415
 
         root = Reader.of(document)
+        if issue := outdated(document):
+            raise InvalidDocumentError([issue], source_of("InferencePool", document))
         version = root.text("apiVersion", required=True, one_of=(V1, V1ALPHA2))
         root.text("kind", required=True, one_of=("InferencePool",))
         meta = ObjectMeta.read(root)
         read = read_v1alpha2 if version == V1ALPHA2 else _read_v1
-        fields = read(root) if version is not None else {}
+        fields: dict[str, Any] = {}
+        if version is not None and (mistake := mistaken_version(document, old=version == V1ALPHA2)):
+            root.wrong("spec", mistake, root.get("spec"))
+            root.get("status")
+        elif version is not None:
+            fields = read(root)
         root.done()
         return root.finish(
             source_of("InferencePool", document),
@@ -259,7 +267,11 @@ def _read_ports(spec: Reader) -> list[TargetPort]:
     items = spec.items("targetPorts", required=True, least=1, most=_MAX_PORTS) or []
     numbers = []
     for item in items:
-        numbers.append(item.whole("number", low=1, high=MAX_PORT, required=True))
+        number = item.whole("number", low=1, high=MAX_PORT, required=True)
+        if number is not None and isinstance(item.document["number"], float):
+            # The rule that ports are unique compares integers, and fails for anything else.
+            item.wrong("number", f"{item.document['number']!r} is not written as an integer, such as {number}", number)
+        numbers.append(number)
         item.done()
     known = [number for number in numbers if number is not None]
     if len(set(known)) < len(known):

@@ -105,11 +105,12 @@ def check_label_key(key: object) -> str | None:
 
 
 def check_labels(labels: Mapping[Any, Any], path: str, *, values: bool = True) -> list[Issue]:
-    """Check keys, and *values* if wanted, of labels or annotations."""
+    """Check labels; or without *values* annotations, whose values may be any and whose keys may have capitals."""
     issues = []
     for key, value in labels.items():
         at = f"{path}[{key!r}]"
-        if wrong := check_label_key(key):
+        # As the API server does: it lowers the keys of annotations before it looks at them.
+        if wrong := check_label_key(key if values or not isinstance(key, str) else key.lower()):
             issues.append(Issue(at, wrong, key))
         if not isinstance(value, str):
             issues.append(Issue(at, f"{quoted(value)} is not a string", value))
@@ -154,7 +155,7 @@ class Reader:
 
     def wrong(self, name: str, reason: str, value: object = None) -> None:
         """Note that a field is wrong, or with an empty *name* the object itself."""
-        at = (self._place(name), self.at(name)) if name else (self.place, self.path)
+        at = (self._place(name.partition("[")[0]), self.at(name)) if name else (self.place, self.path)
         self._wrong.append((at[0], Issue(at[1], reason, value)))
 
     @property
@@ -211,6 +212,26 @@ class Reader:
             return number
         return None
 
+    def flag(self, name: str) -> bool:
+        """Read a field that is true or false; false where it is absent."""
+        value = self.get(name)
+        if value is not None and not isinstance(value, bool):
+            self.wrong(name, f"{quoted(value)} is neither true nor false", value)
+        return value is True
+
+    def texts(self, name: str) -> list[tuple[int, str]]:
+        """Read a list of strings, each with its index; those that are none are noted and left out."""
+        value = self.get(name)
+        if value is None:
+            return []
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            self.wrong(name, f"{quoted(value)} is not a list", value)
+            return []
+        for index, item in enumerate(value):
+            if not isinstance(item, str):
+                self.wrong(f"{name}[{index}]", f"{quoted(item)} is not a string", item)
+        return [(index, item) for index, item in enumerate(value) if isinstance(item, str)]
+
     def child(self, name: str, *, required: bool = False) -> Reader | None:
         """Read an object."""
         value = self.get(name, required=required)
@@ -244,8 +265,10 @@ class Reader:
                 self._wrong.append((place, Issue(path, f"{quoted(item)} is not an object", item)))
         return readers
 
-    def labels(self, name: str, *, required: bool = False, values: bool = True) -> dict[str, str] | None:
-        """Read labels, or annotations, whose *values* may be any strings."""
+    def labels(
+        self, name: str, *, required: bool = False, values: bool = True, nulls: bool = False
+    ) -> dict[str, str] | None:
+        """Read labels, or annotations, whose *values* may be any strings; *nulls* are empty or wrong."""
         found = self.get(name, required=required)
         if found is None:
             return None
@@ -253,7 +276,8 @@ class Reader:
             self.wrong(name, f"{quoted(found)} is not an object", found)
             return None
         fine = {}
-        for index, (key, value) in enumerate(found.items()):
+        for index, (key, given) in enumerate(found.items()):
+            value = "" if nulls and given is None else given
             issues = check_labels({key: value}, self.at(name), values=values)
             self._wrong += (((*self._place(name), index), issue) for issue in issues)
             if not issues:

@@ -88,7 +88,8 @@ class LabelSelector:
         Read the text that ``kubectl -l`` takes: ``app in (a, b), tier!=x, !canary``.
 
         Conditions are separated by commas: ``key=value`` or ``==``, ``key!=value``, ``key in (a, b)``,
-        ``key notin (a, b)``, ``key`` (the label exists) and ``!key`` (it does not).
+        ``key notin (a, b)``, ``key>5`` and ``key<5`` (the label is a whole number, and greater or less), ``key`` (the
+        label exists) and ``!key`` (it does not).
 
         Raises:
             InvalidSelectorError: The text is not such a list; the message shows where it stops making sense.
@@ -112,7 +113,18 @@ class LabelSelector:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the document; empty parts are left out."""
+        """
+        Give the document; empty parts are left out.
+
+        Raises:
+            InvalidDocumentError: It compares numbers, for which documents have no words.
+        """
+        comparing = [
+            item for item in self.match_expressions if item.operator in (Operator.GREATER_THAN, Operator.LESS_THAN)
+        ]
+        if comparing:
+            reason = f"{comparing[0]}: only selectors written as text compare numbers"
+            raise InvalidDocumentError([Issue("matchExpressions", reason, comparing)], "label selector")
         document: dict[str, Any] = {}
         if self.match_labels:
             document["matchLabels"] = dict(self.match_labels)
@@ -130,7 +142,17 @@ class LabelSelector:
 
 # A label key or value, or one of the marks; `in` and `notin` are words, told apart by where they stand.
 # Only these four characters are space to Kubernetes.
-_TOKEN = re.compile(r"[ \t\r\n]*(?:(?P<word>[-A-Za-z0-9_./]+)|(?P<mark>==|!=|[=!(),])|(?P<end>\Z))")
+_TOKEN = re.compile(r"[ \t\r\n]*(?:(?P<word>[-A-Za-z0-9_./]+)|(?P<mark>==|!=|[=!(),<>])|(?P<end>\Z))")
+
+
+_ONE_VALUE = {
+    "=": Operator.IN,
+    "==": Operator.IN,
+    "!=": Operator.NOT_IN,
+    ">": Operator.GREATER_THAN,
+    "<": Operator.LESS_THAN,
+}
+_VALUES = {"in": Operator.IN, "notin": Operator.NOT_IN}
 
 
 class _Parser:
@@ -164,16 +186,15 @@ class _Parser:
         if self._take("!"):
             return self._build(start, self._word("a label key"), Operator.DOES_NOT_EXIST)
         key = self._word("a label key or '!'")
-        if self._take("=") or self._take("=="):
-            return self._build(start, key, Operator.IN, self._value())
-        if self._take("!="):
-            return self._build(start, key, Operator.NOT_IN, self._value())
-        if self._take("in"):
-            return self._build(start, key, Operator.IN, *self._values())
-        if self._take("notin"):
-            return self._build(start, key, Operator.NOT_IN, *self._values())
+        mark = self._token
+        if mark in _ONE_VALUE:
+            self._advance()
+            return self._build(start, key, _ONE_VALUE[mark], self._value())
+        if mark in _VALUES:
+            self._advance()
+            return self._build(start, key, _VALUES[mark], *self._values())
         if self._token not in ("", ","):
-            self._refuse("one of =, ==, !=, in, notin or a comma")
+            self._refuse("one of =, ==, !=, >, <, in, notin or a comma")
         return self._build(start, key, Operator.EXISTS)
 
     def _build(self, start: int, key: str, operator: Operator, *values: str) -> Requirement:
@@ -217,7 +238,7 @@ class _Parser:
         if found is None:
             self._start = len(self._text) - len(self._text[self._at :].lstrip(" \t\r\n"))
             self._token = self._text[self._start]
-            self._refuse("a label key, a value or one of = == != ! ( ) ,")
+            self._refuse("a label key, a value or one of = == != > < ! ( ) ,")
         self._at = found.end()
         self._start = found.start(found.lastgroup or 0)
         self._token = found[found.lastgroup or 0]

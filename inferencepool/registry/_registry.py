@@ -12,7 +12,7 @@ from typing import assert_never, final
 import attrs
 
 from inferencepool._lock import held, new_lock, take
-from inferencepool.errors import ConfigurationError
+from inferencepool.errors import ConfigurationError, UnknownEndpointError
 from inferencepool.model import Endpoint, EndpointMetrics, EndpointSet, InferencePool, Pod, Snapshot, to_slots
 from inferencepool.registry._changes import (
     Change,
@@ -198,17 +198,23 @@ class EndpointRegistry:
         listed = {("", endpoint.id): (endpoint,) for endpoint in endpoints}
         return self._change(lambda: self._set_endpoints(listed))
 
-    def observe_metrics(self, endpoint: str | Endpoint, metrics: EndpointMetrics) -> bool:
+    def observe_metrics(
+        self, endpoint: str | Endpoint, metrics: EndpointMetrics, *, ignore_unknown: bool = False
+    ) -> bool:
         """
         Take over what an endpoint reported.
 
         Args:
             endpoint: Its id; or the endpoint itself, for an answer that may come when another pod has its name.
             metrics: What it reported.
+            ignore_unknown: Do nothing where no endpoint has the id, for answers that may come when it is gone.
 
         Returns:
-            False, and nothing has changed, where the endpoint is not known (a late answer of one that is gone) or
-            a later observation is there already. One that is later than now does not count: the clock stepped back.
+            False, and nothing has changed, where the endpoint is gone or a later observation is there already. One
+            that is later than now does not count: the clock stepped back.
+
+        Raises:
+            UnknownEndpointError: No endpoint has the id *endpoint*.
         """
         observed_at = metrics.observed_at if metrics.observed_at is not None else self.clock()
         known = endpoint if isinstance(endpoint, Endpoint) else None
@@ -218,6 +224,8 @@ class EndpointRegistry:
             take(lock)
         try:
             columns, slot = self._columns, self._slots.get(endpoint_id)
+            if slot is None and known is None and not ignore_unknown:
+                raise UnknownEndpointError(endpoint_id, self._slots)
             if slot is None or not (known is None or columns.is_occupied_by(slot, known)):
                 return False
             if columns.observe(slot, metrics, observed_at):
@@ -238,7 +246,7 @@ class EndpointRegistry:
             return slot is not None and self._columns.is_occupied_by(slot, endpoint) and self._columns.lose(slot)
 
     def apply(self, change: Change) -> bool:
-        """Apply any change, given as a value. True if it changed something."""
+        """Apply any change, given as a value; metrics of an unknown endpoint do nothing. True if it did something."""
         match change:
             case PodUpserted(pod):
                 return self.upsert_pod(pod)
@@ -251,7 +259,7 @@ class EndpointRegistry:
             case PoolChanged(pool, pods):
                 return self.set_pool(pool, pods)
             case MetricsObserved(endpoint_id, metrics):
-                return self.observe_metrics(endpoint_id, metrics)
+                return self.observe_metrics(endpoint_id, metrics, ignore_unknown=True)
         assert_never(change)
 
     def apply_in_slices(self, change: PodsListed | PoolChanged, size: int = 200) -> Iterator[None]:

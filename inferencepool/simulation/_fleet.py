@@ -203,7 +203,7 @@ class Fleet:
         deliveries, observe = self._deliveries, self.registry.observe_metrics
         while deliveries and deliveries[0][0] <= until:
             _, endpoint_id, metrics = deliveries.popleft()
-            observe(endpoint_id, metrics)
+            observe(endpoint_id, metrics, ignore_unknown=True)
 
     def _change(self, change: FleetChange) -> None:
         self._scrape(change.at)

@@ -207,7 +207,8 @@ class TestManifests:
     @pytest.mark.parametrize(
         ("documents", "expected"),
         [
-            ([_pod(0), {"apiVersion": "v1", "kind": "Service"}], "document 2: kind: 'Service' is not Pod"),
+            ([{"apiVersion": "v1", "kind": "Service"}], "holds no Pod, but 'Service'"),
+            ([_pod(0), {"apiVersion": "v1"}], "document 2: kind: None is not Pod"),
             ([_pod(0), _pod(0)], "document 2: metadata.name: pod default/llama-0 was read before ("),
             ([_pod(0, ip="10.0.0.999")], "document 1: status.podIP: "),
             ([_pod(0, labels={"app": 7})], "document 1: metadata.labels['app']: 7 is not a string"),

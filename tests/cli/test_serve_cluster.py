@@ -24,7 +24,7 @@ LLAMA = {"app": "llama"}
 @pytest.fixture(name="cluster")
 def _cluster(tmp_path: Path) -> Iterator[tuple[ApiServer, str]]:
     """Give an API server with a pool of one pod, and a kubeconfig for it."""
-    with ApiServer(tls=True) as server:
+    with ApiServer(initializing=0, tls=True) as server:
         server.pools.add(make_pool("llama", namespace="team-a", selector=LLAMA))
         server.pods.add(make_pod("a", ip="10.0.0.1", labels=LLAMA, namespace="team-a"))
         yield server, str(server.kubeconfig(tmp_path / "kubeconfig"))

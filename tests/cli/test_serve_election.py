@@ -50,7 +50,7 @@ def test_flags_that_make_no_sense(arguments: tuple[str, ...], told: str, capsys:
 
 def test_part_of_a_server(tmp_path: Path) -> None:
     """The part meets the condition of readiness while it leads, and gives the lease up when it drains."""
-    with ApiServer() as server:
+    with ApiServer(initializing=0) as server:
         flags = [*ELECTION, "--kubeconfig", str(server.kubeconfig(tmp_path / "config"))]
         arguments = _main._parser().parse_args(["serve", *flags])
         health = Health((LEADER,))
@@ -74,7 +74,7 @@ def test_part_of_a_server(tmp_path: Path) -> None:
 
 def test_lease_that_cannot_be_named(tmp_path: Path) -> None:
     """A pool whose name makes a lease's too long is refused before anything is asked."""
-    with ApiServer() as server:
+    with ApiServer(initializing=0) as server:
         flags = ["--pool-name", "x" * 250, "--ha-enable-leader-election"]
         config = str(server.kubeconfig(tmp_path / "config"))
         arguments = _main._parser().parse_args(["serve", *flags, "--kubeconfig", config])

@@ -28,6 +28,7 @@ def test_pool_with_objectives_and_rewrites(tmp_path: Path) -> None:
         [each.metadata.name for each in found.rewrites],
     )
     assert [
+        f"note: {tmp_path / 'pool.json'}: 1 document of other kinds passed over: Service",
         "document 4: InferenceObjective default/p is of InferencePool default/qwen and is not used",
         "document 5: InferenceObjective other/far is of InferencePool other/llama and is not used",
     ] == [note.removeprefix(f"{tmp_path / 'pool.json'}: ") for note in found.notes]

@@ -46,7 +46,7 @@ class Replicas:
 @pytest.fixture(name="replicas")
 def _replicas(tmp_path: Path) -> Iterator[Replicas]:
     with ExitStack() as stack:
-        api = stack.enter_context(ApiServer(tls=True))
+        api = stack.enter_context(ApiServer(initializing=0, tls=True))
         api.apply(*load(*FILES["three"]))
         api.pods.add(make_pod("pod-a", ip="10.0.0.7", labels={"app": "llama"}, namespace=NAMESPACE))
         account = api.service_account("llama-epp", NAMESPACE)

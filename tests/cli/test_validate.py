@@ -82,7 +82,6 @@ class TestInvalid:
                 POOL | {"apiVersion": "inference.networking.k8s.io/v2"},
                 "document 1: apiVersion: 'inference.networking.k8s.io/v2' is not one of inference.networking.k8s.io/",
             ),
-            ({"apiVersion": "v1", "kind": "Service"}, "document 1: kind: 'Service' is not one of "),
             ({"kind": "InferencePool"}, "document 1: apiVersion: is required"),
             (READY_POD | {"status": {"podIP": "10.0.0.300"}}, "document 1: status.podIP: "),
             (
@@ -292,3 +291,36 @@ def test_closed_streams(root: Path, arguments: str, status: int, error: str) -> 
     said = completed.stdout + completed.stderr
     assert (status, True) == (completed.returncode, said.startswith(error))
     assert "Traceback" not in said
+
+
+class TestOtherKinds:
+    def test_passed_over(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Documents of other kinds are passed over with one note."""
+        others = [{"apiVersion": "v1", "kind": kind} for kind in ("Service", "Deployment", "Service")]
+        file = _write(tmp_path, "all.json", others[0], POOL, *others[1:])
+
+        assert 0 == main(["validate", file])
+        captured = capsys.readouterr()
+        assert f"{file}: 1 document valid\n" == captured.out
+        assert f"note: {file}: 3 documents of other kinds passed over: Deployment, 2 x Service\n" == captured.err
+
+    def test_strict(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """With `--strict` each of them is an error."""
+        file = _write(tmp_path, "all.json", POOL, {"apiVersion": "v1", "kind": "Service"})
+
+        assert 1 == main(["validate", "--strict", file])
+        assert capsys.readouterr().err.startswith(f"{file}: document 2: kind: 'Service' is not one of InferencePool, ")
+
+    @pytest.mark.parametrize("command", ["pick", "envoy-config"])
+    def test_in_other_commands(self, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """`pick` and `envoy-config` pass over what they do not use, once for each file, and `--strict` refuses it."""
+        service = {"apiVersion": "v1", "kind": "Service"}
+        pool, pods = _write(tmp_path, "pool.json", service, POOL), _write(tmp_path, "pods.json", READY_POD, service)
+
+        assert 0 == main([command, "--pool", pool, "--pods", pods])
+        lines = [line for line in capsys.readouterr().err.splitlines() if "passed over" in line]
+        assert [
+            f"inferencepool: note: {file}: 1 document of other kinds passed over: Service" for file in (pool, pods)
+        ] == lines
+        assert 1 == main([command, "--strict", "--pool", pool, "--pods", pods])
+        assert "document 1: kind: 'Service' is not one of InferencePool" in capsys.readouterr().err

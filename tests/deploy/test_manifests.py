@@ -56,7 +56,7 @@ def test_check_of_types_finds_mistakes() -> None:
 @pytest.mark.parametrize("way", FILES)
 def test_server_takes_them(way: str) -> None:
     """The API server takes all of them."""
-    with ApiServer() as server:
+    with ApiServer(initializing=0) as server:
         client = Client(server)
         namespace = {"metadata": {"name": NAMESPACE}}
         assert 201 == client.send("POST", "/api/v1/namespaces", namespace).status

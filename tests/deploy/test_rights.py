@@ -90,7 +90,7 @@ class _Rules:
 @pytest.mark.parametrize("group", ["llm-d.ai", "inference.networking.x-k8s.io"])
 def test_rights_suffice(tmp_path: Path, streaming_lists: bool, group: str) -> None:
     """With the roles of docs/deploy a picker knows all it has to and leads, and nothing is refused."""
-    with ApiServer(streaming_lists=streaming_lists) as server:
+    with ApiServer(initializing=0, streaming_lists=streaming_lists) as server:
         server.apply(*DOCUMENTS)
         for other in {"llm-d.ai", "inference.networking.x-k8s.io"} - {group}:
             server.withdraw(other)
@@ -103,7 +103,7 @@ def test_rights_suffice(tmp_path: Path, streaming_lists: bool, group: str) -> No
 def test_each_right_is_needed(tmp_path: Path, right: tuple[str, str, str]) -> None:
     """Without any one of them something is refused: that one."""
     # Lists are streams where the server offers that, and need the right to watch then.
-    with ApiServer(streaming_lists=right[2] != "list") as server:
+    with ApiServer(initializing=0, streaming_lists=right[2] != "list") as server:
         server.apply(*_without(right))
         if right[0] == "inference.networking.x-k8s.io":
             server.withdraw("llm-d.ai")

@@ -137,7 +137,7 @@ async def test_traffic_follows_pods(stage: Stage, tmp_path: Path) -> None:
     A pod is known to be gone when requests go to one that came after it: the picker hears of them in this order.
     """
     async with every_pod() as port:
-        with ApiServer() as server:
+        with ApiServer(initializing=0) as server:
             server.pools.add(make_pool("llama", selector=LLAMA, ports=[port]))
             fleet = Fleet(server)
             fleet.add("a")
@@ -192,7 +192,7 @@ async def test_traffic_follows_pods(stage: Stage, tmp_path: Path) -> None:
 async def test_traffic_follows_the_pool(stage: Stage, tmp_path: Path) -> None:
     """Another selector moves requests without a gap; without the pool they get 503; with it they go on."""
     async with every_pod() as port:
-        with ApiServer() as server:
+        with ApiServer(initializing=0) as server:
             pool = make_pool("llama", selector=LLAMA, ports=[port])
             server.pools.add(pool)
             fleet = Fleet(server)
@@ -217,7 +217,7 @@ async def test_traffic_follows_the_pool(stage: Stage, tmp_path: Path) -> None:
 async def test_traffic_follows_labels(stage: Stage, tmp_path: Path) -> None:
     """Pods are followed by labels and ports alone, where there is no pool."""
     async with every_pod() as port:
-        with ApiServer() as server:
+        with ApiServer(initializing=0) as server:
             server.withdraw("inference.networking.k8s.io")
             fleet = Fleet(server)
             first = fleet.add("a")

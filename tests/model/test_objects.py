@@ -108,7 +108,6 @@ def test_import() -> None:
 @pytest.mark.parametrize(
     ("document", "path", "value", "field", "reason"),
     [
-        (OBJECTIVE, "spec", None, "spec", "is required"),
         (OBJECTIVE, "spec.priority", 2**31, "spec.priority", "is not in -2147483648 to 2147483647"),
         (OBJECTIVE, "spec.priority", 0.5, "spec.priority", "0.5 is not a whole number"),
         (OBJECTIVE, _REF, None, _REF, "is required"),

@@ -102,7 +102,6 @@ class TestFromDict:
             ("spec.selector.matchLabels", {f"l{number}": "x" for number in range(64)}),
             ("spec.targetPorts", [{"number": number} for number in (8000, 80, 8081, 443)]),
             ("spec.targetPorts", [{"number": number} for number in range(1, 9)]),
-            ("spec.targetPorts.0.number", 65535.0),
             ("status", _REMOVED),
             ("status", {}),
             ("status.parents.0.conditions", []),

@@ -103,7 +103,7 @@ class TestTimes:
         "time",
         [
             "2026-01-31T12:00:00Z",
-            "2026-01-31t12:00:00z",
+            "2026-01-31T9:00:00,5+24:60",
             "2024-02-29T23:59:59.123456789Z",
             "2026-01-31T12:00:00+05:30",
             "1970-01-01T00:00:00-00:00",
@@ -159,7 +159,9 @@ class TestMetadata:
             "generation": 3,
             "generateName": "llama-",
             "finalizers": ["example.com/hold"],
-            "ownerReferences": [{"kind": "Own"}],
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Own", "name": "own", "uid": "1", "controller": True}],
+            "selfLink": "/apis/x",
+            "deletionGracePeriodSeconds": 30,
             "managedFields": [{"manager": "kubectl"}],
         }
         document = _pool(metadata={"name": "llama", "namespace": "models", **other})

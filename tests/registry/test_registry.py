@@ -10,7 +10,7 @@ from threading import Thread
 import attrs
 import pytest
 
-from inferencepool.errors import ConfigurationError, NoEndpointsError
+from inferencepool.errors import ConfigurationError, NoEndpointsError, UnknownEndpointError
 from inferencepool.model import Endpoint, EndpointMetrics, InferencePool, InferenceRequest, Pod
 from inferencepool.picker import EndpointPicker
 from inferencepool.registry import (
@@ -293,8 +293,20 @@ class TestMetrics:
         registry = registry_of([POD_A])
         registry.delete_pod("default", "a")
         before = registry.publish()
-        assert not registry.observe_metrics("default/a-rank-0", IDLE)
-        assert not registry.observe_metrics("nobody", IDLE)
+        assert not registry.observe_metrics("default/a-rank-0", IDLE, ignore_unknown=True)
+        assert not registry.observe_metrics("nobody", IDLE, ignore_unknown=True)
+        assert not registry.apply(MetricsObserved("nobody", IDLE))
+        assert registry.publish() is before
+
+    def test_unknown_endpoint_is_an_error_with_the_nearest_id(self) -> None:
+        """A misspelt id is a KeyError of the library's that gives the nearest id there is, and changes nothing."""
+        registry = registry_of([POD_A])
+        before = registry.publish()
+
+        with pytest.raises(UnknownEndpointError, match="'default/a-rnk-0', the nearest there is is 'default/a-rank-0'"):
+            registry.observe_metrics("default/a-rnk-0", IDLE)
+        with pytest.raises(KeyError, match=r"^no endpoint has the id 'x+', none of the 1 there are is near$"):
+            registry.observe_metrics("x" * 1_000_000, IDLE)
         assert registry.publish() is before
 
     def test_older_metrics_are_ignored(self) -> None:

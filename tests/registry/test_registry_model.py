@@ -199,12 +199,12 @@ class RegistryMachine(RuleBasedStateMachine):
             # The clock stepped back.
             or at <= self.clock() < known.observed_at
         )
-        assert self.registry.observe_metrics(id, load) == news
+        assert self.registry.observe_metrics(id, load, ignore_unknown=True) == news
         if known is not None and news:
             self.known[id] = attrs.evolve(known, metrics=load, observed_at=at)
             self.changed = True
         if twice:
-            assert not self.registry.observe_metrics(id, load)
+            assert not self.registry.observe_metrics(id, load, ignore_unknown=True)
 
     @rule(seconds=st.sampled_from([0.25, 1.0]))
     def wait(self, seconds: float) -> None:

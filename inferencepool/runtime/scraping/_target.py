@@ -222,7 +222,7 @@ class Target:
         is_idle = not metrics.waiting_queue_size and not metrics.running_requests
         self.calm = self.calm + 1 if is_idle else 0
         self.succeeded, self.fresh_since, self.lost = self._observed_at, self.began, False
-        self._site.registry.observe_metrics(self.endpoint, metrics)
+        self._site.registry.observe_metrics(self.endpoint, metrics, ignore_unknown=True)
         self._finish("")
 
     def failed(self, reason: str, /, *, unused: bool, reset: bool = False) -> None:

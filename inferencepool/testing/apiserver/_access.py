@@ -18,6 +18,9 @@ __all__ = ["ADMIN", "Access", "Action", "action_of", "service_account_name"]
 
 #: The user of the server's own token; may do everything.
 ADMIN = "kubernetes-admin"
+# Who shows no token, and what they may read.
+_UNKNOWN = "system:anonymous"
+_FOR_ALL = ("/healthz", "/livez", "/readyz", "/version")
 # What every authenticated user may read: the group system:authenticated has the roles for it in a new cluster.
 _PUBLIC = ("/api", "/apis", "/healthz", "/livez", "/openapi", "/readyz", "/version")
 # What every authenticated user may ask about itself.
@@ -98,12 +101,12 @@ class Access:
 
     def user(self, request: ApiRequest) -> str:
         """
-        Tell who asks.
+        Tell who asks; who shows no token is anonymous.
 
         Raises:
-            RefusedError: 401, the token is missing or not valid.
+            RefusedError: 401, the token is not valid.
         """
-        user = self.find(request.token)
+        user = self.find(request.token) if request.token else _UNKNOWN
         if user is None:
             raise refusals.unauthorized()
         other = request.headers.get("impersonate-user", "")
@@ -127,10 +130,11 @@ class Access:
 
     def allows(self, user: str, action: Action) -> bool:
         """Tell whether *user* may do *action*."""
-        if user == ADMIN or action.resource in _ABOUT_ONESELF:
+        known = user != _UNKNOWN
+        if user == ADMIN or (known and action.resource in _ABOUT_ONESELF):
             return True
         if not action.resource:
-            return action.verb in ("get", "head") and action.path.startswith(_PUBLIC)
+            return action.verb in ("get", "head") and action.path.startswith(_PUBLIC if known else _FOR_ALL)
         return any(_allows(rule, action) for rule in self._rules(user, action.namespace))
 
     def _rules(self, user: str, namespace: str) -> Iterator[Document]:

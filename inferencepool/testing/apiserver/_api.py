@@ -11,8 +11,10 @@ import attrs
 from inferencepool.errors import Issue
 from inferencepool.testing.apiserver import _refusals as refusals
 from inferencepool.testing.apiserver._access import Access
+from inferencepool.testing.apiserver._actions import bind_pod, request_token
 from inferencepool.testing.apiserver._catalog import Catalog
 from inferencepool.testing.apiserver._faults import Answer
+from inferencepool.testing.apiserver._forms import Form, read_form
 from inferencepool.testing.apiserver._listing import list_objects
 from inferencepool.testing.apiserver._ownership import Manager
 from inferencepool.testing.apiserver._patching import APPLY_TYPES, patch_types
@@ -21,6 +23,7 @@ from inferencepool.testing.apiserver._requests import ApiRequest, find_target
 from inferencepool.testing.apiserver._resources import Document, Resource
 from inferencepool.testing.apiserver._reviews import answer_review, is_review
 from inferencepool.testing.apiserver._selectors import Scope, read_scope
+from inferencepool.testing.apiserver._start_up import StartUp
 from inferencepool.testing.apiserver._store import Key, ObjectStore, encode
 from inferencepool.testing.apiserver._watching import Watch, WatchRules, open_watch
 from inferencepool.testing.apiserver._write_rules import DeleteOptions
@@ -43,12 +46,23 @@ class Api:
         catalog: What is served.
         access: Who may.
         rules: How watches are treated.
+        start_up: What is refused just after the start.
+        clock: Tells the seconds since 1970.
     """
 
     def __init__(
-        self, store: ObjectStore, writer: ObjectWriter, catalog: Catalog, access: Access, rules: WatchRules
+        self,
+        store: ObjectStore,
+        writer: ObjectWriter,
+        catalog: Catalog,
+        access: Access,
+        rules: WatchRules,
+        start_up: StartUp,
+        clock: Callable[[], float],
     ) -> None:
         """Serve what the others hold."""
+        self.start_up = start_up
+        self.clock = clock
         self.store = store
         self.writer = writer
         self.catalog = catalog
@@ -76,60 +90,72 @@ class Api:
             self.access.check(user, request, None)
             return self._answer_path(request, address)
         resource = find_target(self.catalog, request)
+        self.start_up.check(user, request, resource)
         self.access.check(user, request, resource)
+        form = read_form(request, resource, self.clock)
         if is_review(resource):
             return _encoded(answer_review(self.access, user, resource, request.options()), 201)
         if request.query.get("dryRun"):
             message = "dryRun: this API server for tests carries out what it checks"
             raise refusals.bad_request(message)
-        return self._answer_resource(resource, request, on_item)
+        if request.target.subresource in resource.actions:
+            return self._act(resource, request)
+        return self._answer_resource(resource, request, form, on_item)
 
     def _answer_path(self, request: ApiRequest, address: str) -> Answer:
         if request.path in _HEALTH:
             return Answer(body=b"ok", content_type="text/plain; charset=utf-8")
+        read_form(request, None, self.clock)
         document = self.catalog.document(request.path, address)
         if document is None:
             return Answer(status=404, body=b"404 page not found\n", content_type="text/plain; charset=utf-8")
         return Answer.of(document)
 
-    def _answer_resource(self, resource: Resource, request: ApiRequest, on_item: Callable[[], None]) -> Answer | Watch:
+    def _act(self, resource: Resource, request: ApiRequest) -> Answer:
+        if request.target.subresource == "binding":
+            binding = request.options()
+            return _encoded(bind_pod(self.writer, self.store, resource, _key(request), binding), 201)
+        return _encoded(request_token(self.access, self.store, resource, request, self.clock), 201)
+
+    def _answer_resource(
+        self, resource: Resource, request: ApiRequest, form: Form, on_item: Callable[[], None]
+    ) -> Answer | Watch:
         match request.verb:
             case "list":
-                return _encoded(list_objects(self.store, resource, _scope(resource, request), request))
+                return _encoded(form.render(list_objects(self.store, resource, _scope(resource, request), request)))
             case "watch":
                 scope = _scope(resource, request)
-                return open_watch(self.store, resource, scope, request, rules=self.rules, on_item=on_item)
+                return open_watch(self.store, resource, scope, request, rules=self.rules, form=form, on_item=on_item)
             case "deletecollection":
                 return self._delete_all(resource, request)
             case "create":
-                return self._create(resource, request)
+                return self._create(resource, request, form)
             case _:
-                return self._answer_object(resource, _key(request), request)
+                return self._answer_object(resource, _key(request), request, form)
 
-    def _answer_object(self, resource: Resource, key: Key, request: ApiRequest) -> Answer:
+    def _answer_object(self, resource: Resource, key: Key, request: ApiRequest, form: Form) -> Answer:
         match request.verb:
             case "delete":
                 return self._delete(resource, request)
             case "patch":
-                return self._patch(resource, request)
+                return self._patch(resource, request, form)
             case "update":
-                return _encoded(
-                    self.writer.update(resource, key, request.document(), manager=_manager(request)).document
-                )
+                made = self.writer.update(resource, key, request.document(), manager=_manager(request))
+                return _encoded(form.render(made.document))
             case _:
                 found = self.store.get(resource, key)
                 if found is None:
                     raise refusals.not_found(resource, key[1])
-                return _encoded(found.document)
+                return _encoded(form.render(found.document))
 
-    def _create(self, resource: Resource, request: ApiRequest) -> Answer:
+    def _create(self, resource: Resource, request: ApiRequest, form: Form) -> Answer:
         namespace = request.target.namespace
         if resource.namespaced and not namespace:
             raise refusals.method_not_allowed(resource)
         made = self.writer.create(resource, namespace, request.document(), manager=_manager(request))
-        return _encoded(made.document, 201)
+        return _encoded(form.render(made.document), 201)
 
-    def _patch(self, resource: Resource, request: ApiRequest) -> Answer:
+    def _patch(self, resource: Resource, request: ApiRequest, form: Form) -> Answer:
         kind, key = request.content_type, _key(request)
         if kind not in patch_types(resource):
             raise refusals.unsupported_media_type(patch_types(resource))
@@ -137,7 +163,8 @@ class Api:
             if request.flag("force"):
                 issue = Issue("force", "Forbidden: may not be specified for non-apply patch")
                 raise refusals.invalid(None, "", [issue])
-            return _encoded(self.writer.patch(resource, key, kind, request.json(), manager=_manager(request)).document)
+            patched = self.writer.patch(resource, key, kind, request.json(), manager=_manager(request))
+            return _encoded(form.render(patched.document))
         if not request.query.get("fieldManager"):
             issue = Issue("fieldManager", "Required value: is required for apply patch")
             raise refusals.invalid(None, "", [issue])
@@ -145,7 +172,7 @@ class Api:
         made, created = self.writer.apply(
             resource, key, request.document(), manager=manager, force=request.flag("force")
         )
-        return _encoded(made.document, 201 if created else 200)
+        return _encoded(form.render(made.document), 201 if created else 200)
 
     def _delete(self, resource: Resource, request: ApiRequest) -> Answer:
         key = _key(request)

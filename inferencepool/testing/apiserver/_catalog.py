@@ -11,6 +11,10 @@ from inferencepool.testing.apiserver._resources import Document, Resource
 
 __all__ = ["Catalog"]
 
+_ACTION_KINDS: dict[str, Document] = {
+    "binding": {"kind": "Binding"},
+    "token": {"kind": "TokenRequest", "group": "authentication.k8s.io", "version": "v1"},
+}
 _VERSION: Document = {"major": "1", "minor": "37", "gitVersion": "v1.37.0+inferencepool", "platform": "python"}
 
 
@@ -140,8 +144,18 @@ def _entries(resource: Resource) -> list[Document]:
     }
     if resource.short_names:
         entry["shortNames"] = list(resource.short_names)
+    actions = [
+        {
+            "name": f"{resource.plural}/{action}",
+            "singularName": "",
+            "namespaced": resource.namespaced,
+            **_ACTION_KINDS[action],
+            "verbs": ["create"],
+        }
+        for action in resource.actions
+    ]
     if not resource.status:
-        return [entry]
+        return [entry, *actions]
     status = {
         "name": f"{resource.plural}/status",
         "singularName": "",
@@ -149,4 +163,4 @@ def _entries(resource: Resource) -> list[Document]:
         "kind": resource.kind,
         "verbs": ["get", "patch", "update"],
     }
-    return [entry, status]
+    return [entry, *actions, status]

@@ -34,7 +34,9 @@ def list_objects(store: ObjectStore, resource: Resource, scope: Scope, request: 
         RefusedError: 400 or 422 for options that do not go together, 410 for a revision or a token that is too old,
             504 for a revision that is not there yet.
     """
-    limit = _whole(request, "limit")
+    # A list of what is cached has no pages.
+    limit = 0 if request.query.get("resourceVersion") == "0" else max(0, request.whole("limit"))
+    request.whole("timeoutSeconds")
     with store.locked():
         wanted, start = _read_start(store, request, limit)
         try:
@@ -124,17 +126,6 @@ def _check_options(request: ApiRequest, match: str, given: str, token: str) -> N
 
 def _forbidden(option: str, why: str) -> RefusedError:
     return refusals.invalid(None, "", [Issue(option, f"Forbidden: {why}")])
-
-
-def _whole(request: ApiRequest, name: str) -> int:
-    text = request.query.get(name, "")
-    if not text:
-        return 0
-    try:
-        return max(0, int(text))
-    except ValueError:
-        message = f'strconv.ParseInt: parsing "{text}": invalid syntax'
-        raise refusals.bad_request(message) from None
 
 
 def _write_token(revision: int, key: Key) -> str:

@@ -15,10 +15,12 @@ __all__ = [
     "conflict",
     "expired",
     "forbidden",
+    "initializing",
     "invalid",
     "make",
     "method_not_allowed",
     "no_such_resource",
+    "not_acceptable",
     "not_found",
     "too_large_revision",
     "too_many_requests",
@@ -106,10 +108,13 @@ def already_exists(resource: Resource, name: str) -> RefusedError:
     return make(409, "AlreadyExists", f'{resource.qualified} "{name}" already exists', _about(resource, name))
 
 
-def conflict(resource: Resource, name: str, why: str = "", causes: Iterable[Document] = ()) -> RefusedError:
+def conflict(
+    resource: Resource, name: str, why: str = "", causes: Iterable[Document] = (), *, subresource: str = ""
+) -> RefusedError:
     """The object changed since it was read, or belongs to somebody else."""
     changed = "the object has been modified; please apply your changes to the latest version and try again"
-    message = f'Operation cannot be fulfilled on {resource.qualified} "{name}": {why or changed}'
+    what = f"{resource.qualified}/{subresource}" if subresource else resource.qualified
+    message = f'Operation cannot be fulfilled on {what} "{name}": {why or changed}'
     listed = list(causes)
     return make(409, "Conflict", message, _about(resource, name, **({"causes": listed} if listed else {})))
 
@@ -126,17 +131,53 @@ def unsupported_media_type(allowed: Iterable[str]) -> RefusedError:
     return make(415, "UnsupportedMediaType", message, {})
 
 
-def invalid(resource: Resource | None, name: str, issues: Iterable[Issue]) -> RefusedError:
-    """The object breaks rules of its kind; without *resource*, the options of the request do."""
+def not_acceptable(written: Iterable[str]) -> RefusedError:
+    """The response would be of no type that the client takes."""
+    message = f"only the following media types are accepted: {', '.join(written)}"
+    return make(406, "NotAcceptable", message, {})
+
+
+def invalid(
+    resource: Resource | None, name: str, issues: Iterable[Issue], *, kind: str = "ListOptions.meta.k8s.io"
+) -> RefusedError:
+    """The object breaks rules of its kind; without *resource* that is *kind*, the options of the request by default."""
     listed = list(issues)
-    kind = resource.qualified_kind if resource else "ListOptions.meta.k8s.io"
-    causes = [{"reason": "FieldValueInvalid", "message": issue.reason, "field": issue.field} for issue in listed]
+    kind = resource.qualified_kind if resource else kind
+    causes = [{"reason": _cause(issue), "message": issue.reason, "field": issue.field} for issue in listed]
     texts = [str(issue) for issue in listed]
     told = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
-    about: Document = {"name": name, "kind": resource.kind if resource else "ListOptions"}
-    group = resource.group if resource else "meta.k8s.io"
+    plain, _, group = kind.partition(".")
+    about: Document = {"name": name, "kind": plain}
     details = {**about, **({"group": group} if group else {}), "causes": causes}
     return make(422, "Invalid", f'{kind} "{name}" is invalid: {told}', details)
+
+
+# What an issue says, and the word for it; the first that is in it counts.
+_CAUSES = (
+    (("Required value", "is required", "must not be empty"), "FieldValueRequired"),
+    (("Forbidden",), "FieldValueForbidden"),
+    (("has no domain",), "FieldValueInvalid"),
+    (("Unsupported value", "is not one of"), "FieldValueNotSupported"),
+    (("is that of",), "FieldValueDuplicate"),
+    (("is not a string", "is not an object", "is not a list", "is not a whole number"), "FieldValueTypeInvalid"),
+    (("neither true nor false",), "FieldValueTypeInvalid"),
+    (("bytes of keys and values",), "FieldValueTooLong"),
+)
+
+
+def _cause(issue: Issue) -> str:
+    for words, cause in _CAUSES:
+        if any(word in issue.reason for word in words):
+            return cause
+    # Names and labels in metadata are invalid where they are too long, says the API server.
+    if "allowed are at most" in issue.reason and not issue.field.startswith("metadata."):
+        return "FieldValueTooMany" if " items," in issue.reason else "FieldValueTooLong"
+    return "FieldValueInvalid"
+
+
+def initializing() -> RefusedError:
+    """The server has just started, and does not know the objects yet."""
+    return make(429, "TooManyRequests", "storage is (re)initializing", {"retryAfterSeconds": 1})
 
 
 def too_many_requests(seconds: int) -> RefusedError:

@@ -19,10 +19,11 @@ __all__ = ["ApiRequest", "Headers", "Target", "find_target", "read_request"]
 #: Headers by their names in lower case.
 Headers: TypeAlias = Mapping[str, str]
 
-_BINARY = "application/vnd.kubernetes.protobuf"
+_JSON = "application/json"
+_MOST_DIGITS = 20
 _SUBRESOURCES = ("status",)
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch"}
-_TRUE = ("1", "true", "True", "t", "T", "TRUE")
+_FALSE = ("false", "0")
 
 
 @attrs.frozen(kw_only=True)
@@ -84,7 +85,26 @@ class ApiRequest:
 
     def flag(self, name: str) -> bool:
         """Read a parameter of the query that is true or false."""
-        return self.query.get(name, "") in _TRUE
+        return _is_true(self.query, name)
+
+    def whole(self, name: str) -> int:
+        """
+        Read a parameter of the query that is a whole number; 0 where it is absent.
+
+        Raises:
+            RefusedError: 400, it is none.
+        """
+        text = self.query.get(name, "")
+        if not text:
+            return 0
+        try:
+            number = int(text) if text.isascii() and "_" not in text and len(text) <= _MOST_DIGITS else None
+        except ValueError:
+            number = None
+        if number is None:
+            message = f'strconv.ParseInt: parsing "{text[:100]}": invalid syntax'
+            raise refusals.bad_request(message)
+        return number
 
     def document(self) -> Document:
         """
@@ -115,10 +135,10 @@ class ApiRequest:
         Read the body as JSON.
 
         Raises:
-            RefusedError: 400, it is none; 415, it is in the binary form of the API.
+            RefusedError: 400, it is none; 415, it says that it is of another type, and is no patch.
         """
-        if self.content_type == _BINARY:
-            raise refusals.unsupported_media_type(("application/json",))
+        if self.content_type not in ("", _JSON) and self.verb != "patch":
+            raise refusals.unsupported_media_type((_JSON,))
         try:
             return json.loads(self.body)
         except ValueError as error:
@@ -154,10 +174,11 @@ def find_target(catalog: Catalog, request: ApiRequest) -> Resource:
     resource = catalog.find(target.group, target.version, target.plural) if target.plural else None
     if resource is None or (target.namespace and not resource.namespaced):
         raise refusals.no_such_resource()
-    if target.subresource and not (resource.status and target.subresource in _SUBRESOURCES):
+    acts = target.subresource in resource.actions
+    if target.subresource and not acts and not (resource.status and target.subresource in _SUBRESOURCES):
         raise refusals.no_such_resource()
-    allowed = ("get", "patch", "update") if target.subresource else resource.verbs
-    needs_name = request.verb in ("get", "update", "patch", "delete")
+    allowed = ("create",) if acts else ("get", "patch", "update") if target.subresource else resource.verbs
+    needs_name = acts or request.verb in ("get", "update", "patch", "delete")
     if request.verb not in allowed or (bool(target.name) is not needs_name and request.verb != "watch"):
         raise refusals.method_not_allowed(resource)
     return resource
@@ -190,9 +211,14 @@ def _verb(method: str, target: Target, query: Mapping[str, str]) -> str:
     if not target.plural:
         return method.lower()
     if method in ("GET", "HEAD"):
-        if query.get("watch", "") in _TRUE:
+        if _is_true(query, "watch"):
             return "watch"
         return "get" if target.name else "list"
     if method == "DELETE":
         return "delete" if target.name else "deletecollection"
     return _VERBS.get(method, method.lower())
+
+
+def _is_true(query: Mapping[str, str], name: str) -> bool:
+    # As the API server reads it: whatever is there and is not false, is true.
+    return name in query and query[name].lower() not in _FALSE

@@ -32,6 +32,7 @@ class Resource:
         namespaced: Whether its objects live in namespaces.
         short_names: What kubectl takes for the name.
         fields: Field selectors beside ``metadata.name`` and ``metadata.namespace``.
+        actions: What is done to an object by creating such a subresource of it.
         status: Whether the status is a subresource, so that writes to the object leave it alone and the reverse.
         generations: Whether ``metadata.generation`` counts the changes of everything but metadata and status.
         custom: Whether it is a custom resource: it must be updated with a resource version, and has no strategic
@@ -49,6 +50,7 @@ class Resource:
     namespaced: bool = True
     short_names: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
+    actions: tuple[str, ...] = ()
     status: bool = False
     generations: bool = False
     custom: bool = False
@@ -120,6 +122,7 @@ RESOURCES: tuple[Resource, ...] = (
         kind="Pod",
         short_names=("po",),
         fields=_POD_FIELDS,
+        actions=("binding",),
         status=True,
         bookmark={"spec": {"containers": None}, "status": {}},
     ),
@@ -133,7 +136,7 @@ RESOURCES: tuple[Resource, ...] = (
     NAMESPACES,
     Resource(plural="secrets", kind="Secret", fields=("type",)),
     Resource(plural="configmaps", kind="ConfigMap", short_names=("cm",)),
-    Resource(plural="serviceaccounts", kind="ServiceAccount", short_names=("sa",)),
+    Resource(plural="serviceaccounts", kind="ServiceAccount", short_names=("sa",), actions=("token",)),
     Resource(
         plural="events",
         kind="Event",

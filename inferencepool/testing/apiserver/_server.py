@@ -32,6 +32,7 @@ from inferencepool.testing.apiserver._log import RequestLog
 from inferencepool.testing.apiserver._patterns import Match, Pattern
 from inferencepool.testing.apiserver._resources import NAMESPACES, RESOURCES, Document, Resource
 from inferencepool.testing.apiserver._service import ApiService
+from inferencepool.testing.apiserver._start_up import StartUp
 from inferencepool.testing.apiserver._store import Bookmark, ObjectStore
 from inferencepool.testing.apiserver._thread import ServerThread
 from inferencepool.testing.apiserver._watching import WatchRules
@@ -70,6 +71,7 @@ class ApiServer:
         streaming_lists: bool = True,
         bookmark_interval: float = 60.0,
         history: int = 10_000,
+        initializing: int = 1,
         clock: Callable[[], float] = time.time,
         seed: int | None = None,
     ) -> None:
@@ -87,6 +89,9 @@ class ApiServer:
             bookmark_interval: Seconds between the bookmarks of a watch that asked for them; `send_bookmarks` sends
                 them at once.
             history: How many changes of each resource are remembered.
+            initializing: How many requests it refuses after each start as the real one does, which has not read its
+                objects yet: of each user but `admin` with 403, and of the lists and watches of each resource with 429
+                and ``Retry-After: 1``. 0 for none.
             clock: Tells the time, in seconds since 1970, for timestamps.
             seed: Makes uids and generated names repeat.
 
@@ -96,6 +101,7 @@ class ApiServer:
         check_choice("expired", expired, ("event", "status"))
         check_least("history", history, 1)
         check_least("bookmark_interval", bookmark_interval, 0.001)
+        check_least("initializing", initializing, 0)
         self._host = checked_host(host)
         self._port = port
         self._thread: ServerThread | None = None
@@ -107,14 +113,13 @@ class ApiServer:
         self._log = RequestLog()
         self._injections = Injections()
         rules = WatchRules(expired=expired, streaming_lists=streaming_lists)
-        api = Api(self._store, self._writer, self._catalog, self._access, rules)
+        self._start_up = StartUp(initializing)
+        api = Api(self._store, self._writer, self._catalog, self._access, rules, self._start_up, clock)
         self._service = ApiService(api, self._log, self._injections, bookmark_interval)
         self._certificate = certificate_for(host) if tls else None
         self._admin = Account(self, self._access, ADMIN, "default")
         if NAMESPACES in self._known:
             self.collection("namespaces").add({"metadata": {"name": "default"}})
-
-    # Running.
 
     def start(self) -> None:
         """
@@ -131,6 +136,7 @@ class ApiServer:
         check_extra()
         thread = ServerThread(self._service.connect, f"api server at {self._host}")
         context = self._certificate.context() if self._certificate else None
+        self._start_up.begin()
         self._port = thread.start(self._host, self._port, context)
         self._service.address = self.address
         self._thread = thread
@@ -161,8 +167,6 @@ class ApiServer:
     def __repr__(self) -> str:
         state = "" if self._thread else ", not running"
         return f"<ApiServer at {self.url if self._port else self._host}{state}>"
-
-    # Coming in.
 
     @property
     def port(self) -> int:
@@ -225,8 +229,6 @@ class ApiServer:
             self.collection("roles").add({"metadata": metadata, "rules": list(rules)})
             self.collection("rolebindings").add({"metadata": metadata, "roleRef": reference, "subjects": [subject]})
         return Account(self, self._access, service_account_name(namespace, name), namespace)
-
-    # Objects.
 
     def collection(self, plural: str, group: str | None = None) -> Collection:
         """
@@ -319,8 +321,6 @@ class ApiServer:
                 raise ConfigurationError(message)
             for resource in found:
                 self._catalog.add(resource)
-
-    # What happens between clients and server.
 
     @property
     def requests(self) -> RequestLog:

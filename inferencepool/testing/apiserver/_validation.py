@@ -11,10 +11,16 @@ from inferencepool.model import Pod, parse_object
 from inferencepool.testing.apiserver import _refusals as refusals
 from inferencepool.testing.apiserver._resources import Document, Resource
 
-__all__ = ["check_object", "check_times", "fill_defaults"]
+__all__ = ["check_object", "check_times", "check_update", "fill_defaults"]
 
 # Metadata that the server itself writes, and does not check.
 _OWN = ("creationTimestamp", "deletionTimestamp", "managedFields", "resourceVersion")
+_ADDRESSES = ("hostIP", "podIP", "podIPs")
+_CONTAINERS = ("containers", "initContainers")
+_CHANGEABLE = (
+    "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` "
+    "(only additions to existing tolerations)"
+)
 _INFERENCE = ("InferencePool", "InferenceObjective", "InferenceModelRewrite", "InferencePoolImport")
 _MICRO_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[+-]\d\d:\d\d)")
 
@@ -60,13 +66,59 @@ def _issues(resource: Resource, document: Document) -> Iterator[Issue]:
         if resource.kind in _INFERENCE:
             parse_object(document | {"metadata": metadata})
         elif plain_name:
-            Pod.from_dict({"metadata": metadata})
+            status = document.get("status") if resource.kind == "Pod" else None
+            named = status.items() if isinstance(status, dict) else ()
+            addresses = {name: value for name, value in named if name in _ADDRESSES}
+            Pod.from_dict({"metadata": metadata, "status": addresses})
     except InvalidDocumentError as error:
         yield from error.issues
+    if resource.kind == "Pod":
+        yield from _pod_addresses(_child(document, "status") or {})
     more = _RULES.get(resource.kind)
     if more is not None:
         spec = document.get("spec")
         yield from more(spec if isinstance(spec, dict) else {})
+
+
+def check_update(resource: Resource, before: Document, made: Document) -> None:
+    """
+    Check that a client's write changes nothing of a pod's spec that may not change.
+
+    Raises:
+        RefusedError: 422, it does.
+    """
+    if resource.plural != "pods":
+        return
+    old, new = before.get("spec") or {}, made.get("spec") or {}
+    counts = [[len(_items(spec, name)) for name in _CONTAINERS] for spec in (old, new)]
+    issues = []
+    if counts[0] != counts[1]:
+        issues.append(Issue("spec.containers", "Forbidden: pod updates may not add or remove containers"))
+    elif _fixed_part(old) != _fixed_part(new):
+        issues.append(Issue("spec", f"Forbidden: pod updates may not change fields other than {_CHANGEABLE}"))
+    if issues:
+        raise refusals.invalid(resource, str(made["metadata"].get("name", "")), issues)
+
+
+def _fixed_part(spec: Document) -> Document:
+    """Give what of a pod's spec never changes."""
+    fixed = {name: value for name, value in spec.items() if name not in ("activeDeadlineSeconds", "tolerations")}
+    for name in _CONTAINERS:
+        if name in fixed:
+            fixed[name] = [each | {"image": ""} for each in _items(spec, name)]
+    return fixed
+
+
+def _pod_addresses(status: Document) -> Iterator[Issue]:
+    addresses = [item.get("ip") for item in _items(status, "podIPs")]
+    first = status.get("podIP")
+    if first and addresses and addresses[0] != first:
+        yield Issue(
+            "status.podIPs[0].ip", f"Invalid value: {addresses[0]!r}: must be equal to `podIP` ({first!r})", first
+        )
+    versions = [":" in str(address) for address in addresses]
+    if len(set(versions)) < len(versions):
+        yield Issue("status.podIPs", "Invalid value: may specify no more than one IP for each IP family", addresses)
 
 
 def _pod(spec: Document) -> Iterator[Issue]:
@@ -162,7 +214,6 @@ def _fill_old_pool(document: Document) -> None:
 
 def _fill_pool_ref(document: Document, group: str, condition: str) -> None:
     _fill(_child(_child(document, "spec") or {}, "poolRef"), group=group, kind="InferencePool")
-    _fill(document, status={})
     _fill(_child(document, "status"), conditions=_pending(condition))
 
 

@@ -9,6 +9,7 @@ import attrs
 
 from inferencepool.errors import Issue
 from inferencepool.testing.apiserver import _refusals as refusals
+from inferencepool.testing.apiserver._forms import Form
 from inferencepool.testing.apiserver._listing import parse_revision
 from inferencepool.testing.apiserver._refusals import RefusedError
 from inferencepool.testing.apiserver._requests import ApiRequest
@@ -45,12 +46,23 @@ class Watch:
         resource: What it watches.
         scope: The objects it is about.
         request: The request that began it.
+        after: It tells of no change up to this revision, which may be one that is yet to come.
     """
 
     def __init__(
-        self, store: ObjectStore, resource: Resource, scope: Scope, request: ApiRequest, on_item: Callable[[], None]
+        self,
+        store: ObjectStore,
+        resource: Resource,
+        scope: Scope,
+        request: ApiRequest,
+        form: Form,
+        on_item: Callable[[], None],
     ) -> None:
         """Begin without a word; `open_watch` decides what it tells first."""
+        self._form = form
+        self._titled = True
+        self._seconds = request.whole("timeoutSeconds")
+        self.after = 0
         self.resource = resource
         self.scope = scope
         self.request = request
@@ -74,8 +86,7 @@ class Watch:
     @property
     def timeout(self) -> float | None:
         """Seconds after which the client wants it to end; None for no such wish."""
-        text = self.request.query.get("timeoutSeconds", "")
-        return float(text) if text.isascii() and text.isdigit() and int(text) else None
+        return float(self._seconds) if self._seconds > 0 else None
 
     def mark(self) -> None:
         """Tell how far it has come, if the client asked for such marks."""
@@ -92,10 +103,10 @@ class Watch:
 
     def _line(self, item: FeedItem) -> Document | None:
         match item:
-            case Change():
-                return self._event(item)
+            case Change(revision):
+                return self._event(item) if revision > self.after else None
             case Bookmark():
-                return _bookmark(self.resource, item) if self._bookmarks else None
+                return self._bookmark(item) if self._bookmarks else None
             case End(error):
                 self._ended = True
                 return {"type": "ERROR", "object": error} if error is not None else None
@@ -105,10 +116,24 @@ class Watch:
         before, after = change.before, change.after
         was_in = before is not None and self.scope.covers(before.document)
         if after is not None and self.scope.covers(after.document):
-            return {"type": "MODIFIED" if was_in else "ADDED", "object": after.document}
+            return {"type": "MODIFIED" if was_in else "ADDED", "object": self._show(after.document)}
         if was_in and before is not None:
-            return {"type": "DELETED", "object": before.at(change.revision)}
+            return {"type": "DELETED", "object": self._show(before.at(change.revision))}
         return None
+
+    def _show(self, document: Document) -> Document:
+        titled, self._titled = self._titled, False
+        return self._form.render(document, titled=titled)
+
+    def _bookmark(self, mark: Bookmark) -> Document:
+        """Give a typed object with nothing in it but a version: decoders that require fields stumble over this one."""
+        metadata: Document = {"resourceVersion": str(max(mark.revision, self.after))}
+        if not self.resource.custom:
+            metadata["creationTimestamp"] = None
+        if mark.ends_initial:
+            metadata["annotations"] = dict(_INITIAL_EVENTS_END)
+        named = {"kind": self.resource.kind, "apiVersion": self.resource.api_version, "metadata": metadata}
+        return {"type": "BOOKMARK", "object": self._form.bookmark(named | self.resource.bookmark)}
 
 
 def open_watch(
@@ -118,22 +143,25 @@ def open_watch(
     request: ApiRequest,
     *,
     rules: WatchRules,
+    form: Form,
     on_item: Callable[[], None],
 ) -> Watch:
     """
     Begin the watch that *request* asks for; *on_item* is called, from any thread, when it has something to tell.
 
+    One from a revision that is not there yet is silent until it is.
+
     Raises:
         RefusedError: 400 or 422 for options that do not go together, 410 for a revision that is too old (if the rules
-            say so), 504 for one that is not there yet.
+            say so).
     """
     initial = _read_initial(request, rules)
     revision = parse_revision(request.query.get("resourceVersion", ""))
-    watch = Watch(store, resource, scope, request, on_item)
+    watch = Watch(store, resource, scope, request, form, on_item)
     with store.locked():
         if revision > store.revision:
-            raise refusals.too_large_revision(revision, store.revision)
-        if initial or (initial is None and not revision):
+            watch.after = revision
+        elif initial or (initial is None and not revision):
             for _, stored in store.snapshot(resource):
                 watch.feed.append(Change(stored.revision, ("", ""), None, stored))
             if initial:
@@ -171,14 +199,3 @@ def _read_initial(request: ApiRequest, rules: WatchRules) -> bool | None:
     if wrong:
         raise refusals.invalid(None, "", [Issue(*wrong)])
     return request.flag("sendInitialEvents") if given else None
-
-
-def _bookmark(resource: Resource, mark: Bookmark) -> Document:
-    # A typed object with nothing in it but a version: decoders that require fields stumble over this one.
-    metadata: Document = {"resourceVersion": str(mark.revision)}
-    if not resource.custom:
-        metadata["creationTimestamp"] = None
-    if mark.ends_initial:
-        metadata["annotations"] = dict(_INITIAL_EVENTS_END)
-    body: Document = {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": metadata}
-    return {"type": "BOOKMARK", "object": body | resource.bookmark}

@@ -15,7 +15,7 @@ from inferencepool.testing.apiserver._ownership import Manager, apply_configurat
 from inferencepool.testing.apiserver._patching import apply_patch
 from inferencepool.testing.apiserver._resources import NAMESPACES, Document, Resource
 from inferencepool.testing.apiserver._store import Key, ObjectStore, Stored
-from inferencepool.testing.apiserver._validation import check_object, fill_defaults
+from inferencepool.testing.apiserver._validation import check_object, check_update, fill_defaults
 from inferencepool.testing.apiserver._write_rules import (
     DeleteOptions,
     check_preconditions,
@@ -35,6 +35,7 @@ __all__ = ["ObjectWriter"]
 
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 _NAME_TRIES = 8
+_LONGEST_PREFIX = 58
 # What a client cannot choose for a new object.
 _CHOSEN_BY_SERVER = ("creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp")
 
@@ -115,6 +116,8 @@ class ObjectWriter:
             made = merge_fixed(resource, before.document, made, manager)
             fill_defaults(made)
             check_object(resource, made)
+            if manager is not None:
+                check_update(resource, before.document, made)
             if made == before.document:
                 return before
             if manager is not None:
@@ -164,6 +167,7 @@ class ObjectWriter:
             made = merge_fixed(resource, before.document, applied.document, manager)
             fill_defaults(made)
             check_object(resource, made)
+            check_update(resource, before.document, made)
             unchanged = made == before.document
             return before if unchanged else self._replace(resource, key, before, made), False
 
@@ -192,6 +196,9 @@ class ObjectWriter:
             check_preconditions(resource, before, options)
             grace = grace_of(resource, before.document, options)
             if not grace and not before.document["metadata"].get("finalizers"):
+                if resource.plural == "pods":
+                    # Every pod is marked before it goes, so that watches hear of both.
+                    self._mark(resource, key, before, grace)
                 if resource.plural == "namespaces":
                     self._empty(key[1])
                 return self._store.remove(resource, key), True
@@ -227,7 +234,7 @@ class ObjectWriter:
             issue = Issue("metadata.name", "Required value: name or generateName is required")
             raise refusals.invalid(resource, "", [issue])
         for _ in range(_NAME_TRIES):
-            name = prefix + "".join(self._rng.choices(_SUFFIX, k=5))
+            name = prefix[:_LONGEST_PREFIX] + "".join(self._rng.choices(_SUFFIX, k=5))
             if self._store.get(resource, (namespace, name)) is None:
                 return name
         raise refusals.already_exists(resource, name)

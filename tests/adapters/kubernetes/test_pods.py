@@ -71,7 +71,6 @@ def pod(status: Any = None, **metadata: Any) -> dict[str, Any]:
         pod(deletionTimestamp="2026-01-01T00:00:00Z", uid="u", resourceVersion="5"),
         pod() | {"kind": "Pod", "apiVersion": "v1"},
         {"metadata": {"name": "a"}},
-        pod(resourceVersion=5),
     ],
 )
 def test_usual_and_unusual(document: dict[str, Any]) -> None:
@@ -83,6 +82,7 @@ def test_usual_and_unusual(document: dict[str, Any]) -> None:
     ("document", "field"),
     [
         (pod(name=5), "metadata.name"),
+        (pod(resourceVersion=5), "metadata.resourceVersion"),
         (pod(labels={"a": 5}), "metadata.labels['a']"),
         (pod(labels=[]), "metadata.labels"),
         (pod(annotations={ACTIVE_PORTS_ANNOTATIONS[0]: 5}), f"metadata.annotations['{ACTIVE_PORTS_ANNOTATIONS[0]}']"),

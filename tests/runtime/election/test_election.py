@@ -21,7 +21,7 @@ Scenario = Callable[[Replicas], Awaitable[None]]
 
 @pytest.fixture(name="server")
 def _server() -> Iterator[ApiServer]:
-    with ApiServer() as server:
+    with ApiServer(initializing=0) as server:
         yield server
 
 

@@ -141,7 +141,7 @@ class Routable:
 def meet(trouble: str, streaming: bool) -> None:
     """Follow a pool while *trouble* is met, and for as long as it takes to be in step afterwards."""
     options = attrs.evolve(FAST, streaming_lists=streaming)
-    with ApiServer() as server, followed(server, options=options) as watch, ExitStack() as over:
+    with ApiServer(initializing=0) as server, followed(server, options=options) as watch, ExitStack() as over:
         routable = Routable()
         over.callback(watch.registry.subscribe(routable.hear))
         requests = server.requests.count(resource="pods")
@@ -185,7 +185,7 @@ def test_fault(trouble: str, streaming: bool, met: Callable[[str, bool], Future[
 
 def test_known_pods_stay_while_the_server_is_away() -> None:
     """A server that does not answer takes nothing away; how long it has been away is known."""
-    with ApiServer() as server, followed(server) as watch:
+    with ApiServer(initializing=0) as server, followed(server) as watch:
         before = watch.found
         server.stop(how="reset")
         until(lambda: "pods" in watch.watch.problems, lambda: watch.watch.problems)
@@ -203,7 +203,7 @@ def test_known_pods_stay_while_the_server_is_away() -> None:
 @pytest.mark.parametrize("how", ["close", "reset"])
 def test_restarts(how: Any) -> None:
     """A server that restarts, and forgets while it does, is followed on."""
-    with ApiServer() as server, followed(server) as watch:
+    with ApiServer(initializing=0) as server, followed(server) as watch:
         for name in "abcd":
             server.stop(how=how)
             server.pods.delete(name)
@@ -216,7 +216,7 @@ def test_restarts(how: Any) -> None:
 
 def test_partition() -> None:
     """Connections that are dead without a sign are given up, and nothing is taken away meanwhile."""
-    with ApiServer() as server, followed(server) as watch:
+    with ApiServer(initializing=0) as server, followed(server) as watch:
         with server.partition():
             server.pods.delete("a")
             until(lambda: "pods" in watch.watch.problems, lambda: watch.watch.problems)
@@ -228,7 +228,7 @@ def test_partition() -> None:
 
 def test_slow_list() -> None:
     """What happens while a list is on its way is not lost."""
-    with ApiServer(streaming_lists=False) as server:
+    with ApiServer(initializing=0, streaming_lists=False) as server:
         gate = Gate()
         server.inject(Fault(gate=gate), verb="list", resource="pods")
         server.pools.add(pool_document())
@@ -245,7 +245,7 @@ def test_slow_list() -> None:
 
 def test_list_that_never_comes() -> None:
     """A list that takes too long is asked for again."""
-    with ApiServer(streaming_lists=False) as server:
+    with ApiServer(initializing=0, streaming_lists=False) as server:
         server.inject(Fault.drop("silence"), verb="list", resource="pods")
         server.pools.add(pool_document())
         add_pods(server, "a")
@@ -257,7 +257,7 @@ def test_list_that_never_comes() -> None:
 
 def test_requests_while_all_is_well() -> None:
     """A server that ends watches in order is asked for a watch, never for a list."""
-    with ApiServer() as server, followed(server) as watch:
+    with ApiServer(initializing=0) as server, followed(server) as watch:
         server.requests.clear()
         server.requests.wait(8, verb="watch")
         watch.until_true()
@@ -273,7 +273,7 @@ def test_no_storm() -> None:
     with ExitStack() as over:
         watches = {}
         for name in lasting:
-            server = over.enter_context(ApiServer())
+            server = over.enter_context(ApiServer(initializing=0))
             watches[name] = over.enter_context(followed(server, options=attrs.evolve(FAST, healthy_after=5)))
         for name, watch in watches.items():
             watch.server.requests.clear()

@@ -64,7 +64,7 @@ class TestRequests:
         """The body of an answer is given, whatever it is packed in; the query is quoted."""
 
         async def scenario() -> None:
-            with ApiServer(tls=tls) as server:
+            with ApiServer(initializing=0, tls=tls) as server:
                 for number in range(300):
                     server.pods.add(make_pod(f"p{number:03}", labels={"app": "a"}))
                 async with connected(server.kubeconfig(tmp_path / "config")) as transport:
@@ -80,7 +80,7 @@ class TestRequests:
         """A watch comes as it is told, an empty piece first; it ends when it is not wanted any more."""
 
         async def scenario() -> None:
-            with ApiServer() as server:
+            with ApiServer(initializing=0) as server:
                 async with connected(server.kubeconfig(tmp_path / "config")) as transport:
                     async with aclosing(transport.stream_lines(PODS, WATCH)) as pieces:
                         assert b"" == await anext(pieces)
@@ -96,7 +96,7 @@ class TestRequests:
         """The system probes a connection on which nothing comes."""
 
         async def scenario() -> None:
-            with ApiServer(tls=True) as server:
+            with ApiServer(initializing=0, tls=True) as server:
                 async with (
                     connected(server.kubeconfig(tmp_path / "config")) as transport,
                     aclosing(transport.stream_lines(PODS, WATCH)) as pieces,
@@ -114,7 +114,7 @@ class TestRequests:
         """Objects are created and replaced; what the server refuses is told with its status."""
 
         async def scenario() -> None:
-            with ApiServer() as server:
+            with ApiServer(initializing=0) as server:
                 async with connected(server.kubeconfig(tmp_path / "config")) as transport:
                     lease = {
                         "apiVersion": "coordination.k8s.io/v1",
@@ -140,7 +140,7 @@ class TestRefusals:
         """What the server says is told, with its status and for how long to wait, for bodies and streams alike."""
 
         async def scenario() -> None:
-            with ApiServer() as server:
+            with ApiServer(initializing=0) as server:
                 async with connected(server.kubeconfig(tmp_path / "config")) as transport:
                     server.inject(Fault.too_many_requests(7), times=2)
                     with pytest.raises(ApiServerError) as caught:
@@ -167,7 +167,7 @@ class TestRefusals:
         """Whatever else goes wrong is told the same way."""
 
         async def scenario() -> None:
-            with ApiServer() as server, server.inject(fault, times=None):
+            with ApiServer(initializing=0) as server, server.inject(fault, times=None):
                 async with connected(server.kubeconfig(tmp_path / "config")) as transport:
                     with pytest.raises(ApiServerError, match=f"GET {server.url}{PODS}: {expected}") as caught:
                         await transport.get(PODS, {})
@@ -179,7 +179,7 @@ class TestRefusals:
         """A server that does not run is told as an error without status."""
 
         async def scenario() -> None:
-            with ApiServer() as server:
+            with ApiServer(initializing=0) as server:
                 file = server.kubeconfig(tmp_path / "config")
             async with connected(file) as transport:
                 with pytest.raises(ApiServerError, match=f"GET {server.url}{PODS}: ConnectError: ") as caught:
@@ -192,7 +192,7 @@ class TestRefusals:
         """A server whose certificate another authority signed is not talked to."""
 
         async def scenario() -> None:
-            with ApiServer(tls=True) as server, ApiServer(tls=True) as other:
+            with ApiServer(initializing=0, tls=True) as server, ApiServer(initializing=0, tls=True) as other:
                 document = json.loads(server.kubeconfig(tmp_path / "config").read_text())
                 foreign = json.loads(other.kubeconfig(tmp_path / "other").read_text())
                 name = "certificate-authority-data"
@@ -211,7 +211,7 @@ class TestCredentials:
         """In a pod, a token that is refused is read again, once for each request."""
 
         async def scenario() -> None:
-            with ApiServer(tls=True) as server:
+            with ApiServer(initializing=0, tls=True) as server:
                 account = server.service_account(
                     "epp", rules=[{"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]}]
                 )
@@ -246,7 +246,7 @@ class TestCredentials:
         """What a role does not allow is refused, with what the server says of it."""
 
         async def scenario() -> None:
-            with ApiServer() as server:
+            with ApiServer(initializing=0) as server:
                 account = server.service_account("epp")
                 async with connected(account.write_kubeconfig(tmp_path / "config")) as transport:
                     with pytest.raises(ApiServerError, match='cannot list resource "pods"') as caught:
@@ -259,7 +259,7 @@ class TestCredentials:
         """A plugin that gives tokens is asked once, and again when its token is refused."""
 
         async def scenario() -> None:
-            with ApiServer() as server:
+            with ApiServer(initializing=0) as server:
                 token, calls = tmp_path / "token", tmp_path / "calls"
                 token.write_text(server.admin.token)
                 plugin = tmp_path / "login"
@@ -300,7 +300,7 @@ class TestCredentials:
         """A plugin that gives no token is told as the reason."""
 
         async def scenario() -> None:
-            with ApiServer() as server:
+            with ApiServer(initializing=0) as server:
                 plugin = tmp_path / "login"
                 if script is not None:
                     plugin.write_text(f"#!/bin/sh\n{script}\n")
@@ -319,7 +319,7 @@ class TestCredentials:
         """A context without a user asks without credentials, as behind ``kubectl proxy``."""
 
         async def scenario() -> None:
-            with ApiServer() as server:
+            with ApiServer(initializing=0) as server:
                 document = json.loads(server.kubeconfig(tmp_path / "config").read_text())
                 del document["contexts"][0]["context"]["user"]
                 (tmp_path / "config").write_text(json.dumps(document))

@@ -52,7 +52,7 @@ def _events() -> Iterator[Events]:
 
 @pytest.fixture(name="server")
 def _server() -> Iterator[ApiServer]:
-    with ApiServer() as server:
+    with ApiServer(initializing=0) as server:
         yield server
 
 
@@ -139,20 +139,20 @@ class TestPods:
         with Followed(server) as watch:
             watch.until_synced()
             for _ in range(3):
-                server.pods.update("a", {"status": {"podIP": "none", "podIPs": None}})
-                server.pods.update("a", {"status": {"podIP": "none", "podIPs": []}})
+                server.pods.update("a", {"status": {"conditions": [{"status": "True"}]}})
+                server.pods.update("a", {"status": {"conditions": [{"status": "False"}]}})
             add_pod(server, "c")
             until(lambda: {"10.0.0.98:8000", "10.0.0.99:8000"} == watch.found.keys(), lambda: watch.found)
             server.end_watches("expire")
             until(lambda: events.of("pods listed again"), lambda: events.seen)
             assert 1 == len(events.of("object not read"))
-            server.pods.update("a", {"status": {"podIP": "10.0.0.97"}})
+            server.pods.update("a", {"status": {"conditions": [{"type": "Ready", "status": "True"}]}})
             watch.until_true()
-            server.pods.update("a", {"status": {"podIP": "none"}})
+            server.pods.update("a", {"status": {"conditions": [{"status": "True"}]}})
             until(lambda: 2 == len(watch.found), lambda: watch.found)
 
         told = events.of("object not read")
-        assert [("pods", "a", "status.podIP: 'none' is not an IP address")] * 2 == [
+        assert [("pods", "a", "status.conditions[0].type: is required")] * 2 == [
             (each["resource"], each["name"], each["reason"]) for each in told
         ]
 
@@ -198,7 +198,7 @@ class TestPool:
 
     def test_of_the_older_version(self) -> None:
         """Pools of v1alpha2 are followed where that is what there is."""
-        with ApiServer() as server:
+        with ApiServer(initializing=0) as server:
             server.withdraw("inference.networking.k8s.io")
             spec = {"selector": LLAMA, "targetPortNumber": 8000, "extensionRef": {"name": "epp"}}
             server.apply(

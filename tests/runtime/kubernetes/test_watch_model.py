@@ -53,7 +53,9 @@ class WatchMachine(RuleBasedStateMachine):
     @initialize(streaming=st.booleans(), expired=st.sampled_from(["event", "status"]), seed=st.integers(0, 9))
     def start(self, streaming: bool, expired: Any, seed: int) -> None:
         """Start with a pool and two pods, in step."""
-        self.server = self.resources.enter_context(ApiServer(expired=expired, streaming_lists=streaming))
+        self.server = self.resources.enter_context(
+            ApiServer(initializing=0, expired=expired, streaming_lists=streaming)
+        )
         self.server.pools.add(pool_document())
         for name in "ab":
             self.server.pods.add(make_pod(name, ip=f"10.0.0.{ord(name)}", labels={"app": "llama"}))

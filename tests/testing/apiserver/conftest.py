@@ -11,7 +11,7 @@ from tests.testing.apiserver.client import Client
 @pytest.fixture(name="server")
 def _server() -> Iterator[ApiServer]:
     """Give a server that runs, over plain HTTP."""
-    with ApiServer(seed=1) as server:
+    with ApiServer(initializing=0, seed=1) as server:
         yield server
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,28 @@ READ_PODS = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", 
 
 
 def test_request_without_a_token(client: Client, server: ApiServer) -> None:
-    """Who shows no token, or not as a bearer, is unauthorized."""
-    for headers in ({}, {"authorization": f"Basic {server.admin.token}"}, {"authorization": "Bearer x"}):
+    """Who shows no token, or not as a bearer, is anonymous and may not; a token that is not valid is not taken."""
+    for headers, status, reason in (
+        ({}, 403, "Forbidden"),
+        ({"authorization": f"Basic {server.admin.token}"}, 403, "Forbidden"),
+        ({"authorization": "Bearer x"}, 401, "Unauthorized"),
+    ):
         connection = client.connect()
         connection.request("GET", PODS, headers=headers)
         response = connection.getresponse()
-        assert (401, "Unauthorized") == (response.status, json.loads(response.read())["reason"])
+        assert (status, reason) == (response.status, json.loads(response.read())["reason"])
         connection.close()
+
+
+@pytest.mark.parametrize(("path", "status"), [("/healthz", 200), ("/version", 200), ("/api", 403), ("/apis", 403)])
+def test_anonymous_paths(client: Client, path: str, status: int) -> None:
+    """Who shows no token may ask for health and version, and for nothing else."""
+    with closing(client.connect()) as connection:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        response.read()
+
+        assert status == response.status
 
 
 def test_renewed_token(client: Client, server: ApiServer, tmp_path: Path) -> None:
@@ -52,7 +68,7 @@ def test_kubeconfig(server: ApiServer, tmp_path: Path) -> None:
 
 def test_files_of_a_pod(tmp_path: Path) -> None:
     """A pod finds a token, its namespace and the authority's certificate, and variables that name the server."""
-    with ApiServer(tls=True) as server:
+    with ApiServer(initializing=0, tls=True) as server:
         account = server.service_account("epp", "inference")
         folder = account.write_files(tmp_path / "serviceaccount")
         authority = base64.b64decode(

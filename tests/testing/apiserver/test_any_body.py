@@ -33,7 +33,7 @@ PATHS = st.sampled_from([known for known in RESOURCES if known.plural != "namesp
 
 @pytest.fixture(name="server", scope="module")
 def _server() -> ApiServer:
-    return ApiServer(seed=1)
+    return ApiServer(initializing=0, seed=1)
 
 
 def ask(server: ApiServer, method: str, path: str, kind: str, body: Any) -> Answer:

@@ -102,7 +102,7 @@ def test_resources_of_ones_own(client: Client, server: ApiServer) -> None:
 
 def test_server_with_few_resources() -> None:
     """A server serves what it is given and nothing else."""
-    with ApiServer(resources=[WIDGETS]) as server:
+    with ApiServer(initializing=0, resources=[WIDGETS]) as server:
         client = Client(server)
 
         assert 201 == client.send("POST", "/apis/example.com/v1/widgets", {"metadata": {"name": "a"}}).status

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from inferencepool.testing.apiserver import RefusedError
+from inferencepool.testing.apiserver._forms import read_form
 from inferencepool.testing.apiserver._listing import list_objects
 from inferencepool.testing.apiserver._patching import apply_patch, merge
 from inferencepool.testing.apiserver._requests import ApiRequest, read_request
@@ -81,8 +82,11 @@ class Histories(RuleBasedStateMachine):
             if not token:
                 break
         request = _request(watch="1", resourceVersion=page["metadata"]["resourceVersion"])
+        form = read_form(request, PODS, lambda: 0.0)
         self.known[selector] = found
-        self.watches[selector] = open_watch(self.store, PODS, scope, request, rules=RULES, on_item=lambda: None)
+        self.watches[selector] = open_watch(
+            self.store, PODS, scope, request, rules=RULES, form=form, on_item=lambda: None
+        )
 
     @rule()
     def remember(self) -> None:

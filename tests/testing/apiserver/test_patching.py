@@ -8,6 +8,7 @@ from inferencepool.testing.apiserver import ApiServer, Document
 from tests.testing.apiserver.client import APPLY, MERGE, PODS, POOLS, Client
 
 JSON = "application/json-patch+json"
+DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
 STRATEGIC = "application/strategic-merge-patch+json"
 SPEC = {"selector": {"matchLabels": {"app": "x"}}, "targetPorts": [{"number": 8000}]}
 CONTAINERS = [{"name": "main", "image": "server:1"}, {"name": "side", "image": "side:1"}]
@@ -17,25 +18,38 @@ CONTAINERS = [{"name": "main", "image": "server:1"}, {"name": "side", "image": "
 def _objects(server: ApiServer) -> None:
     server.pods.add({"metadata": {"name": "a", "labels": {"app": "x"}}, "spec": {"containers": CONTAINERS}})
     server.pools.add({"metadata": {"name": "pool"}, "spec": SPEC})
+    labels = {"app": "x"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": CONTAINERS}}
+    spec = {"selector": {"matchLabels": labels}, "template": template}
+    server.collection("deployments").add({"metadata": {"name": "a", "labels": labels}, "spec": spec})
+
+
+def _template(spec: Document) -> Document:
+    """Give the part of a deployment in which its pods' spec is: that of a pod itself does not change."""
+    return {"spec": {"template": {"spec": spec}}}
+
+
+def _containers(deployment: Document) -> Any:
+    return deployment["spec"]["template"]["spec"]["containers"]
 
 
 def test_merge_patch(client: Client) -> None:
     """A merge patch merges objects, removes with null and replaces lists."""
-    patch = {"metadata": {"labels": {"app": None, "tier": "gold"}}, "spec": {"containers": CONTAINERS[1:]}}
-    made = client.send("PATCH", f"{PODS}/a", patch, kind=MERGE).document
+    patch = {"metadata": {"labels": {"app": None, "tier": "gold"}}, **_template({"containers": CONTAINERS[1:]})}
+    made = client.send("PATCH", f"{DEPLOYMENTS}/a", patch, kind=MERGE).document
 
     assert {"tier": "gold"} == made["metadata"]["labels"]
-    assert CONTAINERS[1:] == made["spec"]["containers"]
+    assert CONTAINERS[1:] == _containers(made)
 
 
 @pytest.mark.parametrize(("revision", "status"), [("current", 200), ("1", 409)])
 def test_patch_may_name_a_version(client: Client, server: ApiServer, revision: str, status: int) -> None:
     """A patch that names a version applies to that one only."""
-    current = server.pods.get("a")["metadata"]["resourceVersion"]
+    current = server.collection("deployments").get("a")["metadata"]["resourceVersion"]
     wanted = current if revision == "current" else revision
     patch = {"metadata": {"resourceVersion": wanted, "labels": {"tier": "gold"}}}
 
-    assert status == client.send("PATCH", f"{PODS}/a", patch, kind=MERGE).status
+    assert status == client.send("PATCH", f"{DEPLOYMENTS}/a", patch, kind=MERGE).status
 
 
 @pytest.mark.parametrize(
@@ -49,25 +63,25 @@ def test_patch_may_name_a_version(client: Client, server: ApiServer, revision: s
 )
 def test_strategic_merge_of_lists(client: Client, patch: Any, containers: Any) -> None:
     """A strategic merge patch matches the items of lists by their names."""
-    made = client.send("PATCH", f"{PODS}/a", {"spec": {"containers": patch}}, kind=STRATEGIC).document
+    made = client.send("PATCH", f"{DEPLOYMENTS}/a", _template({"containers": patch}), kind=STRATEGIC).document
 
-    assert containers == made["spec"]["containers"]
+    assert containers == _containers(made)
 
 
 def test_strategic_merge_of_the_rest(client: Client) -> None:
     """A strategic merge patch joins finalizers, may replace objects, and ignores hints about order."""
     patch: Document = {
         "metadata": {"finalizers": ["example.com/a"], "labels": {"$patch": "replace", "tier": "gold"}},
-        "spec": {"nodeSelector": {"zone": "a"}, "hostNetwork": None, "$setElementOrder/containers": []},
+        **_template({"nodeSelector": {"zone": "a"}, "hostNetwork": None, "$setElementOrder/containers": []}),
     }
-    client.send("PATCH", f"{PODS}/a", {"metadata": {"finalizers": ["example.com/b"]}}, kind=STRATEGIC)
-    made = client.send("PATCH", f"{PODS}/a", patch, kind=STRATEGIC).document
+    client.send("PATCH", f"{DEPLOYMENTS}/a", {"metadata": {"finalizers": ["example.com/b"]}}, kind=STRATEGIC)
+    made = client.send("PATCH", f"{DEPLOYMENTS}/a", patch, kind=STRATEGIC).document
     assert ["example.com/b", "example.com/a"] == made["metadata"]["finalizers"]
     assert {"tier": "gold"} == made["metadata"]["labels"]
-    assert {"containers": CONTAINERS, "nodeSelector": {"zone": "a"}} == made["spec"]
+    assert {"containers": CONTAINERS, "nodeSelector": {"zone": "a"}} == made["spec"]["template"]["spec"]
 
     removal = {"metadata": {"$deleteFromPrimitiveList/finalizers": ["example.com/b"]}}
-    made = client.send("PATCH", f"{PODS}/a", removal, kind=STRATEGIC).document
+    made = client.send("PATCH", f"{DEPLOYMENTS}/a", removal, kind=STRATEGIC).document
     assert ["example.com/a"] == made["metadata"]["finalizers"]
 
 
@@ -87,14 +101,14 @@ def test_json_patch(client: Client) -> None:
         {"op": "add", "path": "/metadata/labels/example.com~1tier", "value": "gold"},
         {"op": "copy", "from": "/metadata/labels/app", "path": "/metadata/labels/copy"},
         {"op": "move", "from": "/metadata/labels/app", "path": "/metadata/labels/moved"},
-        {"op": "replace", "path": "/spec/containers/0/image", "value": "server:2"},
-        {"op": "add", "path": "/spec/containers/-", "value": {"name": "new", "image": "new:1"}},
-        {"op": "remove", "path": "/spec/containers/1"},
+        {"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "server:2"},
+        {"op": "add", "path": "/spec/template/spec/containers/-", "value": {"name": "new", "image": "new:1"}},
+        {"op": "remove", "path": "/spec/template/spec/containers/1"},
     ]
-    made = client.send("PATCH", f"{PODS}/a", operations, kind=JSON).document
+    made = client.send("PATCH", f"{DEPLOYMENTS}/a", operations, kind=JSON).document
 
     assert {"example.com/tier": "gold", "copy": "x", "moved": "x"} == made["metadata"]["labels"]
-    assert ["server:2", "new:1"] == [container["image"] for container in made["spec"]["containers"]]
+    assert ["server:2", "new:1"] == [container["image"] for container in _containers(made)]
 
 
 @pytest.mark.parametrize(

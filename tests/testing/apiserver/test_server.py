@@ -17,7 +17,7 @@ from tests.testing.apiserver.client import PODS, Client
 
 def test_restart_keeps_everything() -> None:
     """A server that is stopped refuses connections; started again it has its port, objects, tokens and faults."""
-    server = ApiServer()
+    server = ApiServer(initializing=0)
     client = Client(server)
     with server:
         server.pods.add(make_pod("a"))
@@ -38,7 +38,7 @@ def test_restart_keeps_everything() -> None:
 def test_stop_ends_connections(how: Any) -> None:
     """A stop ends every connection, watches in the middle included, and the thread."""
     before = threading.active_count()
-    server = ApiServer()
+    server = ApiServer(initializing=0)
     server.start()
     with Client(server).raw(PODS, watch=1) as sock:
         sock.recv(1)
@@ -64,7 +64,7 @@ def test_start_twice(server: ApiServer) -> None:
 
 def test_port_that_is_taken(server: ApiServer) -> None:
     """A port that is taken is an error, and the server can be started when it is free."""
-    second = ApiServer(port=server.port)
+    second = ApiServer(initializing=0, port=server.port)
     with pytest.raises(OSError, match="address already in use"):
         second.start()
 
@@ -75,7 +75,7 @@ def test_port_that_is_taken(server: ApiServer) -> None:
 
 def test_before_the_start() -> None:
     """A server that never ran has no address, but objects."""
-    server = ApiServer()
+    server = ApiServer(initializing=0)
     server.pods.add(make_pod("a"))
 
     with pytest.raises(RuntimeError, match="never started"):
@@ -86,7 +86,7 @@ def test_before_the_start() -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_addresses(host: str) -> None:
     """It listens at IPv4 and IPv6, and its URL has brackets where they belong."""
-    with ApiServer(host=host) as server:
+    with ApiServer(initializing=0, host=host) as server:
         with socket.create_connection((host, server.port)):
             pass
         expected = f"http://[::1]:{server.port}" if ":" in host else f"http://127.0.0.1:{server.port}"
@@ -98,13 +98,13 @@ def test_addresses(host: str) -> None:
 def test_host_name() -> None:
     """It listens at addresses, not names."""
     with pytest.raises(ConfigurationError, match="'localhost' is not an IP address"):
-        ApiServer(host="localhost")
+        ApiServer(initializing=0, host="localhost")
 
 
 class TestTls:
     def test_clients_trust_its_authority(self) -> None:
         """With TLS clients that trust the server's authority can use it, and others cannot; restarts change nothing."""
-        server = ApiServer(tls=True)
+        server = ApiServer(initializing=0, tls=True)
         for _ in range(2):
             with server:
                 assert 200 == Client(server).get(PODS).status
@@ -118,7 +118,7 @@ class TestTls:
     @pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "::1", "kubernetes.default.svc"])
     def test_names(self, name: str) -> None:
         """The certificate is for the loopback and for the names that pods use, under the strictest rules."""
-        with ApiServer(tls=True) as server:
+        with ApiServer(initializing=0, tls=True) as server:
             context = ssl.create_default_context(cadata=(server.authority or b"").decode())
             context.verify_flags |= ssl.VERIFY_X509_STRICT
             with (
@@ -129,7 +129,7 @@ class TestTls:
 
     def test_faults_work_over_tls(self) -> None:
         """A reset is a reset under TLS, too."""
-        with ApiServer(tls=True) as server:
+        with ApiServer(initializing=0, tls=True) as server:
             server.inject(Fault.drop())
             with pytest.raises((ConnectionResetError, ssl.SSLError)):
                 Client(server).get(PODS)
@@ -184,10 +184,10 @@ class TestConnections:
 
     def test_slow_reader(self, client: Client, server: ApiServer) -> None:
         """A client that does not read holds nobody up but itself."""
-        for number in range(20):
-            server.pods.add({"metadata": {"name": f"p{number}", "annotations": {"a": "x" * 500_000}}})
+        for number in range(40):
+            server.pods.add({"metadata": {"name": f"p{number}", "annotations": {"a": "x" * 250_000}}})
         with client.raw(PODS, watch=1) as slow:
-            assert 20 == len(client.get(PODS).names)
+            assert 40 == len(client.get(PODS).names)
             received = 0
             while received < 10_000_000:
                 received += len(slow.recv(65536))
@@ -230,4 +230,4 @@ def test_missing_extra(monkeypatch: pytest.MonkeyPatch, module: str, tls: bool, 
     monkeypatch.delitem(sys.modules, "inferencepool.testing.apiserver._certificates", raising=False)
 
     with pytest.raises(MissingExtraError, match=rf'{told}.*"inferencepool\[testing\]"'):
-        ApiServer(tls=tls).start()
+        ApiServer(initializing=0, tls=tls).start()

@@ -34,7 +34,7 @@ def test_create(client: Client, server: ApiServer) -> None:
 
 def test_creation_has_the_clock_of_the_server() -> None:
     """Timestamps are those of the server's clock, in whole seconds."""
-    with ApiServer(clock=ManualClock(1_700_000_000.9)) as server:
+    with ApiServer(initializing=0, clock=ManualClock(1_700_000_000.9)) as server:
         made = server.pods.add(make_pod("a"))
 
     assert "2023-11-14T22:13:20Z" == made["metadata"]["creationTimestamp"]
@@ -171,7 +171,7 @@ def test_defaults_are_filled_in(server: ApiServer, version: str, kind: str, spec
 
 
 def test_status_of_old_objects_has_placeholders(server: ApiServer) -> None:
-    """A v1alpha2 pool and an objective begin with the status that says that no controller came yet."""
+    """A v1alpha2 pool begins with the status that no controller came yet; an objective has that in a status only."""
     spec = {"selector": {"app": "x"}, "targetPortNumber": 8000, "extensionRef": {"name": "epp"}}
     version = "inference.networking.x-k8s.io/v1alpha2"
     (pool,) = server.apply({"apiVersion": version, "kind": "InferencePool", "metadata": {"name": "x"}, "spec": spec})
@@ -180,7 +180,9 @@ def test_status_of_old_objects_has_placeholders(server: ApiServer) -> None:
     (parent,) = pool["status"]["parent"]
     assert ("Status", "default") == (parent["parentRef"]["kind"], parent["parentRef"]["name"])
     assert ["Accepted"] == [condition["type"] for condition in parent["conditions"]]
-    assert [("Ready", "Unknown")] == [(each["type"], each["status"]) for each in objective["status"]["conditions"]]
+    assert "status" not in objective
+    written = server.objectives.update("x", {"status": {}})
+    assert [("Ready", "Unknown")] == [(each["type"], each["status"]) for each in written["status"]["conditions"]]
 
 
 def test_update(client: Client, server: ApiServer) -> None:
@@ -322,7 +324,8 @@ def test_pod_on_a_node_ends_in_its_time(client: Client, server: ApiServer) -> No
     assert marked["metadata"]["deletionTimestamp"] > shorter["metadata"]["deletionTimestamp"]
     assert server.pods.find("a") is None
     events = client.told(resourceVersion=revision)
-    assert [("MODIFIED", "a"), ("MODIFIED", "a"), ("DELETED", "a")] == briefly(events)
+    assert [*[("MODIFIED", "a")] * 3, ("DELETED", "a")] == briefly(events)
+    assert [30, 5, 0, 0] == [event["object"]["metadata"]["deletionGracePeriodSeconds"] for event in events]
 
 
 def test_pod_that_ended_goes_at_once(server: ApiServer) -> None:
