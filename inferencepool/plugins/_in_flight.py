@@ -87,7 +87,9 @@ class InflightLoadProducer:
 
     def _output(self, request: InferenceRequest, tokens: int) -> int:
         limits = (request.max_output_tokens, self.max_estimated_output_tokens)
-        estimate = round(min(tokens * self.output_ratio, MAX_LOAD))
+        exact = min(tokens * self.output_ratio, MAX_LOAD)
+        # Halves go away from zero, as the reference rounds.
+        estimate = int(exact) + (exact % 1 >= 0.5)  # noqa: PLR2004 - a half
         return min((estimate, *(limit for limit in limits if limit is not None)))
 
 

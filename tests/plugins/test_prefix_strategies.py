@@ -322,7 +322,11 @@ class TestSharingByName:
         ("type_name", "parameters", "message"),
         [
             ("prefix-cache-scorer", {"matchLengthWeight": 1.5}, "matchLengthWeight: 1.5 is not a finite number from 0"),
-            ("prefix-cache-scorer", {"matchLengthScaleTokens": 0}, "matchLengthScaleTokens: 0 is not a whole number"),
+            (
+                "prefix-cache-scorer",
+                {"matchLengthScaleTokens": 0, "matchLengthWeight": 0.1},
+                "matchLengthScaleTokens: 0 is not a whole number",
+            ),
             ("prefix-cache-scorer", {"loadFactor": 0.5}, "prefix-cache-scorer: loadFactor: 0.5 is not a finite number"),
             (
                 "prefix-cache-scorer",
@@ -340,12 +344,16 @@ class TestSharingByName:
                 {"ttftSource": "latencyPredictor"},
                 "ttftSource: 'latencyPredictor' is",
             ),
-            ("approx-prefix-cache-producer", {"blockSizeTokens": 0}, "blockSizeTokens: 0 is not a whole number from 1"),
+            (
+                "approx-prefix-cache-producer",
+                {"blockSizeTokens": 0, "autoTune": False},
+                "blockSizeTokens: 0 is not a whole number from 1",
+            ),
             ("approx-prefix-cache-producer", {"insertAt": "never"}, "insertAt: 'never' is none of 'pick', 'response'"),
             ("approx-prefix-cache-producer", {"maxBytes": 0}, "maxBytes: 0 is not a whole number from 1"),
             ("inflight-load-producer", {"syncCrossReplicaState": 1}, "syncCrossReplicaState: 1 is neither true"),
             ("inflight-load-producer", {"outputRatio": -1}, "outputRatio: -1 is not a finite number of 0 or more"),
-            ("no-hit-lru-scorer", {"lruSize": 0}, "lruSize: 0 is not a whole number from 1"),
+            ("no-hit-lru-scorer", {"lruSize": "0"}, "lruSize: '0' is not a whole number from 1"),
             ("token-load-scorer", {"queueThresholdTokens": "x"}, "queueThresholdTokens: 'x' is not a whole number"),
             ("active-request-scorer", {"maxBusyScore": "x"}, "maxBusyScore: 'x' is not a finite number from 0 to 1"),
             ("warm-up-filter", {"share": 0}, "share: 0 is not a finite number from 0.001 to 10"),
