@@ -15,8 +15,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from sybil import Document
-from sybil.parsers.markdown import CodeBlockParser
+from sybil import Document, Example
+from sybil.parsers.markdown import CodeBlockParser, SkipParser
 
 from tests.test_docs import PAGES, ROOT
 
@@ -26,14 +26,18 @@ __all__ = ["check_pages", "module_of"]
 def module_of(page: Path) -> str:
     """Gather the ``python`` blocks of a page, each line where it stands in the page."""
     lines = [""] * len(page.read_text(encoding="utf-8").splitlines())
-    for example in Document.parse(str(page), CodeBlockParser("python", lambda _: None)).examples():
-        code = str(example.parsed)
-        first = example.line
+
+    def put(example: Example) -> None:
+        code, first = str(example.parsed), example.line
         if code.lstrip().startswith(">>>"):
             for item in doctest.DocTestParser().get_examples(code):
                 _put(lines, first + item.lineno, item.source)
         else:
             _put(lines, first, code)
+
+    parsers = (CodeBlockParser("python", put), CodeBlockParser("console", lambda _: None), SkipParser())
+    for example in Document.parse(str(page), *parsers).examples():
+        example.evaluate()
     return "\n".join(lines) + "\n"
 
 
@@ -70,7 +74,8 @@ def main() -> int:
         if (text := module_of(page)).strip()
     }
     errors = check_pages(pages)
-    print("\n".join(errors) or f"pyright: no errors in the blocks of {len(pages)} pages")
+    sys.stdout.write("\n".join(errors) or f"pyright: no errors in the blocks of {len(pages)} pages")
+    sys.stdout.write("\n")
     return 1 if errors else 0
 
 

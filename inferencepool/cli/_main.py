@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         interrupt_usually()
         output: Any = sys.stdout
         if output is None:
-            output = sys.stdout = MissingOutput()  # type: ignore[assignment]  # what is done with it, it can
+            output = sys.stdout = MissingOutput()
         elif isinstance(output, TextIOWrapper):
             # A name that the terminal's encoding cannot say is shown escaped, as on standard error.
             output.reconfigure(errors="backslashreplace")
@@ -79,11 +79,11 @@ def _drop_output() -> None:
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError:
-        sys.stdout = None  # type: ignore[assignment]  # as Python has it where there is none
+        sys.stdout = None  # as Python has it where there is none
 
 
-def _parser() -> Parser:
-    parser = Parser(
+def _parser() -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = Parser(
         prog="inferencepool",
         description="Check manifests of InferencePools, try picks on files, serve as the endpoint picker of a gateway, "
         "configure an Envoy for it, and compare profiles on simulated model servers. To see all of it work on this "

@@ -21,7 +21,7 @@ from inferencepool.plugins import (
 )
 from inferencepool.prefix import HashChainIndex, PrefixTree
 from inferencepool.registry import EndpointRegistry
-from inferencepool.scheduling import Scheduler, SchedulingProfile, WeightedScorer
+from inferencepool.scheduling import Scheduler, SchedulingProfile, Scorer, WeightedScorer
 from inferencepool.testing import make_pod, make_pool, make_snapshot
 from tests.plugins.test_in_flight import hold, scores_of
 
@@ -211,7 +211,7 @@ class TestProducer:
 
         producer, counting = ApproxPrefixCacheProducer(), Counting()
         producer.index = counting  # type: ignore[assignment]  # only what is asked for here
-        scorers = [PrefixCacheScorer(producer), NoHitLruScorer(producer), QueueScorer()]
+        scorers: list[Scorer] = [PrefixCacheScorer(producer), NoHitLruScorer(producer), QueueScorer()]
         scheduler = Scheduler(SchedulingProfile(scorers=scorers))
         scheduler.schedule(InferenceRequest(prompt=PROMPT), make_snapshot(3)).explain()
         assert ["match", "insert"] == counting.calls
