@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferencepool.adapters.extproc import BodyMode, ImmediateResponse, RequestBodyAnswer
+from inferencepool.adapters.extproc._struct import number_value
 from inferencepool.model import (
     EndpointMetrics,
     InferenceModelRewrite,
@@ -360,3 +361,8 @@ def test_only_the_bytes_of_the_model_change(model: str, target: str, prompt: str
     changed = passed_on(ask(bench, None, data)[1])
     assert before + json.dumps(target).encode() + b', "more"' + after == changed or target == model
     assert target == json.loads(changed)["model"]
+
+
+def test_a_score_of_zero_is_told_without_a_sign() -> None:
+    """A negative zero would be written ``-0`` in the gateway's JSON."""
+    assert number_value("192.0.2.1:8000", 0.0) == number_value("192.0.2.1:8000", -0.0)
