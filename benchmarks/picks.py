@@ -72,14 +72,15 @@ def _measure_tied(size: int, idle: int, held: int) -> Row:
     tied = _holder(EndpointPicker(make_registry(size, idle=idle)), held)
     single = _holder(EndpointPicker(make_registry(size)), held)
     ours, theirs = [], []
-    for _ in range(21):
-        ours.append(time_of(tied, 500))
-        theirs.append(time_of(single, 500))
-    ratio = median(one / other for one, other in zip(ours, theirs, strict=True))
+    for _ in range(41):
+        ours.append(time_of(tied, 300))
+        theirs.append(time_of(single, 300))
+    # Both take a few microseconds, and what else the machine does makes either longer: the fastest rounds are compared.
+    ratio = min(ours) / min(theirs)
     return Row(
         f"pick, no prompt, n={size}, {idle} tie, {f'{held} held' if held else 'released at once'}",
-        f"{median(ours) / 1000:.2f} µs",
-        f"no ties {median(theirs) / 1000:.2f} µs",
+        f"{min(ours) / 1000:.2f} µs",
+        f"no ties {min(theirs) / 1000:.2f} µs",
         f"{ratio:.2f}",
         "<= 1.3",
         ratio <= 1.3,

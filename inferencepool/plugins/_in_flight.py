@@ -33,7 +33,7 @@ class InflightLoadProducer:
     *Looks at:* the prompt and the token limit of each request, and what is cached where.
 
     *Configuration:* type ``inflight-load-producer``; ``addEstimatedOutputTokens`` (default false), ``outputRatio`` (0
-    or more, default 1.5), ``maxEstimatedOutputTokens`` (0 or more, default none) and ``prefixMatchInfoProducerName``
+    or more, default 1.5), ``maxEstimatedOutputTokens`` (default none, below 0 as well) and ``prefixMatchInfoProducerName``
     (default ``approx-prefix-cache-producer`` where there is one, else all tokens count as not cached);
     ``syncCrossReplicaState`` changes nothing: there are no other replicas to hear from.
 
@@ -105,7 +105,7 @@ class ActiveRequestScorer:
 
     *Looks at:* the picks that were not released yet. Needs picks to be released when their requests end.
 
-    *Configuration:* type ``active-request-scorer``; ``idleThreshold`` (0 or more, default 0), ``maxBusyScore`` (default
+    *Configuration:* type ``active-request-scorer``; ``idleThreshold`` (default 0, as which numbers below it count), ``maxBusyScore`` (default
     1.0; one outside 0 to 1 stands for the default), ``inFlightLoadProducerName`` and ``requestTimeout``, which both
     change nothing: the scheduler itself counts picks, and only a release ends one.
 

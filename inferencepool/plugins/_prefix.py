@@ -38,7 +38,7 @@ class PrefixCacheScorer:
     *Looks at:* the prompt, and which prompts went where before; with a bound at the picks in flight.
 
     *Configuration:* type ``prefix-cache-scorer``; ``matchLengthWeight`` (0 to 1, default 0), ``matchLengthScaleTokens``
-    (1 or more, default 8192) and ``prefixMatchInfoProducerName`` (the producer to use, default
+    (1 or more where it has a weight, default 8192) and ``prefixMatchInfoProducerName`` (the producer to use, default
     ``approx-prefix-cache-producer``). Beyond the reference: ``loadFactor`` (1 or more, default none) and ``loadSlack``
     (1 or more, default 8), see `LoadBound`.
 
