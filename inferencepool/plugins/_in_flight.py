@@ -33,8 +33,8 @@ class InflightLoadProducer:
     *Looks at:* the prompt and the token limit of each request, and what is cached where.
 
     *Configuration:* type ``inflight-load-producer``; ``addEstimatedOutputTokens`` (default false), ``outputRatio`` (0
-    or more, default 1.5), ``maxEstimatedOutputTokens`` (default none, below 0 as well) and ``prefixMatchInfoProducerName``
-    (default ``approx-prefix-cache-producer`` where there is one, else all tokens count as not cached);
+    or more, default 1.5), ``maxEstimatedOutputTokens`` (default none, below 0 as well) and
+    ``prefixMatchInfoProducerName`` (default ``approx-prefix-cache-producer`` where there is one, else all tokens count as not cached);
     ``syncCrossReplicaState`` changes nothing: there are no other replicas to hear from.
 
     It holds no state: the scheduler keeps the sums, and counts a pick in the step that makes it.
@@ -105,7 +105,8 @@ class ActiveRequestScorer:
 
     *Looks at:* the picks that were not released yet. Needs picks to be released when their requests end.
 
-    *Configuration:* type ``active-request-scorer``; ``idleThreshold`` (default 0, as which numbers below it count), ``maxBusyScore`` (default
+    *Configuration:* type ``active-request-scorer``; ``idleThreshold`` (default 0, as which numbers below it
+    count), ``maxBusyScore`` (default
     1.0; one outside 0 to 1 stands for the default), ``inFlightLoadProducerName`` and ``requestTimeout``, which both
     change nothing: the scheduler itself counts picks, and only a release ends one.
 

@@ -42,7 +42,8 @@ class ApproxPrefixCacheProducer:
     picked, and the size of the KV cache that the engine reports.
 
     *Configuration:* type ``approx-prefix-cache-producer``; ``blockSizeTokens`` (tokens in a block, 1 or more, default
-    16; a token is four bytes of text), ``lruCapacityPerServer`` (blocks that an endpoint has room for; 0 or less stands for the default, 31250),
+    16; a token is four bytes of text), ``lruCapacityPerServer`` (blocks that an endpoint has room for; 0 or less
+    stands for the default, 31250),
     ``autoTune`` (default true: an engine that reports its cache has room for that many blocks instead),
     ``maxPrefixTokensToMatch`` (default 131072, 0 for no such limit), ``maxPrefixBlocksToMatch`` (default 2048, used
     where there is no limit in tokens; 0 for none) and ``blockSize`` (an old name of ``blockSizeTokens``). Beyond the
