@@ -27,10 +27,11 @@ test: $(READY) ## Run the tests and report branch coverage
 test-thorough: $(READY) ## Run the tests with many more and larger random examples
 	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest
 
-check: $(READY) ## Run the linter, the format check, the type checker and the import contracts
+check: $(READY) ## Run the linter, the format check, the type checkers and the import contracts
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/python -m tests.page_types
 	$(BIN)/lint-imports
 
 format: $(READY) ## Format the code and apply the linter's safe fixes

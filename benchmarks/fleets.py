@@ -38,8 +38,8 @@ def random_metrics(rng: Random) -> EndpointMetrics:
     )
 
 
-def make_registry(size: int, *, publish_interval: float = 0.05) -> EndpointRegistry:
-    """Fill a registry with *size* endpoints, one to a pod, and their load."""
+def make_registry(size: int, *, publish_interval: float = 0.05, idle: int = 0) -> EndpointRegistry:
+    """Fill a registry with *size* endpoints, one to a pod, and their load; the first *idle* of them have none."""
     rng = Random(size)
     pool = InferencePool(name="pool", selector={"app": "llama"}, target_ports=[8000])
     registry = EndpointRegistry(pool, publish_interval=publish_interval)
@@ -47,8 +47,8 @@ def make_registry(size: int, *, publish_interval: float = 0.05) -> EndpointRegis
         Pod(name=f"pod-{i}", ip=f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}", labels={"app": "llama"}, ready=True)
         for i in range(size)
     )
-    for endpoint_id in endpoint_ids(size):
-        registry.observe_metrics(endpoint_id, random_metrics(rng))
+    for index, endpoint_id in enumerate(endpoint_ids(size)):
+        registry.observe_metrics(endpoint_id, random_metrics(rng) if index >= idle else EndpointMetrics())
     return registry
 
 

@@ -22,11 +22,12 @@ def _requests() -> Callable[[], InferenceRequest]:
 
 
 def measure_picks() -> Iterator[Row]:
-    """Measure a profile by load, which has targets, and beside it one with LoRA affinity."""
+    """Measure a profile by load, which has targets, beside it one with LoRA affinity, and the default one with ties."""
     for size in SIZES:
         yield from _measure("queue and KV cache", profile_by_load(), size, targets=True)
     for size in SIZES:
         yield from _measure("and LoRA affinity", profile_with_lora(), size, targets=False)
+    yield from _measure_ties()
 
 
 def _measure(name: str, profile: SchedulingProfile, size: int, *, targets: bool) -> Iterator[Row]:
@@ -57,6 +58,45 @@ def _measure_held(name: str, picker: EndpointPicker, held: int, limit: float | N
     for result in flight:
         result.release()
     return row
+
+
+def _measure_ties() -> Iterator[Row]:
+    """Measure fleets in which all or some of the endpoints tie, against one in which none do, in turns."""
+    for size in (10, 1_000, 10_000):
+        for idle in (size, max(2, size // 40)):
+            for held in (0, 200):
+                yield _measure_tied(size, idle, held)
+
+
+def _measure_tied(size: int, idle: int, held: int) -> Row:
+    tied = _holder(EndpointPicker(make_registry(size, idle=idle)), held)
+    single = _holder(EndpointPicker(make_registry(size)), held)
+    ours, theirs = [], []
+    for _ in range(41):
+        ours.append(time_of(tied, 300))
+        theirs.append(time_of(single, 300))
+    # Both take a few microseconds, and what else the machine does makes either longer: the fastest rounds are compared.
+    ratio = min(ours) / min(theirs)
+    return Row(
+        f"pick, no prompt, n={size}, {idle} tie, {f'{held} held' if held else 'released at once'}",
+        f"{min(ours) / 1000:.2f} µs",
+        f"no ties {min(theirs) / 1000:.2f} µs",
+        f"{ratio:.2f}",
+        "<= 1.3",
+        ratio <= 1.3,
+    )
+
+
+def _holder(picker: EndpointPicker, held: int) -> Callable[[], None]:
+    """Give what picks without a prompt and releases, with *held* picks in flight."""
+    request = InferenceRequest(model="chat")
+    flight: deque[PickResult] = deque(picker.pick(request) for _ in range(held))
+
+    def step() -> None:
+        flight.append(picker.pick(request))
+        flight.popleft().release()
+
+    return step
 
 
 def measure_scan(size: int = 1_000) -> Iterator[Row]:

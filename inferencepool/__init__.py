@@ -1,5 +1,6 @@
 """InferencePool and Endpoint Picker of Kubernetes as an embeddable routing library."""
 
+import inferencepool._command  # noqa: F401 - it comes first: the other imports take their time
 from inferencepool.errors import InferencePoolError, NoEndpointsError
 from inferencepool.model import (
     AppProtocol,

@@ -29,7 +29,7 @@ from inferencepool.plugins import (
     TokenLoadScorer,
 )
 from inferencepool.registry import EndpointRegistry
-from inferencepool.scheduling import MaxScorePicker, PickResult, SchedulingProfile, Standing
+from inferencepool.scheduling import MaxScorePicker, PickResult, SchedulingProfile, Scorer, Standing
 from inferencepool.scheduling._levels import Levels
 from inferencepool.scheduling._terms import burden_of
 from inferencepool.testing import make_pod, make_pool
@@ -86,7 +86,7 @@ class Storm:
         for number in range(PODS):
             self.upsert(number)
         prefix = ApproxPrefixCacheProducer(lru_capacity_per_server=20)
-        scorers = [
+        scorers: list[Scorer] = [
             QueueScorer(),
             KvCacheUtilizationScorer(),
             LoraAffinityScorer(),

@@ -190,8 +190,8 @@ def _explain(explanation: Explanation) -> Iterator[str]:
             candidate.endpoint.destination,
             {None: "", 1: "picked"}.get(candidate.place, "next"),
             str(candidate.pending),
-            *(f"{score.score:.3f}" for score in candidate.scores),
-            f"{candidate.total:.3f}",
+            *(f"{score.score:z.3f}" for score in candidate.scores),
+            f"{candidate.total:z.3f}",
         )
         for candidate in explanation.candidates
     ]

@@ -10,15 +10,17 @@ from importlib.metadata import PackageNotFoundError, version
 from io import TextIOWrapper
 from typing import Any
 
+from inferencepool._command import INTERRUPTED, interrupt_quietly, interrupt_usually
 from inferencepool.cli import _convert, _demo, _envoy_config, _pick, _serve, _simulate, _validate
 from inferencepool.cli._output import report
+from inferencepool.cli._parser import Parser
+from inferencepool.cli._standard_output import MissingOutput
 from inferencepool.errors import InferencePoolError
 
 __all__ = ["main"]
 
 _FAILED = 1
-# What shells report for programs that end by these signals: 128 and the signal's number.
-_INTERRUPTED = 130
+# What shells report for programs that end by SIGPIPE: 128 and the signal's number.
 _BROKEN_PIPE = 141
 
 
@@ -30,42 +32,58 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments without the program's name; None for those of this process.
 
     Returns:
-        The exit status: 0 for success, 1 when a file is invalid or there is no endpoint to pick.
+        The exit status: 0 for success, 1 when a file is invalid, there is no endpoint to pick, or standard output
+        cannot be written.
 
     Raises:
         SystemExit: After ``--help`` and ``--version`` (status 0), and when the arguments make no sense (status 2).
     """
-    if isinstance(sys.stdout, TextIOWrapper):
-        # A name that the terminal's encoding cannot say is shown escaped, as on standard error.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        interrupt_usually()
+        output: Any = sys.stdout
+        if output is None:
+            output = sys.stdout = MissingOutput()
+        elif isinstance(output, TextIOWrapper):
+            # A name that the terminal's encoding cannot say is shown escaped, as on standard error.
+            output.reconfigure(errors="backslashreplace")
+        return _run(argv)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    finally:
+        interrupt_quietly()
+
+
+def _run(argv: Sequence[str] | None) -> int:
     try:
         arguments = _parser().parse_args(argv)
         status: int = arguments.run(arguments)
-        _flush()
+        sys.stdout.flush()
     except BrokenPipeError:
-        # Python flushes standard output once more when it ends, which must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return _BROKEN_PIPE
     except InferencePoolError as error:
         report(str(error))
         return _FAILED
     except OSError as error:
         report(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _drop_output()
         return _FAILED
-    except KeyboardInterrupt:
-        return _INTERRUPTED
     return status
 
 
-def _flush() -> None:
-    # There is none where it was closed before the start.
-    output: Any = sys.stdout
-    if output is not None:
-        output.flush()
+def _drop_output() -> None:
+    """Keep Python from flushing standard output once more when it ends, which would fail again."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError:
+        sys.stdout = None  # as Python has it where there is none
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = Parser(
         prog="inferencepool",
         description="Check and convert manifests of InferencePools, try picks on files, serve as the endpoint picker "
         "of a gateway, configure an Envoy for it, and compare profiles on simulated model servers. To see all of it "

@@ -134,7 +134,7 @@ def _write_json(result: PickResult, outsiders: Sequence[tuple[PodDocument, str]]
     scores: dict[str, float] = {}
     for candidate in explanation.candidates:
         # Where pods share an address, the one that is picked comes first.
-        scores.setdefault(candidate.endpoint.destination, round(candidate.total, 6))
+        scores.setdefault(candidate.endpoint.destination, round(candidate.total, 6) + 0.0)
     line: dict[str, Any] = {
         "destination": result.destination,
         "endpoint": result.endpoint.id,

@@ -106,11 +106,10 @@ class InferencePool:
     app_protocol: AppProtocol = attrs.field(default=AppProtocol.HTTP, converter=_to_protocol)
     endpoint_picker_ref: EndpointPickerRef | None = None
     status: InferencePoolStatus = attrs.field(factory=InferencePoolStatus)
-    metadata: ObjectMeta = attrs.field(repr=False)
-
-    @metadata.default
-    def _metadata(self) -> ObjectMeta:
-        return ObjectMeta(name=self.name, namespace=self.namespace)
+    metadata: ObjectMeta = attrs.field(
+        default=attrs.Factory(lambda self: ObjectMeta(name=self.name, namespace=self.namespace), takes_self=True),
+        repr=False,
+    )
 
     def __attrs_post_init__(self) -> None:
         if issues := _check_types(self):

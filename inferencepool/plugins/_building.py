@@ -48,27 +48,52 @@ def label_selector_filter(**selector: Any) -> LabelSelectorFilter:
 
 
 def active_request_scorer(
-    *, producer: object = None, request_timeout: object = None, max_busy_score: Any = 1.0, **parameters: Any
+    *,
+    producer: object = None,
+    request_timeout: object = None,
+    idle_threshold: Any = 0,
+    max_busy_score: Any = 1.0,
 ) -> ActiveRequestScorer:
-    """Build one; a score outside 0 to 1 stands for the default, and the scheduler counts without a producer."""
+    """Build one; what is out of range stands for the default, and the scheduler counts without a producer."""
     del producer, request_timeout
     is_outside = type(max_busy_score) in (int, float) and not 0 <= max_busy_score <= 1
-    return ActiveRequestScorer(max_busy_score=1.0 if is_outside else max_busy_score, **parameters)
+    return ActiveRequestScorer(_or_default(idle_threshold, 0), 1.0 if is_outside else max_busy_score)
 
 
-def prefix_cache_producer(*, block_size: Any = None, **parameters: Any) -> ApproxPrefixCacheProducer:
-    """Build one; the old name of the block size counts where the new one is not given."""
-    if block_size is not None:
-        parameters.setdefault("block_size_tokens", block_size)
-    return ApproxPrefixCacheProducer(**parameters)
+def prefix_cache_producer(
+    *,
+    block_size: Any = 0,
+    block_size_tokens: Any = 16,
+    lru_capacity_per_server: Any = 31_250,
+    auto_tune: Any = True,
+    **parameters: Any,
+) -> ApproxPrefixCacheProducer:
+    """
+    Build one; the old name of the block size counts where the new one has its default.
+
+    A block size and a capacity of 0 or less stand for the defaults, the size only where the engines' is looked at.
+    """
+    if block_size_tokens == 16 and _or_default(block_size, 0) != 0:  # noqa: PLR2004 - the default
+        block_size_tokens = block_size
+    return ApproxPrefixCacheProducer(
+        _or_default(block_size_tokens, 16) if auto_tune is True else block_size_tokens,
+        _or_default(lru_capacity_per_server, 31_250),
+        auto_tune,
+        **parameters,
+    )
 
 
-def inflight_load_producer(*, sync_cross_replica_state: Any = True, **parameters: Any) -> InflightLoadProducer:
-    """Build one; there are no other replicas whose state could be had."""
+def inflight_load_producer(
+    *, sync_cross_replica_state: Any = True, max_estimated_output_tokens: Any = None, **parameters: Any
+) -> InflightLoadProducer:
+    """Build one; a limit below 0 stands for none, and there are no other replicas whose state could be had."""
     if not isinstance(sync_cross_replica_state, bool):
         plugin, rule = "inflight-load-producer", "is neither true nor false"
         raise refusal(plugin, "syncCrossReplicaState", sync_cross_replica_state, rule)
-    return InflightLoadProducer(**parameters)
+    most = max_estimated_output_tokens
+    return InflightLoadProducer(
+        max_estimated_output_tokens=None if type(most) is int and most < 0 else most, **parameters
+    )
 
 
 def token_load_scorer(*, queue_threshold_tokens: Any = 4_194_304, **parameters: Any) -> TokenLoadScorer:
@@ -77,26 +102,48 @@ def token_load_scorer(*, queue_threshold_tokens: Any = 4_194_304, **parameters: 
 
 
 def no_hit_lru_scorer(
-    *, prefix_plugin_name: object = None, prefix_plugin_type: object = None, **parameters: Any
+    *, prefix_plugin_name: object = None, prefix_plugin_type: object = None, lru_size: Any = 1024, **parameters: Any
 ) -> NoHitLruScorer:
-    """Build one; the old names of its producer change nothing."""
+    """Build one; a size of 0 or less stands for the default, and the old names of its producer change nothing."""
     del prefix_plugin_name, prefix_plugin_type
-    return NoHitLruScorer(**parameters)
+    return NoHitLruScorer(lru_size=_or_default(lru_size, 1024), **parameters)
 
 
-def prefix_cache_scorer(*, load_factor: Any = None, load_slack: Any = None, **parameters: Any) -> PrefixCacheScorer:
-    """Build one, with a bound on load where one is given."""
-    return PrefixCacheScorer(load_bound=_bound("prefix-cache-scorer", load_factor, load_slack), **parameters)
+def prefix_cache_scorer(
+    *,
+    match_length_weight: Any = 0.0,
+    match_length_scale_tokens: Any = 8192,
+    load_factor: Any = None,
+    load_slack: Any = None,
+    **parameters: Any,
+) -> PrefixCacheScorer:
+    """Build one, with a bound on load where one is given; the scale matters only where it has a weight."""
+    if match_length_weight == 0:
+        match_length_scale_tokens = _or_default(match_length_scale_tokens, 8192)
+    return PrefixCacheScorer(
+        match_length_weight=match_length_weight,
+        match_length_scale_tokens=match_length_scale_tokens,
+        load_bound=_bound("prefix-cache-scorer", load_factor, load_slack),
+        **parameters,
+    )
 
 
 def prefix_cache_affinity_filter(
-    *, ttft_source: Any = "prefillThroughput", **parameters: Any
+    *,
+    ttft_source: Any = "prefillThroughput",
+    max_ttft_penalty_ms: Any = 18_000,
+    peak_prefill_throughput: Any = 15_928,
+    **parameters: Any,
 ) -> PrefixCacheAffinityFilter:
-    """Build one; there is no predictor of latency to take times from."""
+    """Build one; the throughput may be 0 where it is not looked at, and there is no predictor to take times from."""
     if ttft_source != "prefillThroughput":
         plugin, rule = "prefix-cache-affinity-filter", "is not 'prefillThroughput', which is the only source there is"
         raise refusal(plugin, "ttftSource", ttft_source, rule)
-    return PrefixCacheAffinityFilter(**parameters)
+    if max_ttft_penalty_ms == 0 and peak_prefill_throughput == 0:
+        peak_prefill_throughput = 15_928
+    return PrefixCacheAffinityFilter(
+        max_ttft_penalty_ms=max_ttft_penalty_ms, peak_prefill_throughput=peak_prefill_throughput, **parameters
+    )
 
 
 def session_affinity_scorer(**parameters: Any) -> SessionAffinityScorer:
@@ -162,7 +209,7 @@ def _fields(plugin: str, parameter: str, value: Any, *allowed: str) -> dict[str,
         if name not in allowed:
             rule = f"is for a field that it does not have, allowed are {', '.join(allowed)}"
             raise refusal(plugin, f"{parameter}.{name}", item, rule)
-    return dict(value)
+    return {name: item for name, item in value.items() if item is not None}
 
 
 def _check_sweep(plugin: str, value: Any) -> None:

@@ -255,13 +255,15 @@ def build_strategy(
 
 
 def _producers(
-    type_name: str, kind: StrategyType, given: Mapping[str, Any], shared: MutableMapping[str, Any]
+    type_name: str, kind: StrategyType, given: dict[str, Any], shared: MutableMapping[str, Any]
 ) -> dict[str, Any]:
-    """Find the producers that parameters name; make those defaults that are missing."""
+    """Find the producers that parameters name, taking the names out; make those defaults that are missing."""
     found: dict[str, Any] = {}
     for parameter, default in kind.producers.items():
-        name = given.get(parameter, default)
-        if name not in shared and name == default and not (parameter in kind.optional and parameter not in given):
+        named = given.pop(parameter, "")
+        # An empty name is none, as in the reference.
+        name = default if named == "" else named
+        if name not in shared and name == default and (named or parameter not in kind.optional):
             shared[name] = build_strategy(default, producers=shared).strategy
         if name in shared:
             found[parameter] = shared[name]
@@ -272,18 +274,23 @@ def _producers(
 
 
 def _checked(type_name: str, kind: StrategyType, parameters: Any) -> dict[str, Any]:
-    """Copy *parameters*, sure that all names are known and none that is required is missing."""
+    """
+    Copy *parameters*, sure that all names are known and none that is required is missing.
+
+    One that is null stands for its default, as in the reference.
+    """
     if not isinstance(parameters, Mapping):
         raise refusal(type_name, "parameters", parameters, "is not a mapping of parameter names to values")
     rule = f"allowed are {', '.join(kind.allowed)}" if kind.allowed else "it takes none"
     for name, value in parameters.items():
         if name not in kind.allowed:
             raise refusal(type_name, str(name), value, f"is for a parameter that it does not have, {rule}")
+    given = {name: value for name, value in parameters.items() if value is not None}
     for name in kind.required:
-        if name not in parameters:
+        if name not in given:
             message = f"{type_name}: {name}: is missing, but required"
             raise ConfigurationError(message)
-    return dict(parameters)
+    return given
 
 
 def _count(type_name: str, value: Any) -> int:

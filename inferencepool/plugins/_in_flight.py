@@ -33,8 +33,8 @@ class InflightLoadProducer:
     *Looks at:* the prompt and the token limit of each request, and what is cached where.
 
     *Configuration:* type ``inflight-load-producer``; ``addEstimatedOutputTokens`` (default false), ``outputRatio`` (0
-    or more, default 1.5), ``maxEstimatedOutputTokens`` (0 or more, default none) and ``prefixMatchInfoProducerName``
-    (default ``approx-prefix-cache-producer`` where there is one, else all tokens count as not cached);
+    or more, default 1.5), ``maxEstimatedOutputTokens`` (default none, below 0 as well) and
+    ``prefixMatchInfoProducerName`` (default ``approx-prefix-cache-producer`` where there is one, else all tokens count as not cached);
     ``syncCrossReplicaState`` changes nothing: there are no other replicas to hear from.
 
     It holds no state: the scheduler keeps the sums, and counts a pick in the step that makes it.
@@ -87,7 +87,9 @@ class InflightLoadProducer:
 
     def _output(self, request: InferenceRequest, tokens: int) -> int:
         limits = (request.max_output_tokens, self.max_estimated_output_tokens)
-        estimate = round(min(tokens * self.output_ratio, MAX_LOAD))
+        exact = min(tokens * self.output_ratio, MAX_LOAD)
+        # Halves go away from zero, as the reference rounds.
+        estimate = int(exact) + (exact % 1 >= 0.5)  # noqa: PLR2004 - a half
         return min((estimate, *(limit for limit in limits if limit is not None)))
 
 
@@ -103,7 +105,8 @@ class ActiveRequestScorer:
 
     *Looks at:* the picks that were not released yet. Needs picks to be released when their requests end.
 
-    *Configuration:* type ``active-request-scorer``; ``idleThreshold`` (0 or more, default 0), ``maxBusyScore`` (default
+    *Configuration:* type ``active-request-scorer``; ``idleThreshold`` (default 0, as which numbers below it
+    count), ``maxBusyScore`` (default
     1.0; one outside 0 to 1 stands for the default), ``inFlightLoadProducerName`` and ``requestTimeout``, which both
     change nothing: the scheduler itself counts picks, and only a release ends one.
 

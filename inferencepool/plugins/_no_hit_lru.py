@@ -31,7 +31,8 @@ class NoHitLruScorer:
 
     *Looks at:* the prompt, what is cached where, and where earlier prompts went that nobody had cached.
 
-    *Configuration:* type ``no-hit-lru-scorer``; ``lruSize`` (endpoints that are remembered, 1 or more, default 1024),
+    *Configuration:* type ``no-hit-lru-scorer``; ``lruSize`` (endpoints that are remembered; 0 or less stands for
+    the default, 1024),
     ``prefixMatchInfoProducerName`` (default ``approx-prefix-cache-producer``), and ``prefixPluginName`` and
     ``prefixPluginType``, which change nothing.
 

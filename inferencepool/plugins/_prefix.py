@@ -38,7 +38,7 @@ class PrefixCacheScorer:
     *Looks at:* the prompt, and which prompts went where before; with a bound at the picks in flight.
 
     *Configuration:* type ``prefix-cache-scorer``; ``matchLengthWeight`` (0 to 1, default 0), ``matchLengthScaleTokens``
-    (1 or more, default 8192) and ``prefixMatchInfoProducerName`` (the producer to use, default
+    (1 or more where it has a weight, default 8192) and ``prefixMatchInfoProducerName`` (the producer to use, default
     ``approx-prefix-cache-producer``). Beyond the reference: ``loadFactor`` (1 or more, default none) and ``loadSlack``
     (1 or more, default 8), see `LoadBound`.
 
@@ -132,15 +132,14 @@ class PrefixCacheAffinityFilter:
     producer: ApproxPrefixCacheProducer = attrs.field(
         factory=ApproxPrefixCacheProducer, validator=checked_method(_FILTER, "match", "producer")
     )
-    load: InflightLoadProducer = attrs.field(validator=checked_method(_FILTER, "amounts", "producer"))
+    load: InflightLoadProducer = attrs.field(
+        default=attrs.Factory(lambda self: InflightLoadProducer(self.producer), takes_self=True),
+        validator=checked_method(_FILTER, "amounts", "producer"),
+    )
     affinity_threshold: float = attrs.field(default=0.8, validator=checked_number(_FILTER, -inf, 1))
     exploration_probability: float = attrs.field(default=0.0, validator=checked_number(_FILTER, 0, 1))
     max_ttft_penalty_ms: float = attrs.field(default=18_000, validator=checked_number(_FILTER, -inf))
     peak_prefill_throughput: float = attrs.field(default=15_928, validator=checked_number(_FILTER, 1e-3))
-
-    @load.default
-    def _load(self) -> InflightLoadProducer:
-        return InflightLoadProducer(self.producer)
 
     @property
     def producers(self) -> tuple[object, ...]:

@@ -28,6 +28,8 @@ _LEAST_CHAINED = 64
 _WAITING_BYTES = 1_000
 _LEAST_BLOCK_BYTES = 40
 
+_UNKNOWN = (-1, None, None)
+
 
 @attrs.define(eq=False)
 class ApproxPrefixCacheProducer:
@@ -40,7 +42,8 @@ class ApproxPrefixCacheProducer:
     picked, and the size of the KV cache that the engine reports.
 
     *Configuration:* type ``approx-prefix-cache-producer``; ``blockSizeTokens`` (tokens in a block, 1 or more, default
-    16; a token is four bytes of text), ``lruCapacityPerServer`` (blocks that an endpoint has room for, default 31250),
+    16; a token is four bytes of text), ``lruCapacityPerServer`` (blocks that an endpoint has room for; 0 or less
+    stands for the default, 31250),
     ``autoTune`` (default true: an engine that reports its cache has room for that many blocks instead),
     ``maxPrefixTokensToMatch`` (default 131072, 0 for no such limit), ``maxPrefixBlocksToMatch`` (default 2048, used
     where there is no limit in tokens; 0 for none) and ``blockSize`` (an old name of ``blockSizeTokens``). Beyond the
@@ -82,7 +85,8 @@ class ApproxPrefixCacheProducer:
     _lock: Lock = attrs.field(factory=tolerant_lock, init=False, repr=False)
     _generation: int = attrs.field(default=-1, init=False, repr=False)
     _births: Sequence[int] = attrs.field(default=(), init=False, repr=False)
-    _sizes: dict[int, tuple[int | None, int | None]] = attrs.field(factory=dict, init=False, repr=False)
+    # By slot: the generation that told the size of the engine's cache, its blocks, and the tokens of a block.
+    _sizes: dict[int, tuple[int, int | None, int | None]] = attrs.field(factory=dict, init=False, repr=False)
     _waiting: LRUCache[PickResult, PrefixMatch] = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -159,7 +163,7 @@ class ApproxPrefixCacheProducer:
         if match is None or not match.total:
             return
         if self.auto_tune:
-            self._tune(result.slot, result.snapshot)
+            self._tune(result)
         if self.insert_at == "pick":
             self._insert(match, result.slot)
         else:
@@ -206,14 +210,18 @@ class ApproxPrefixCacheProducer:
             found: PrefixMatch | None = self._waiting.pop(result, None)
         return found
 
-    def _tune(self, slot: int, snapshot: Snapshot) -> None:
-        """Give *slot* as much room as its engine reports, where that changed."""
-        metrics = snapshot.metrics[slot]
+    def _tune(self, result: PickResult) -> None:
+        """Give the endpoint that was picked as much room as its engine reports, where that changed."""
+        slot, generation = result.slot, result.snapshot.generation
+        metrics = result.snapshot.metrics[slot]
         blocks, size = metrics.cache_num_blocks, metrics.cache_block_size
-        if not blocks or self._sizes.get(slot) == (blocks, size):
+        if not blocks or self._sizes.get(slot, _UNKNOWN)[1:] == (blocks, size):
             return
-        with self._lock:
-            self._sizes[slot] = (blocks, size)
         # The reference takes the engine's blocks for its own, whatever their size.
         tokens_per_block = self.block_size_tokens if self.compatibility else size or self.block_size_tokens
-        self.index.set_capacity(slot, max(1, blocks * tokens_per_block // self.block_size_tokens))
+        with self._lock:
+            # Another thread may know better by now: picks from different snapshots end in any order.
+            is_there = self._births[slot : slot + 1] == (result.birth,)
+            if is_there and generation >= self._sizes.get(slot, _UNKNOWN)[0]:
+                self._sizes[slot] = (generation, blocks, size)
+                self.index.set_capacity(slot, max(1, blocks * tokens_per_block // self.block_size_tokens))

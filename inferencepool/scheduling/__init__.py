@@ -6,7 +6,7 @@ from inferencepool.scheduling._explanation import ExplainedCandidate, ExplainedS
 from inferencepool.scheduling._load import Demand, LinearLoad, LoadMeasure
 from inferencepool.scheduling._max_score import MaxScorePicker
 from inferencepool.scheduling._producers import Annotator, PickListener, Producer
-from inferencepool.scheduling._profile import MAX_WEIGHT, NamedFilter, SchedulingProfile, WeightedScorer, strategy_name
+from inferencepool.scheduling._profile import MAX_WEIGHT, NamedFilter, SchedulingProfile, WeightedScorer
 from inferencepool.scheduling._protocols import (
     AmongScorer,
     EndpointFilter,
@@ -26,6 +26,7 @@ from inferencepool.scheduling._protocols import (
 from inferencepool.scheduling._reservations import ReservedLoad
 from inferencepool.scheduling._result import PickResult
 from inferencepool.scheduling._scheduler import Scheduler
+from inferencepool.scheduling._strategies import strategy_name
 from inferencepool.scheduling._terms import MAX_LOAD, ONE
 
 __all__ = [

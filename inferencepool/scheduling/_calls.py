@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
-from inferencepool.scheduling._profile import SchedulingProfile, strategy_name
+from inferencepool.scheduling._profile import SchedulingProfile
+from inferencepool.scheduling._strategies import strategy_name
 
 __all__ = ["who_calls"]
 

@@ -71,6 +71,10 @@ class Standing(CandidateSet, Protocol):
         """Give all members (of *among*, when given) that share the highest score; empty when there are none."""
         ...
 
+    def any_best(self) -> int:
+        """Draw one of the members that share the highest score, each as likely as the others; there is at least one."""
+        ...
+
     def score(self, slot: int, /) -> float:
         """Give the total score of the member in *slot*, in units of `inferencepool.scheduling.ONE`."""
         ...

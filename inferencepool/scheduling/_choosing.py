@@ -9,8 +9,9 @@ from typing import Any
 from inferencepool.errors import StrategyError
 from inferencepool.model import EndpointSet, InferenceRequest, to_slots
 from inferencepool.scheduling._candidate_set import Standing
-from inferencepool.scheduling._profile import SchedulingProfile, quoted, strategy_name
+from inferencepool.scheduling._profile import SchedulingProfile
 from inferencepool.scheduling._protocols import ScoredCandidate
+from inferencepool.scheduling._strategies import quoted, strategy_name
 from inferencepool.scheduling._terms import ONE
 
 __all__ = ["check_choice", "check_headers", "choose_plainly"]

@@ -19,7 +19,8 @@ from inferencepool.model import (
     Snapshot,
     to_endpoint_set,
 )
-from inferencepool.scheduling._profile import NamedFilter, SchedulingProfile, quoted
+from inferencepool.scheduling._profile import NamedFilter, SchedulingProfile
+from inferencepool.scheduling._strategies import quoted
 from inferencepool.selection import narrow
 
 __all__ = ["Eligibility", "SubsetHint", "apply_filter", "without_avoided"]

@@ -60,7 +60,8 @@ def explain(
     toll, less = demand_terms(terms.charges, demands)
     given = [
         [
-            ExplainedScore(scorer.name, score, scorer.weight)
+            # Adding 0.0 makes a -0.0 of a scorer's own a plain 0.0.
+            ExplainedScore(scorer.name, score + 0.0, scorer.weight)
             for score in _scores(scorer, request, candidates, asked, demands)
         ]
         for scorer in profile.scorers
@@ -83,7 +84,7 @@ def explain(
             endpoint=snapshot.fleet.at(slot),
             scores=tuple(column[index] for column in given),
             # Not the sum of the scores above: rounded as the scheduler does, so that what tied there shows as tied.
-            total=-costs[slot] / ONE,
+            total=0.0 - costs[slot] / ONE,
             pending=pending[slot],
             place=places.get(slot),
             stale=bool(snapshot.stale >> slot & 1),

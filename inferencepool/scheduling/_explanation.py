@@ -30,7 +30,7 @@ class ExplainedScore:
     @property
     def weighted(self) -> float:
         """What the scorer adds to the candidate's total."""
-        return self.score * self.weight
+        return self.score * self.weight + 0.0
 
 
 @attrs.frozen
@@ -185,13 +185,13 @@ def _candidate_to_dict(candidate: ExplainedCandidate) -> dict[str, Any]:
 
 def _row(candidate: ExplainedCandidate) -> list[str]:
     place = _place_to_text(candidate.place)
-    scores = [f"{score.score:.3f}" for score in candidate.scores]
+    scores = [f"{score.score:z.3f}" for score in candidate.scores]
     endpoint = candidate.endpoint
-    return [place, endpoint.id, endpoint.destination, str(candidate.pending), *scores, f"{candidate.total:.3f}"]
+    return [place, endpoint.id, endpoint.destination, str(candidate.pending), *scores, f"{candidate.total:z.3f}"]
 
 
 def _age_of(candidate: ExplainedCandidate) -> str:
-    age = "none" if candidate.age is None else f"{candidate.age:.2f} s old"
+    age = "none" if candidate.age is None else f"{candidate.age:z.2f} s old"
     return f"{age}, stale" if candidate.stale else age
 
 

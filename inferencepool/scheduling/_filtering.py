@@ -11,8 +11,9 @@ import attrs
 from inferencepool.errors import EndpointsFilteredError, StrategyError
 from inferencepool.model import Candidates, EndpointSet, InferenceRequest
 from inferencepool.scheduling._eligibility import apply_filter, filtered_out
-from inferencepool.scheduling._profile import NamedFilter, SchedulingProfile, quoted
+from inferencepool.scheduling._profile import NamedFilter, SchedulingProfile
 from inferencepool.scheduling._standing import ReservedCandidates
+from inferencepool.scheduling._strategies import quoted
 
 __all__ = ["Narrowing", "early_and_late"]
 

@@ -43,20 +43,15 @@ class MaxScorePicker:
 
     def choose(self, _request: InferenceRequest, standing: Standing, count: int, /) -> Sequence[int]:
         """Choose the *count* best members, in O(count) searches."""
-        tied = standing.best()
-        slot = tied.bit_length() - 1
-        if tied ^ 1 << slot:
+        if count == 1 and self.tie_break == "random":
+            return [standing.any_best()]
+        among, tied, chosen = standing.members, standing.best(), list[int]()
+        while among and len(chosen) < count:
+            tied = tied or standing.best(among)
             slot = self._one_of(tied, standing)
-        chosen = [slot]
-        if count > 1:
-            among = standing.members ^ 1 << slot
+            chosen.append(slot)
             tied ^= 1 << slot
-            while among and len(chosen) < count:
-                tied = tied or standing.best(among)
-                slot = self._one_of(tied, standing)
-                chosen.append(slot)
-                tied ^= 1 << slot
-                among ^= 1 << slot
+            among ^= 1 << slot
         self._last = chosen[0]
         return chosen
 

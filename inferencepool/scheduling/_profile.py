@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from math import isfinite
@@ -14,49 +13,16 @@ from inferencepool.errors import ConfigurationError
 from inferencepool.scheduling._max_score import MaxScorePicker
 from inferencepool.scheduling._producers import with_producers
 from inferencepool.scheduling._protocols import Filter, Picker, Scorer
+from inferencepool.scheduling._strategies import check_spelling, kind_of, strategy_name
 
-__all__ = ["MAX_WEIGHT", "NamedFilter", "SchedulingProfile", "WeightedScorer", "strategy_name"]
+__all__ = ["MAX_WEIGHT", "NamedFilter", "SchedulingProfile", "WeightedScorer"]
 
 MAX_WEIGHT = 1 << 16
 """Largest sum of weights in a profile; keeps every sum of scores exact (see `inferencepool.scheduling.ONE`)."""
 
-_LONGEST_SHOWN = 200
-
 _FILTER_METHODS = ("keep", "narrow", "filter")
 _SCORER_METHODS = ("score_endpoints", "score_load", "affinities", "affinities_among", "score")
 _PICKER_METHODS = ("choose", "pick")
-
-
-def strategy_name(strategy: object) -> str:
-    """Name a strategy the way configurations do: its class name in kebab case, ``QueueScorer`` -> ``queue-scorer``."""
-    name = getattr(strategy, "__name__", None) or type(strategy).__name__
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name).lower().strip("_")
-
-
-def quoted(value: object) -> str:
-    """Show what a strategy gave, which may be anything, in an error; long texts are cut."""
-    try:
-        text = repr(value)
-    except Exception:  # noqa: BLE001 - the error to be told is another one
-        text = f"a {type(value).__name__} that cannot be shown"
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
-
-
-def kind_of(strategy: object, methods: tuple[str, ...], role: str) -> str:
-    """
-    Tell which of *methods* a strategy offers.
-
-    Raises:
-        ConfigurationError: It offers none of them, or several, so that its kind cannot be told.
-    """
-    offered = [name for name in methods if callable(getattr(strategy, name, None))]
-    if len(offered) != 1:
-        found = f"has {' and '.join(offered)}" if offered else "has none of them"
-        message = (
-            f"{role} {strategy_name(strategy)}: a {role} has exactly one of {', '.join(methods)}; this one {found}"
-        )
-        raise ConfigurationError(message)
-    return offered[0]
 
 
 @attrs.frozen
@@ -78,13 +44,11 @@ class WeightedScorer:
 
     scorer: Scorer
     weight: float = 1.0
-    name: str = attrs.field(kw_only=True)
+    name: str = attrs.field(
+        default=attrs.Factory(lambda self: strategy_name(self.scorer), takes_self=True), kw_only=True
+    )
     kind: str = attrs.field(init=False, repr=False)
     ask: Callable[..., Any] = attrs.field(init=False, repr=False, eq=False)
-
-    @name.default
-    def _name(self) -> str:
-        return strategy_name(self.scorer)
 
     @kind.default
     def _kind(self) -> str:
@@ -120,14 +84,12 @@ class NamedFilter:
     """
 
     filter: Filter
-    name: str = attrs.field(kw_only=True)
+    name: str = attrs.field(
+        default=attrs.Factory(lambda self: strategy_name(self.filter), takes_self=True), kw_only=True
+    )
     kind: str = attrs.field(init=False, repr=False)
     ask: Callable[..., Any] = attrs.field(init=False, repr=False, eq=False)
     is_preference: bool = attrs.field(init=False, repr=False)
-
-    @name.default
-    def _name(self) -> str:
-        return strategy_name(self.filter)
 
     @is_preference.default
     def _is_preference(self) -> bool:
@@ -143,11 +105,11 @@ class NamedFilter:
         return method
 
 
-def _to_filters(filters: Iterable[Any]) -> tuple[NamedFilter, ...]:
+def _to_filters(filters: Iterable[Filter | NamedFilter]) -> tuple[NamedFilter, ...]:
     return tuple(item if isinstance(item, NamedFilter) else NamedFilter(item) for item in filters)
 
 
-def _to_scorers(scorers: Iterable[Any]) -> tuple[WeightedScorer, ...]:
+def _to_scorers(scorers: Iterable[Scorer | WeightedScorer]) -> tuple[WeightedScorer, ...]:
     return tuple(item if isinstance(item, WeightedScorer) else WeightedScorer(item) for item in scorers)
 
 
@@ -165,8 +127,9 @@ class SchedulingProfile:
         picker_kind: Name of the method that the picker offers.
 
     Raises:
-        ConfigurationError: A strategy offers none of the methods of its role, the weights sum up to more than
-            `MAX_WEIGHT`, or *max_num_of_endpoints* is below 1.
+        ConfigurationError: A strategy or a producer is a class, offers none of the methods of its role or has a name
+            that looks like a misspelt one of those that are looked for, the weights sum up to more than `MAX_WEIGHT`,
+            or *max_num_of_endpoints* is below 1.
     """
 
     name: str = "default"
@@ -181,6 +144,8 @@ class SchedulingProfile:
         return kind_of(self.picker, _PICKER_METHODS, "picker")
 
     def __attrs_post_init__(self) -> None:
+        for part in self.parts:
+            check_spelling(part)
         total = sum(scorer.weight for scorer in self.scorers)
         if total > MAX_WEIGHT:
             message = f"profile {self.name}: scorers: the weights sum up to {total:g}, allowed are at most {MAX_WEIGHT}"

@@ -21,22 +21,27 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate, islice
 from operator import add, itemgetter, or_
+from random import Random
 
 import attrs
 
-from inferencepool.model import EndpointSet, to_endpoint_set
+from inferencepool.model import EndpointSet, any_slot, to_endpoint_set
 from inferencepool.scheduling._reservations import Losses
 from inferencepool.scheduling._terms import Bonuses, FleetTerms
 
-__all__ = ["Ranking", "search"]
+__all__ = ["Found", "Ranking", "search"]
 
 # Above this many bits in all, there is one set for every 16 ranks instead of one for each: memory against four steps.
 _BITS = 1 << 22
 _GROUP = 16
 
+# So many ranks may be drawn that are not in the cell before those that are get listed.
+_DRAWS = 8
+
 _FIRST = itemgetter(0)
 
 Found = list[tuple[int, EndpointSet]]
+"""The cells that hold a candidate with the lowest cost, each with the rank of its first one."""
 
 
 @attrs.define(eq=False, slots=False)
@@ -63,6 +68,7 @@ class Ranking:
     sorted_costs: list[float]
     group: int
     _reach: list[EndpointSet] = attrs.field(factory=list)
+    _ends: dict[float, int] = attrs.field(factory=dict)
 
     @classmethod
     def compile(
@@ -153,13 +159,48 @@ class Ranking:
         """Sum of the scores above 0 up to each rank."""
         return list(accumulate(max(0.0, -cost) for cost in self.sorted_costs))
 
-    def tied(self, cell: EndpointSet, rank: int) -> EndpointSet:
+    def end_of(self, cost: float) -> int:
+        """Find where the run of endpoints that cost *cost* ends; looked up after the first time."""
+        end = self._ends.get(cost)
+        if end is None:
+            end = self._ends[cost] = bisect_right(self.sorted_costs, cost)
+        return end
+
+    def draw(self, found: Found, rng: Random) -> int:
+        """
+        Draw one of the winners that a search *found* (one or more) uniformly at random, in O(1) for most draws.
+
+        Those that tie stand side by side in the ranking: one of them is drawn, and again if it is not in the cell. When
+        too many draws fail, the winners are listed; either way each is as likely as the others.
+        """
+        rank, cell = found[0]
+        if len(found) == 1:
+            costs, order, after = self.sorted_costs, self.order, rank + 1
+            cost = costs[rank]
+            if after == len(costs) or costs[after] != cost:
+                return order[rank]
+            count, random = self.end_of(cost) - rank, rng.random
+            for _ in range(_DRAWS):
+                slot = order[rank + int(random() * count)]
+                if cell >> slot & 1:
+                    return slot
+        return any_slot(self.winners(found), rng)
+
+    def winners(self, found: Found) -> EndpointSet:
+        """Give all the winners that a search *found*."""
+        winners = 0
+        for rank, cell in found:
+            tied = self._tied(cell, rank)
+            winners = winners | tied if winners else tied
+        return winners
+
+    def _tied(self, cell: EndpointSet, rank: int) -> EndpointSet:
         """Give the members of *cell* that cost as much as the one at *rank*, which is the best of the cell."""
         costs, order = self.sorted_costs, self.order
         cost = costs[rank]
         if rank + 1 == len(costs) or costs[rank + 1] != cost:
             return 1 << order[rank]
-        end = bisect_right(costs, cost, rank)
+        end = self.end_of(cost)
         whole, rest = divmod(end, self.group)
         if whole > len(self._reach):
             self._extend(whole - 1)
@@ -169,9 +210,9 @@ class Ranking:
         return cell & upto
 
 
-def search(ranking: Ranking, losses: Losses, bonuses: Bonuses, among: EndpointSet | None) -> tuple[EndpointSet, int]:
+def search(ranking: Ranking, losses: Losses, bonuses: Bonuses, among: EndpointSet | None) -> tuple[Found, int]:
     """
-    Find the candidates with the lowest cost: all that tie.
+    Find the candidates with the lowest cost: the cells that hold all that tie.
 
     Args:
         ranking: Ranking of the candidates.
@@ -180,17 +221,17 @@ def search(ranking: Ranking, losses: Losses, bonuses: Bonuses, among: EndpointSe
         among: Search only these candidates; None for all of them.
 
     Returns:
-        The winners, none when there is no candidate; and how many losses were looked into beyond one for each cell,
-        which is what a ranking of the present counts would have saved.
+        What `Ranking.winners` and `Ranking.draw` take, empty when there is no candidate; and how many losses were
+        looked into beyond one for each cell, which is what a ranking of the present counts would have saved.
     """
     values, sets, step = losses
+    found: Found = []
     if not ranking.order or not values:
-        return 0, 0
+        return found, 0
     sorted_costs, first = ranking.sorted_costs, ranking.first
     floor = sorted_costs[0]
     lift = values[0] * step
     best = float("inf")
-    found: Found = []
     visits = 0
     everyone = ranking.members if among is None else among & ranking.members
     for bonus, members in _cells(bonuses, everyone) if bonuses else ((0.0, everyone),):
@@ -213,11 +254,7 @@ def search(ranking: Ranking, losses: Losses, bonuses: Bonuses, among: EndpointSe
                     best = cost
                     found.clear()
                 found.append((rank, part))
-    winners = 0
-    for rank, part in found:
-        tied = ranking.tied(part, rank)
-        winners = winners | tied if winners else tied
-    return winners, visits
+    return found, visits
 
 
 def _cells(bonuses: Bonuses, everyone: EndpointSet) -> Sequence[tuple[float, EndpointSet]]:

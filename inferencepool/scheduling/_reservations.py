@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from operator import itemgetter
 from typing import Any, Protocol, TypeAlias
 
@@ -13,7 +14,7 @@ from inferencepool.errors import StrategyError
 from inferencepool.model import EndpointSet, Fleet, Snapshot, to_slots
 from inferencepool.scheduling._levels import Levels
 from inferencepool.scheduling._load import LoadMeasure
-from inferencepool.scheduling._profile import strategy_name
+from inferencepool.scheduling._strategies import strategy_name
 from inferencepool.scheduling._terms import Charges, burden_of
 
 __all__ = ["Lease", "Losses", "Reservations", "ReservedLoad"]
@@ -116,12 +117,7 @@ class Reservations:
         self.shown = snapshot.fleet.members
         observed_at = snapshot.observed_at
         for slot, leases in self._uncovered.items():
-            seen = observed_at[slot]
-            covered = []
-            for lease in leases:
-                if lease.picked_at >= seen:
-                    break
-                covered.append(lease)
+            covered = _covered(leases, observed_at[slot])
             for lease in covered:
                 del leases[lease]
             self.pending[slot] -= len(covered)
@@ -349,3 +345,16 @@ class Reservations:
     def _remember(self, move: _Move) -> None:
         self.moves += 1
         self._journal.append(move)
+
+
+def _covered(leases: dict[Lease, None], seen: float) -> list[Lease]:
+    """
+    List those of *leases*, in the order in which they were picked, that an observation shows which began at *seen*.
+
+    That is all up to the last one that was picked before. Where the clock stepped back, earlier picks may have later
+    times; they are shown as well.
+    """
+    for left_out, lease in enumerate(reversed(leases)):
+        if lease.picked_at < seen:
+            return list(islice(leases, len(leases) - left_out))
+    return []

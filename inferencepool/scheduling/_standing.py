@@ -12,7 +12,7 @@ import attrs
 
 from inferencepool.model import EndpointSet, Snapshot, any_slot, to_slots
 from inferencepool.scheduling._load import LoadMeasure
-from inferencepool.scheduling._ranking import Ranking, search
+from inferencepool.scheduling._ranking import Found, Ranking, search
 from inferencepool.scheduling._reservations import Reservations
 from inferencepool.scheduling._terms import Bonuses
 
@@ -83,10 +83,17 @@ class RankedStanding(ReservedCandidates):
             among = None if self._whole else self.members
         else:
             among &= self.members
+        return self._ranking.winners(self._search(among))
+
+    def any_best(self) -> int:
+        """Draw one of the members that share the highest score, in O(log candidates) set operations."""
+        return self._ranking.draw(self._search(None if self._whole else self.members), self.rng)
+
+    def _search(self, among: EndpointSet | None) -> Found:
         ranking, reservations = self._ranking, self._reservations
-        winners, excess = search(ranking, reservations.losses(ranking.terms.step), self._bonuses, among)
+        found, excess = search(ranking, reservations.losses(ranking.terms.step), self._bonuses, among)
         reservations.debt += excess
-        return winners
+        return found
 
     def score(self, slot: int) -> float:
         """Give the score of *slot*, in O(sets)."""
@@ -153,9 +160,13 @@ class ScannedStanding(ReservedCandidates):
                 winners |= 1 << slot
         return winners
 
+    def any_best(self) -> int:
+        """Draw one of the members that share the highest score, in O(candidates)."""
+        return any_slot(self.best(), self.rng)
+
     def score(self, slot: int) -> float:
         """Give the score of *slot*."""
-        return -self._costs[slot]
+        return 0.0 - self._costs[slot]
 
     def draw_by_score(self, among: EndpointSet) -> int | None:
         """Draw in proportion to the scores, in O(candidates)."""

@@ -20,7 +20,8 @@ from inferencepool.errors import StrategyError
 from inferencepool.model import Candidates, EndpointSet, InferenceRequest, Snapshot, to_endpoint_set
 from inferencepool.scheduling._candidate_set import CandidateSet
 from inferencepool.scheduling._load import Demand, LinearLoad
-from inferencepool.scheduling._profile import SchedulingProfile, WeightedScorer, quoted, strategy_name
+from inferencepool.scheduling._profile import SchedulingProfile, WeightedScorer
+from inferencepool.scheduling._strategies import quoted, strategy_name
 
 __all__ = [
     "MAX_LOAD",
@@ -43,6 +44,10 @@ ONE = float(1 << 30)
 
 MAX_LOAD = 2**31 - 1
 """Largest load that a load scorer may tell; keeps every sum exact."""
+
+# How far a load's step may be from a whole number of units, as a part of it, to be rounded: where it is more, sums of
+# many steps would be off by more than that part of the weight.
+_EXACT = 2.0**-20
 
 # Adding this number and taking it away again rounds a float to a whole one: floats of its size have no fraction.
 _ROUND = 1.5 * (1 << 52)
@@ -243,9 +248,10 @@ def fleet_terms(profile: SchedulingProfile, candidates: Candidates) -> FleetTerm
             charges.append((_index_of(scorer, load, profile), scale))
             costs = _add(costs, [_whole((held - load.zero) * scale) for held in load.loads])
             continue
+        scale = load.step * scorer.weight * ONE
         # However small the step: one request more must not cost nothing.
-        unit = max(1.0, float(round(load.step * scorer.weight * ONE))) if load.step else 0.0
-        costs = _add(costs, _costs_of(load, unit))
+        unit = max(1.0, _whole(scale)) if load.step else 0.0
+        costs = _add(costs, _costs_of(load, scale, unit))
         step += unit
         if load.is_relative:
             relative.append(load.loads)
@@ -269,12 +275,19 @@ def _add(sums: list[float], more: list[float]) -> list[float]:
     return list(map(add, sums, more)) if sums else more
 
 
-def _costs_of(load: LinearLoad, unit: float) -> list[float]:
-    """Give the cost of each load. Few loads differ, so most are looked up: C does that, and the floats are shared."""
+def _costs_of(load: LinearLoad, scale: float, unit: float) -> list[float]:
+    """
+    Give the cost of each load, where one of it costs *scale*, and *unit* as a whole number.
+
+    Steps that are nearly whole are rounded, so that one waiting request and one pending request cost the same to the
+    last unit, and tie. Others span so many loads that the cost of each is rounded instead.
+    """
     loads, zero = load.loads, load.zero
+    step = unit if abs(unit - scale) <= scale * _EXACT else scale
     if loads and min(loads) >= 0 and (most := max(loads)) < len(loads):
-        return list(map([(held - zero) * unit for held in range(most + 1)].__getitem__, loads))
-    return [(held - zero) * unit for held in loads]
+        # Few loads differ, so most are looked up: C does that, and the floats are shared.
+        return list(map([(held - zero) * step + _ROUND - _ROUND for held in range(most + 1)].__getitem__, loads))
+    return [(held - zero) * step + _ROUND - _ROUND for held in loads]
 
 
 def bonuses(scorers: Iterable[WeightedScorer], request: InferenceRequest, shown: Snapshot | CandidateSet) -> Bonuses:

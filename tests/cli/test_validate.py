@@ -168,12 +168,14 @@ class TestInvalid:
 class TestUsage:
     @pytest.mark.parametrize("arguments", [[], ["validate"], ["validate", "-", "-"], ["unknown"], ["--unknown"]])
     def test_wrong_usage_is_status_2(self, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-        """Arguments that make no sense end with status 2 and say how the command is used."""
+        """Arguments that make no sense end with status 2, and two lines say what is wrong and where to read more."""
         with pytest.raises(SystemExit) as raised:
             main(arguments)
 
         assert 2 == raised.value.code
-        assert "usage: inferencepool" in capsys.readouterr().err
+        what, where = capsys.readouterr().err.splitlines()
+        assert "error: " in what
+        assert where.endswith("--help tells what there is")
 
     @pytest.mark.parametrize(("installed", "expected"), [(True, "1.2.3"), (False, "unknown")])
     def test_version(
@@ -276,8 +278,11 @@ class TestEnding:
 @pytest.mark.parametrize(
     ("arguments", "status", "error"),
     [
-        ("--version >&-", 0, ""),
-        ("validate docs/examples/pool.yaml >&-", 0, ""),
+        ("--version >&-", 1, "inferencepool: standard output: Bad file descriptor\n"),
+        ("serve --help >&-", 1, "inferencepool: standard output: Bad file descriptor\n"),
+        ("validate docs/examples/pool.yaml >&-", 1, "inferencepool: standard output: Bad file descriptor\n"),
+        ("serve --help > /dev/full", 1, "inferencepool: [Errno 28] No space left on device\n"),
+        ("serve --max-stream 3 --grp-port=1", 2, "inferencepool serve: error: unrecognized arguments: --max-stream 3"),
         ("validate - <&-", 1, "standard input: is closed\n"),
         ("validate ''", 1, "''"),
     ],

@@ -288,3 +288,13 @@ class TestPrefixCacheAffinityFilter:
         scheduler = Scheduler(SchedulingProfile(filters=[PrefixCacheAffinityFilter()]))
         result = scheduler.schedule(InferenceRequest(prompt=self.PROMPT), snapshot)
         assert 3 == len(result.explain().candidates)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "ratio", "expected"), [(1, 0.5, 1), (3, 0.5, 2), (5, 0.5, 3), (1, 2.5, 3), (1, 0.49, 0)]
+)
+def test_output_tokens_round_half_away_from_zero(tokens: int, ratio: float, expected: int) -> None:
+    """As the reference rounds, and not to the nearest even number."""
+    producer = InflightLoadProducer(add_estimated_output_tokens=True, output_ratio=ratio)
+    demand = producer.amounts(InferenceRequest(prompt=b"four" * tokens), make_snapshot(1))
+    assert tokens + expected == demand.amount

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -54,7 +55,7 @@ def fleet_of(*queues: int) -> Snapshot:
 
 
 def scheduler_of(
-    picker: Picker, *, count: int = 1, scorer: object = None, seed: int = 1, reserve: bool = True
+    picker: Picker, *, count: int = 1, scorer: Any = None, seed: int = 1, reserve: bool = True
 ) -> Scheduler:
     """A scheduler of this picker and one scorer."""
     profile = SchedulingProfile(scorers=[scorer or QueueScorer()], picker=picker, max_num_of_endpoints=count)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from random import Random
+from threading import Thread
 from typing import Any
 
 import attrs
@@ -22,7 +23,7 @@ from inferencepool.plugins import (
 )
 from inferencepool.prefix import HashChainIndex, PrefixTree
 from inferencepool.registry import EndpointRegistry
-from inferencepool.scheduling import Scheduler, SchedulingProfile, WeightedScorer
+from inferencepool.scheduling import Scheduler, SchedulingProfile, Scorer, WeightedScorer
 from inferencepool.testing import make_pod, make_pool, make_snapshot
 from tests.plugins.test_in_flight import hold, scores_of
 
@@ -289,7 +290,7 @@ class TestProducer:
 
         producer, counting = ApproxPrefixCacheProducer(), Counting()
         producer.index = counting  # type: ignore[assignment]  # only what is asked for here
-        scorers = [PrefixCacheScorer(producer), NoHitLruScorer(producer), QueueScorer()]
+        scorers: list[Scorer] = [PrefixCacheScorer(producer), NoHitLruScorer(producer), QueueScorer()]
         scheduler = Scheduler(SchedulingProfile(scorers=scorers))
         scheduler.schedule(InferenceRequest(prompt=PROMPT), make_snapshot(3)).explain()
         assert ["match", "insert"] == counting.calls
@@ -400,7 +401,11 @@ class TestSharingByName:
         ("type_name", "parameters", "message"),
         [
             ("prefix-cache-scorer", {"matchLengthWeight": 1.5}, "matchLengthWeight: 1.5 is not a finite number from 0"),
-            ("prefix-cache-scorer", {"matchLengthScaleTokens": 0}, "matchLengthScaleTokens: 0 is not a whole number"),
+            (
+                "prefix-cache-scorer",
+                {"matchLengthScaleTokens": 0, "matchLengthWeight": 0.1},
+                "matchLengthScaleTokens: 0 is not a whole number",
+            ),
             ("prefix-cache-scorer", {"loadFactor": 0.5}, "prefix-cache-scorer: loadFactor: 0.5 is not a finite number"),
             (
                 "prefix-cache-scorer",
@@ -418,12 +423,16 @@ class TestSharingByName:
                 {"ttftSource": "latencyPredictor"},
                 "ttftSource: 'latencyPredictor' is",
             ),
-            ("approx-prefix-cache-producer", {"blockSizeTokens": 0}, "blockSizeTokens: 0 is not a whole number from 1"),
+            (
+                "approx-prefix-cache-producer",
+                {"blockSizeTokens": 0, "autoTune": False},
+                "blockSizeTokens: 0 is not a whole number from 1",
+            ),
             ("approx-prefix-cache-producer", {"insertAt": "never"}, "insertAt: 'never' is none of 'pick', 'response'"),
             ("approx-prefix-cache-producer", {"maxBytes": 0}, "maxBytes: 0 is not a whole number from 1"),
             ("inflight-load-producer", {"syncCrossReplicaState": 1}, "syncCrossReplicaState: 1 is neither true"),
             ("inflight-load-producer", {"outputRatio": -1}, "outputRatio: -1 is not a finite number of 0 or more"),
-            ("no-hit-lru-scorer", {"lruSize": 0}, "lruSize: 0 is not a whole number from 1"),
+            ("no-hit-lru-scorer", {"lruSize": "0"}, "lruSize: '0' is not a whole number from 1"),
             ("token-load-scorer", {"queueThresholdTokens": "x"}, "queueThresholdTokens: 'x' is not a whole number"),
             ("active-request-scorer", {"maxBusyScore": "x"}, "maxBusyScore: 'x' is not a finite number from 0 to 1"),
             ("warm-up-filter", {"share": 0}, "share: 0 is not a finite number from 0.001 to 10"),
@@ -444,6 +453,40 @@ class TestSharingByName:
         lru: Any = build_strategy("no-hit-lru-scorer", {"prefixPluginName": "x", "prefixPluginType": "y"}).strategy
         assert lru.lru_size == 1024
 
+    @pytest.mark.parametrize(
+        ("type_name", "parameters", "attribute", "expected"),
+        [
+            ("active-request-scorer", {"idleThreshold": -1}, "idle_threshold", 0),
+            ("active-request-scorer", {"idleThreshold": None}, "idle_threshold", 0),
+            ("load-aware-scorer", {"threshold": None}, "threshold", 128),
+            ("no-hit-lru-scorer", {"lruSize": 0}, "lru_size", 1024),
+            ("approx-prefix-cache-producer", {"blockSizeTokens": 0}, "block_size_tokens", 16),
+            ("approx-prefix-cache-producer", {"blockSizeTokens": 16, "blockSize": 32}, "block_size_tokens", 32),
+            ("approx-prefix-cache-producer", {"blockSize": 0}, "block_size_tokens", 16),
+            ("approx-prefix-cache-producer", {"lruCapacityPerServer": -1}, "lru_capacity_per_server", 31_250),
+            ("inflight-load-producer", {"maxEstimatedOutputTokens": -1}, "max_estimated_output_tokens", None),
+            ("inflight-load-producer", {"outputRatio": None}, "output_ratio", 1.5),
+            ("prefix-cache-scorer", {"matchLengthScaleTokens": 0}, "match_length_scale_tokens", 8192),
+            (
+                "prefix-cache-affinity-filter",
+                {"maxTTFTPenaltyMs": 0, "peakPrefillThroughput": 0},
+                "peak_prefill_throughput",
+                15_928,
+            ),
+            ("prefix-cache-scorer", {"prefixMatchInfoProducerName": ""}, "match_length_weight", 0),
+        ],
+    )
+    def test_zeros_negatives_and_nulls_as_in_the_reference(
+        self, type_name: str, parameters: dict[str, Any], attribute: str, expected: object
+    ) -> None:
+        """What the reference passes over stands for the default, a null anywhere."""
+        assert expected == getattr(build_strategy(type_name, parameters).strategy, attribute)
+
+    def test_what_is_required_may_not_be_null(self) -> None:
+        """A null is no value."""
+        with pytest.raises(ConfigurationError, match="by-label: label: is missing, but required"):
+            build_strategy("by-label", {"label": None, "allowsNoLabel": True})
+
 
 def test_equal_weights_and_equal_loads() -> None:
     """A prefix outweighs a queue by its weight, no more."""
@@ -453,3 +496,47 @@ def test_equal_weights_and_equal_loads() -> None:
         scorers = [WeightedScorer(QueueScorer(), 2), WeightedScorer(PrefixCacheScorer(producer), weight)]
         result = Scheduler(SchedulingProfile(scorers=scorers)).schedule(InferenceRequest(prompt=PROMPT), snapshot)
         assert expected == result.endpoint.pod_name
+
+
+def test_the_newest_snapshot_tells_the_size_of_a_cache() -> None:
+    """Where two threads tell a producer what engines report, the older snapshot does not have the last word."""
+    producer = ApproxPrefixCacheProducer()
+    older, newer = (
+        make_snapshot({"a": {"cache_num_blocks": blocks, "cache_block_size": 16}}, generation=generation)
+        for generation, blocks in ((1, 100), (2, 900))
+    )
+    picks = [
+        Scheduler(SchedulingProfile(scorers=[PrefixCacheScorer(producer)])).schedule(
+            InferenceRequest(prompt=PROMPT), snapshot
+        )
+        for snapshot in (older, newer)
+    ]
+    told: list[int] = []
+
+    class Slow:
+        """The index, with another thread that comes in between."""
+
+        def __init__(self, index: Any) -> None:
+            self.index = index
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.index, name)
+
+        def set_capacity(self, slot: int, blocks: int) -> None:
+            """Let the newer pick overtake the older one, as far as locks allow."""
+            if not told:
+                told.append(-1)
+                other.start()
+                other.join(0.2)
+            self.index.set_capacity(slot, blocks)
+            told.append(blocks)
+
+    other = Thread(target=producer.picked, args=(picks[1],))
+    producer._sizes.clear()
+    producer.index = Slow(producer.index)  # type: ignore[assignment]  # it asks the index for all but one thing
+    producer.picked(picks[0])
+    other.join()
+
+    assert 900 == told[-1]
+    producer.picked(picks[0])
+    assert 900 == told[-1]

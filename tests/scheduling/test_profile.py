@@ -120,3 +120,69 @@ def test_plain_strategies_decide_together() -> None:
     assert [item.reason for item in explanation.rejected] == ["filter short-queue"]
     with pytest.raises(EndpointsFilteredError, match="short-queue"):
         scheduler.schedule(InferenceRequest(headers={"limit": "-1"}), SNAPSHOT)
+
+
+class Misspelt:
+    """A scorer with a method that looks like one that is looked for."""
+
+    def score(self, _request: InferenceRequest, candidates: Candidates) -> Sequence[float]:
+        """Give 0."""
+        return [0.0] * len(candidates)
+
+    def release(self) -> None:
+        """Never asked."""
+
+
+class OddlyPointwise:
+    """A scorer with an attribute that looks like one that is looked for."""
+
+    point_wise = True
+
+    def score_endpoints(self, candidates: Candidates) -> Sequence[float]:
+        """Give 0."""
+        return [0.0] * len(candidates)
+
+
+class Nearly:
+    """No scorer: its method is misspelt."""
+
+    def score_endpoint(self, candidates: Candidates) -> Sequence[float]:
+        """Give 0."""
+        return [0.0] * len(candidates)
+
+
+class OfClass:
+    """A scorer that names a class as its producer."""
+
+    producers = (Misspelt,)
+    score = Misspelt.score
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("fields", "message"),
+        [
+            (
+                {"scorers": [QueueScorer]},
+                "scorer queue-scorer: QueueScorer is a class; give an instance, such as",
+            ),
+            ({"filters": [ShortQueue]}, "filter short-queue: ShortQueue is a class"),
+            ({"picker": MaxScorePicker}, "picker max-score-picker: MaxScorePicker is a class"),
+            ({"scorers": [OfClass()]}, "producer misspelt: Misspelt is a class"),
+            ({"scorers": [Misspelt()]}, "misspelt: release: is not looked for, but released is"),
+            ({"scorers": [OddlyPointwise()]}, "oddly-pointwise: point_wise: is not looked for, but pointwise is"),
+            ({"scorers": [Nearly()]}, "has none of them, but score_endpoint; is score_endpoints meant?"),
+        ],
+    )
+    def test_a_mistake_is_named(self, fields: dict[str, Any], message: str) -> None:
+        """What would be passed over in silence is refused, with the name that is probably meant."""
+        with pytest.raises(ConfigurationError) as caught:
+            SchedulingProfile(**fields)
+        assert message in str(caught.value)
+
+    def test_type_checkers_see_what_is_no_scorer(self) -> None:
+        """Mypy would tell of a comment that ignores nothing; pyright is asked in `tests.test_page_types`."""
+        with pytest.raises(ConfigurationError):
+            SchedulingProfile(scorers=[Nearly()])  # type: ignore[list-item]
+        with pytest.raises(ConfigurationError):
+            SchedulingProfile(filters=[Nearly()])  # type: ignore[list-item]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 
 import attrs
@@ -186,15 +186,22 @@ def scorers(rng: Random, prefix: PrefixLike) -> list[WeightedScorer]:
 
 @attrs.define
 class Spy:
-    """Picks like the max-score picker, and remembers the winners and the best score."""
+    """
+    Picks like the max-score picker, and remembers the winners and the best score.
+
+    Winners are taken in turn, so that picks do not depend on how they are drawn; a draw must give one of them.
+    """
 
     winners: EndpointSet = 0
     best: float = 0.0
-    _picker: MaxScorePicker = attrs.field(factory=MaxScorePicker)
+    _picker: MaxScorePicker = attrs.field(factory=lambda: MaxScorePicker(tie_break="rotation"))
 
     def choose(self, request: InferenceRequest, standing: Standing, count: int) -> Sequence[int]:
         """Look, then choose."""
         self.winners = standing.best()
+        before = standing.rng.getstate()
+        assert self.winners >> standing.any_best() & 1
+        standing.rng.setstate(before)
         chosen = self._picker.choose(request, standing, count)
         self.best = standing.score(chosen[0])
         return chosen
@@ -236,8 +243,8 @@ def _whole_scores(
         case RunningRequestsSizeScorer():
             return _relative(snapshot.running_requests, members, pending, scale)
         case LoadAwareScorer(threshold=limit):
-            step = round(0.5 / limit * scale)
-            return {s: (limit - min(snapshot.waiting_queue_size[s], limit) - pending[s]) * step for s in members}
+            loads = {s: min(snapshot.waiting_queue_size[s], limit) for s in members}
+            return _linear(loads, limit, 0.5 / limit * scale, pending)
         case KvCacheUtilizationScorer():
             return {s: round((1 - snapshot.kv_cache_usage[s]) * scale) for s in members}
         case LoraAffinityScorer():
@@ -268,7 +275,15 @@ def _whole_scores_by_request(
 def _relative(column: Sequence[int], members: Sequence[int], pending: Sequence[int], scale: float) -> dict[int, int]:
     low, high = min(column[s] for s in members), max(column[s] for s in members)
     zero, step = (high, 1 / (high - low)) if high > low else (high + 1, 1.0)
-    return {slot: (zero - column[slot] - pending[slot]) * round(step * scale) for slot in members}
+    return _linear({slot: column[slot] for slot in members}, zero, step * scale, pending)
+
+
+def _linear(loads: Mapping[int, int], zero: int, step: float, pending: Sequence[int]) -> dict[int, int]:
+    """Round steps that are nearly whole, and the score of each load where they are not."""
+    unit = max(1, round(step)) if step else 0
+    if abs(unit - step) <= step / (1 << 20):
+        return {slot: (zero - load - pending[slot]) * unit for slot, load in loads.items()}
+    return {slot: round((zero - load) * step) - pending[slot] * unit for slot, load in loads.items()}
 
 
 def _lora_score(model: str, load: EndpointMetrics) -> float:

@@ -139,7 +139,7 @@ def string_value(text: str) -> bytes:
 
 def number_value(key: str, number: float) -> bytes:
     """
-    Write a ``Value`` that is a number.
+    Write a ``Value`` that is a number; a negative zero is written as 0.
 
     Args:
         key: Whose number it is, for the error.
@@ -151,7 +151,7 @@ def number_value(key: str, number: float) -> bytes:
     if not math.isfinite(number):
         message = f"score of {key!r}: {number!r} is not a finite number"
         raise InvalidMessageError(message)
-    return bytes((_NUMBER,)) + _DOUBLE.pack(number)
+    return bytes((_NUMBER,)) + _DOUBLE.pack(number + 0.0)
 
 
 def struct_of(fields: Mapping[bytes, bytes]) -> bytes:

@@ -65,7 +65,7 @@ def link(target: str, text: str) -> Markup:
 
 def meter(share: float) -> Markup:
     """Show a share, 0 to 1, as a number and as a bar."""
-    return Markup(f'{share:.3f}<meter value="{min(max(share, 0.0), 1.0):.3f}"></meter>')
+    return Markup(f'{share:z.3f}<meter value="{min(max(share, 0.0), 1.0):.3f}"></meter>')
 
 
 def facts(pairs: Iterable[tuple[str, Cell]]) -> Markup:
@@ -98,7 +98,7 @@ def _show(cell: Cell) -> str:
         return _escape(cell)
     if cell is None:
         return ""
-    return str(cell) if isinstance(cell, int) else f"{cell:.3f}"
+    return str(cell) if isinstance(cell, int) else f"{cell:z.3f}"
 
 
 def _escape(text: str) -> str:

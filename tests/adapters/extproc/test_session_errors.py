@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any
 
 import pytest
@@ -32,6 +32,7 @@ from inferencepool.errors import (
     RequestTooLargeError,
     StrategyError,
 )
+from inferencepool.model import Candidate
 from tests.adapters.extproc.sessions import (
     ADDRESSES,
     BUFFERED,
@@ -54,7 +55,7 @@ NO_ENDPOINTS = "rejected-no-endpoints"
 class KeepNone:
     """Keeps no candidate."""
 
-    def filter(self, request: object, candidates: object) -> list[object]:  # noqa: ARG002 - a protocol
+    def filter(self, request: object, candidates: object) -> list[Candidate]:  # noqa: ARG002 - a protocol
         """Keep none."""
         return []
 
@@ -296,7 +297,7 @@ class Raising:
 class NotANumber:
     """A scorer that gives what is no number."""
 
-    def score(self, request: object, candidates: list[object]) -> list[float]:  # noqa: ARG002 - a protocol
+    def score(self, request: object, candidates: Sized) -> list[float]:  # noqa: ARG002 - a protocol
         """Give NaN for each."""
         return [float("nan")] * len(candidates)
 
@@ -325,7 +326,7 @@ class RaisingWhenExplained:
     def __init__(self) -> None:
         self.asked = 0
 
-    def score(self, request: object, candidates: list[object]) -> list[float]:  # noqa: ARG002 - a protocol
+    def score(self, request: object, candidates: Sized) -> list[float]:  # noqa: ARG002 - a protocol
         """Raise the second time."""
         self.asked += 1
         if self.asked > 1:

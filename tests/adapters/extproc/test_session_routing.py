@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferencepool.adapters.extproc import BodyMode, ImmediateResponse, RequestBody, RequestBodyAnswer
+from inferencepool.adapters.extproc._struct import number_value
 from inferencepool.model import (
     EndpointMetrics,
     InferenceModelRewrite,
@@ -437,3 +438,8 @@ def test_the_model_of_a_form_is_rewritten() -> None:
     _, answers = ask(bench, head(path="/v1/audio/transcriptions"), form % b"llama")
 
     assert form % b"lora" == passed_on(answers)
+
+
+def test_a_score_of_zero_is_told_without_a_sign() -> None:
+    """A negative zero would be written ``-0`` in the gateway's JSON."""
+    assert number_value("192.0.2.1:8000", 0.0) == number_value("192.0.2.1:8000", -0.0)
