@@ -50,8 +50,8 @@ class EnvoyGateway:
         self.url = f"http://{address}"
         return self
 
-    async def __aexit__(self, *ended: object) -> None:
-        await self._envoy.__aexit__(*ended)
+    async def __aexit__(self, *_: object) -> None:
+        await self._resources.aclose()
 
 
 @final
