@@ -154,7 +154,8 @@ def _read_fields(value: dict[str, Any]) -> EndpointMetrics:
             issues.append(Issue(name, reason, given))
     if issues:
         raise InvalidDocumentError(issues)
-    return EndpointMetrics(**value)
+    # Whoever writes an endpoint down says that what is left out is 0.
+    return EndpointMetrics(**{"waiting_queue_size": 0, "running_requests": 0, "kv_cache_usage": 0.0, **value})
 
 
 def _check_field(name: str, value: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from inferencepool.adapters.exposition._engines import ENGINES, Engine, engine_named, match_engine
-from inferencepool.adapters.exposition._rules import apply_rules, nothing_found
+from inferencepool.adapters.exposition._rules import UNTOLD, apply_rules, nothing_found
 from inferencepool.adapters.exposition._samples import iterate_samples
 from inferencepool.errors import InvalidMetricsError
 from inferencepool.model import EndpointMetrics
@@ -57,9 +57,9 @@ def read_page(
     Where a page has the series of several engines, all of them count (`Combine`); of one engine's LoRA series the one
     with the greatest value does (protocol reference, section 5.1). A page with some of the metrics is enough: the other
     fields keep their value of *previous*. For a number that cannot be the nearest that can is taken: a share above 1
-    counts as 1, a count below 0 as 0, one with a fraction as the nearest, one beyond 2^31 - 1 as that. NaN tells
-    nothing, so the field is unknown. A label that is no number, or a metric that is no gauge or counter, refuses the
-    page; for pages that come again and again there is `PageReader`, for which it spoils one field.
+    counts as 1, a count below 0 as 0, one with a fraction as the nearest, one beyond 2^31 - 1 as that. NaN, a label
+    that is no number, or a metric that is no gauge or counter, refuses the page; for pages that come again and again
+    there is `PageReader`, for which a field that is NaN is unknown, and the others spoil one field.
 
     Args:
         page: The text of the page, or its bytes.
@@ -82,7 +82,7 @@ def read_page(
     engine = engine or match_engine(samples)
     findings = apply_rules(engine, samples)
     for field, problem in findings.wrong.items():
-        if field not in findings.values or findings.tell_nothing:
+        if field not in findings.values or findings.values[field] is UNTOLD.get(field):
             raise InvalidMetricsError(problem)
     if findings.tell_nothing:
         raise nothing_found(engine)

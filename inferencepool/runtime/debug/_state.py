@@ -103,7 +103,6 @@ def _endpoint_to_dict(
         "active_models": sorted(metrics.active_models),
         "waiting_models": sorted(metrics.waiting_models),
         "max_active_models": metrics.max_active_models,
-        "unknown": sorted(metrics.unknown),
         "age_seconds": round(age, 3) if isfinite(age) else None,
         "pending": pending,
         "in_flight": in_flight,

@@ -11,6 +11,7 @@ from inferencepool.adapters.exposition import (
     Combine,
     Engine,
     MetricSpec,
+    PageReader,
     detect_engine,
     read_metrics,
     read_page,
@@ -206,7 +207,7 @@ class TestImpossibleValues:
     def test_not_a_number_is_unknown(self) -> None:
         """NaN tells nothing, whatever was known before."""
         page = "vllm:num_requests_waiting 1\nvllm:kv_cache_usage_perc NaN\n"
-        metrics = read_metrics(page, previous=EndpointMetrics(kv_cache_usage=0.5))
+        metrics = PageReader(ENGINES["vllm"], EndpointMetrics(kv_cache_usage=0.5)).read(page.encode())
 
         assert {"kv_cache_usage", "running_requests"} == metrics.unknown
 
