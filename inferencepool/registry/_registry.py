@@ -64,8 +64,8 @@ class EndpointRegistry:
 
     A snapshot is published when it is asked for, something changed, and the last one is older than *publish_interval*
     (metrics that become stale are a change): no thread is needed, and a storm costs one snapshot per interval. An
-    endpoint that goes is told at once (see `current`); one that comes, and all metrics, wait for the next snapshot. That
-    comes early where the last one has no endpoint left and there are others: a pool is never empty in between.
+    endpoint that goes is told at once (see `current`); one that comes, and all metrics, wait for the next snapshot.
+    That comes early where the last one has no endpoint left and there are others: a pool is never empty in between.
     """
 
     def __init__(
