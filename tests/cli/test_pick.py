@@ -341,7 +341,7 @@ class TestMetrics:
         files.pool = files.write("pool.json", _pool("llama", 8000, 8001))
         files.pods = files.write("pods.json", _pod(0), _pod(1))
         busy = {"waiting_queue_size": 9}
-        metrics = files.write("metrics.json", {"llama-0": busy, "10.0.0.2:8000": busy})
+        metrics = files.write("metrics.json", {"llama-0": busy, "10.0.0.2:8000": busy, "10.0.0.2:8001": {}})
 
         assert 0 == files.pick("--metrics", metrics)
         assert "10.0.0.2:8001 default/llama-1-rank-1\n" == capsys.readouterr().out
