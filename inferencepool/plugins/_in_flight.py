@@ -34,8 +34,8 @@ class InflightLoadProducer:
 
     *Configuration:* type ``inflight-load-producer``; ``addEstimatedOutputTokens`` (default false), ``outputRatio`` (0
     or more, default 1.5), ``maxEstimatedOutputTokens`` (default none, below 0 as well) and
-    ``prefixMatchInfoProducerName`` (default ``approx-prefix-cache-producer`` where there is one, else all tokens count
-    as not cached);
+    ``prefixMatchInfoProducerName`` (default ``approx-prefix-cache-producer`` where there is one,
+    else all tokens count as not cached);
     ``syncCrossReplicaState`` changes nothing: there are no other replicas to hear from.
 
     It holds no state: the scheduler keeps the sums, and counts a pick in the step that makes it.

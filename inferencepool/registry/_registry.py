@@ -51,17 +51,17 @@ class RegistryStatistics:
 @final
 class EndpointRegistry:
     """
-        Turns what happens to a pool and its pods into snapshots of the endpoints there are.
+    Turns what happens to a pool and its pods into snapshots of the endpoints there are.
 
-        Thread-safe: one lock guards all state; readers take one reference. Changes are applied in the order of the calls,
-        whatever resource versions the pods carry; `resync` settles what got lost. Applying the same change twice does
-        nothing the second time, and a call that raises has changed nothing.
+    Thread-safe: one lock guards all state; readers take one reference. Changes are applied in the order of the calls,
+    whatever resource versions the pods carry; `resync` settles what got lost. Applying the same change twice does
+    nothing the second time, and a call that raises has changed nothing.
 
-            A snapshot is published when it is asked for, something changed, and the last one is older than *publish_interval*
-        (metrics that become stale are a change): no thread is needed, and a storm costs one snapshot per interval. An
-        endpoint that goes is told at once (see `current`); one that comes, and all metrics, wait for the next snapshot.
-        That comes early where the last one has no endpoint left and there are others: a pool is never empty in between.
-        """
+    A snapshot is published when it is asked for, something changed (metrics that become stale are a change), and the
+    last one is older than *publish_interval*: no thread is needed, and a storm of changes costs one snapshot per
+    interval. An endpoint that goes is told at once (see `current`); one that comes, and all metrics, wait for the next
+    snapshot. That comes early where the last one has no endpoint left and there are others.
+    """
 
     def __init__(
         self,

@@ -397,7 +397,8 @@ class Scheduler:
         plain = plain_costs(self._plain, request, self._candidates(fleet.snapshot, wide)) if self._plain else ()
         fleet.candidates.members = shown
         extra = extra + bonuses(self._among, request, fleet.candidates)
-        return self._others.choose(request, fleet.standing(wide, others, extra, demands, plain), count)
+        # Two at least, of which the first are taken: a single one would be drawn in another way by a scan.
+        return self._others.choose(request, fleet.standing(wide, others, extra, demands, plain), max(count, 2))[:count]
 
 
 # The reference's text.

@@ -35,7 +35,7 @@ class TestMappings:
         metrics = read_metrics_file(str(root / "docs/examples/metrics.yaml"))
 
         assert metrics.for_all is None
-        assert metrics.by_key["10.0.0.3:8000"].metrics == EndpointMetrics(
+        assert metrics.by_key["192.0.2.3:8000"].metrics == EndpointMetrics(
             waiting_queue_size=7,
             running_requests=32,
             kv_cache_usage=0.91,
