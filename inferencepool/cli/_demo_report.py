@@ -148,12 +148,12 @@ class DemoReport:
         failed = sum(self.picked.failed.values())
         yield ""
         yield f"Half-way with the picker {self.killed.address} was ended, with {self.killed.in_flight} requests on"
-        yield f"their way to it, and {failed or 'none'} failed. Envoy asks the fallbacks of a pick when a server"
+        yield f"their way to it, and {failed or 'none'} failed. Envoy asks the fallbacks of a pick when a"
         if self.fails_open:
-            yield "is not there, and when one that had the request is gone before it answers."
+            yield "server is not there, and when one that had the request went without an answer."
         else:
-            yield "is not there; what a server had when it went is sent again in a pool that fails"
-            yield "open only (--failure-mode FailOpen)."
+            yield "server is not there; what one had when it went is sent again in a pool that"
+            yield "fails open only (--failure-mode FailOpen)."
 
 
 def _milliseconds(seconds: Sequence[float]) -> dict[str, float | None]:

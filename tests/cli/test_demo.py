@@ -149,7 +149,7 @@ class TestKill:
             assert 0 == main([*_SMALL, "--kill", "--failure-mode", mode])
             text = capsys.readouterr().out
             assert "Half-way with the picker 127.0.0." in text
-            assert ("open only (--failure-mode FailOpen)" in text) is (mode == "FailClose")
+            assert ("fails open only (--failure-mode FailOpen)" in text) is (mode == "FailClose")
             assert max(map(len, text.splitlines())) <= 80
 
     def test_needs_a_server_that_is_left(self, capsys: pytest.CaptureFixture[str]) -> None:
