@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypeAlias
 
 import attrs
@@ -91,3 +92,13 @@ class MembershipChange:
 
     def __bool__(self) -> bool:
         return bool(self.added or self.updated or self.removed)
+
+    @classmethod
+    def of(cls, changes: Iterable[MembershipChange]) -> MembershipChange:
+        """Put several together."""
+        changes = tuple(changes)
+        return cls(
+            tuple(endpoint for change in changes for endpoint in change.added),
+            tuple(endpoint for change in changes for endpoint in change.updated),
+            tuple(endpoint for change in changes for endpoint in change.removed),
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from math import inf
 from threading import Condition
 from typing import assert_never, final
@@ -34,14 +35,7 @@ __all__ = ["EndpointRegistry", "RegistryStatistics"]
 
 @attrs.frozen
 class RegistryStatistics:
-    """
-    How much a registry holds.
-
-    Attributes:
-        pods: Pods it was told about, members or not.
-        endpoints: Endpoints that may be picked.
-        generation: Generation of the latest snapshot.
-    """
+    """How much a registry holds: *pods*, members or not, *endpoints* to pick, and the latest snapshot's *generation*."""
 
     pods: int
     endpoints: int
@@ -282,13 +276,10 @@ class EndpointRegistry:
             self._check_pool(change.pool)
             self._pool = change.pool
         there, gone = [*listed.values()], [key for key in self._pods if key not in listed]
-        for start in range(0, len(there), size):
-            pods = there[start : start + size]
-            self._change(lambda: _merge([self._upsert(pod) for pod in pods]))  # noqa: B023 - called at once
-            yield
-        for start in range(0, len(gone), size):
-            keys = gone[start : start + size]
-            self._change(lambda: _merge([self._delete(key) for key in keys]))  # noqa: B023 - as above
+        steps = [*(partial(self._upsert, pod) for pod in there), *(partial(self._delete, key) for key in gone)]
+        for start in range(0, len(steps), size):
+            some = steps[start : start + size]
+            self._change(lambda: MembershipChange.of(step() for step in some))  # noqa: B023 - called at once
             yield
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
@@ -335,7 +326,7 @@ class EndpointRegistry:
         return bool(change)
 
     def _upsert(self, pod: Pod) -> MembershipChange:
-        endpoints = _expand(self._pool, pod)
+        endpoints = () if self._pool is None else expand(self._pool, pod)
         self._pods[pod.key] = pod
         return self._place(pod.key, endpoints)
 
@@ -352,7 +343,7 @@ class EndpointRegistry:
             raise ConfigurationError(message)
         # With no pool, no pod has endpoints: all that are here were listed.
         gone = [self._place(key, ()) for key in list(self._slots_by_pod) if key not in listed]
-        return _merge([*gone, *itertools.starmap(self._place, listed.items())])
+        return MembershipChange.of([*gone, *itertools.starmap(self._place, listed.items())])
 
     def _set_pool(self, pool: InferencePool | None, pods: dict[tuple[str, str], Pod] | None) -> MembershipChange:
         self._check_pool(pool)
@@ -367,10 +358,10 @@ class EndpointRegistry:
 
     def _take(self, pool: InferencePool | None, pods: dict[tuple[str, str], Pod]) -> MembershipChange:
         """Let *pool* be the pool and *pods* all pods."""
-        expanded = {key: _expand(pool, pod) for key, pod in pods.items()}
+        expanded = {key: () if pool is None else expand(pool, pod) for key, pod in pods.items()}
         gone = [self._delete(key) for key in list(self._pods) if key not in pods]
         self._pool, self._pods = pool, pods
-        return _merge([*gone, *itertools.starmap(self._place, expanded.items())])
+        return MembershipChange.of([*gone, *itertools.starmap(self._place, expanded.items())])
 
     def _place(self, key: tuple[str, str], endpoints: tuple[Endpoint, ...]) -> MembershipChange:
         """Let *endpoints* be those of the pod *key*. One that moved to another address or pod counts as a new one."""
@@ -403,15 +394,3 @@ class EndpointRegistry:
 
     def __repr__(self) -> str:
         return f"<EndpointRegistry of {len(self._slots)} endpoints>"
-
-
-def _expand(pool: InferencePool | None, pod: Pod) -> tuple[Endpoint, ...]:
-    return () if pool is None else expand(pool, pod)
-
-
-def _merge(changes: list[MembershipChange]) -> MembershipChange:
-    return MembershipChange(
-        tuple(endpoint for change in changes for endpoint in change.added),
-        tuple(endpoint for change in changes for endpoint in change.updated),
-        tuple(endpoint for change in changes for endpoint in change.removed),
-    )

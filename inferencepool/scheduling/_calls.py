@@ -6,10 +6,11 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
+from inferencepool.errors import StrategyError
 from inferencepool.scheduling._profile import SchedulingProfile
 from inferencepool.scheduling._strategies import strategy_name
 
-__all__ = ["who_calls"]
+__all__ = ["blame_for_recursion", "who_calls"]
 
 _OWN = ("inferencepool.scheduling.", "inferencepool.model.", "inferencepool.picker", "inferencepool._lock")
 
@@ -36,6 +37,23 @@ def who_calls(profile: SchedulingProfile, is_asking: Callable[[FrameType], bool]
             asked = frame
         frame = frame.f_back
     return ""
+
+
+def blame_for_recursion(profile: SchedulingProfile, picker: object) -> None:
+    """
+    Look for a strategy that calls ``picker.pick`` for every pick, where such calls are nested too deep.
+
+    Raises:
+        StrategyError: There is one; the message has its name.
+    """
+
+    def picks(frame: FrameType) -> bool:
+        return frame.f_code.co_name == "pick" and frame.f_locals.get("self") is picker
+
+    name = who_calls(profile, picks)
+    if name:
+        message = f"profile {profile.name}: {name}: calls the picker for every pick"
+        raise StrategyError(message) from None
 
 
 def _name_of(profile: SchedulingProfile, frame: FrameType) -> str:

@@ -14,7 +14,7 @@ from typing import Any, final
 from inferencepool._lock import new_lock, take
 from inferencepool.errors import NotCachedError, StrategyError
 from inferencepool.model import Candidates, EndpointSet, InferenceRequest, Snapshot
-from inferencepool.scheduling._calls import who_calls
+from inferencepool.scheduling._calls import blame_for_recursion, who_calls
 from inferencepool.scheduling._choosing import check_choice, check_headers, choose_plainly
 from inferencepool.scheduling._eligibility import Eligibility, SubsetHint, without_avoided
 from inferencepool.scheduling._explaining import explain
@@ -244,12 +244,7 @@ class Scheduler:
             self._lock.release()
 
     def _take(self) -> None:
-        """
-        Acquire the lock.
-
-        Raises:
-            StrategyError: This thread holds it: a strategy that is being asked calls the picker.
-        """
+        """Acquire the lock. It is a `StrategyError` that this thread holds it: a strategy being asked calls the picker."""
         if not self._lock.acquire(False):
             name = who_calls(self._profile, self._holds)
             if name:
@@ -259,14 +254,7 @@ class Scheduler:
 
     def blame_for_recursion(self, picker: object) -> None:
         """Raise a `StrategyError` that names who picks for every pick, where calls of ``picker.pick`` are nested."""
-
-        def picks(frame: FrameType) -> bool:
-            return frame.f_code.co_name == "pick" and frame.f_locals.get("self") is picker
-
-        name = who_calls(self._profile, picks)
-        if name:
-            message = f"profile {self._profile.name}: {name}: calls the picker for every pick"
-            raise StrategyError(message) from None
+        blame_for_recursion(self._profile, picker)
 
     def _holds(self, frame: FrameType) -> bool:
         """Tell whether *frame* runs with the lock held and asks strategies."""

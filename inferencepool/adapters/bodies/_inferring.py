@@ -18,6 +18,8 @@ from inferencepool.errors import InvalidRequestError
 __all__ = ["infer_path"]
 
 _COMPLETIONS: Final = "/v1/completions"
+_GENERATE: Final = "/generate"
+_NO_API: Final = "/"
 _AUDIO: Final = "/v1/audio/transcriptions"
 
 _ANTHROPIC_HEADER = "anthropic-version"
@@ -32,7 +34,7 @@ _RESPONSES = frozenset(
 # The first that a body has tells its API; behind these it is completions.
 _BY_MEMBER = (
     ("token_ids", "/inference/v1/generate"),
-    ("input_ids", "/generate"),
+    ("input_ids", _GENERATE),
     ("items", "/v1/conversations"),
     ("prompt_embeds", _COMPLETIONS),
     ("documents", "/v1/rerank"),
@@ -58,7 +60,9 @@ def infer_path(headers: Mapping[str, str], body: bytes) -> Steps[str]:
     try:
         kinds = yield from member_kinds(body, _NAMES)
     except InvalidRequestError:
-        return _COMPLETIONS  # it will be refused, and why will be said there
+        # What calls itself something else than JSON is no request to a model; all else is refused, and told why, there.
+        kind = headers.get("content-type", "")
+        return _COMPLETIONS if not kind or "json" in kind.lower() else _NO_API
     return _path_of(kinds, is_anthropic=_ANTHROPIC_HEADER in headers or not _ANTHROPIC.isdisjoint(kinds))
 
 
@@ -69,6 +73,8 @@ def _path_of(kinds: Mapping[str, bytes], *, is_anthropic: bool) -> str:
         return f"/v1/messages{counts}" if is_anthropic else "/v1/chat/completions"
     if "input" in kinds:
         return "/v1/responses" if refers else "/v1/embeddings"
+    if kinds.get("text") == b'"':
+        return _GENERATE
     told = next((path for name, path in _BY_MEMBER if name in kinds), None)
     if told is None and (kinds.get("prompt") == b"{" or ("prompt" not in kinds and refers)):
         return "/v1/responses"

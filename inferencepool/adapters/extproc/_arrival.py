@@ -23,7 +23,7 @@ from inferencepool.adapters.extproc._messages import (
     StreamedRequestBody,
 )
 from inferencepool.adapters.extproc._options import ProcessorOptions
-from inferencepool.errors import RequestTooLargeError
+from inferencepool.errors import RequestTimeoutError, RequestTooLargeError
 from inferencepool.scheduling import SubsetHint
 
 __all__ = ["Arrival", "Extent"]
@@ -134,6 +134,12 @@ class Arrival:
         if received and self.deadline is not None:
             latest = self._clock() + self._options.request_timeout
             self.deadline = min(latest, self.deadline + received / self._options.least_rate)
+
+    def stalled(self) -> RequestTimeoutError:
+        """Tell that not enough of it came until its deadline."""
+        seconds, rate = self._options.request_timeout, self._options.least_rate
+        text = f"no more of the request arrived for {seconds:g} s, or less than {rate:g} bytes per second"
+        return RequestTimeoutError(text)
 
     def take(self) -> tuple[bytes, int]:
         """Give what is kept, and in how many pieces it came, and keep it no longer."""

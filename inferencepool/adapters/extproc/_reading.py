@@ -12,7 +12,9 @@ from inferencepool.adapters.extproc._decision import Decision
 from inferencepool.adapters.extproc._messages import Answer
 from inferencepool.errors import InvalidRequestError
 
-__all__ = ["Answering", "Reading", "read_at_once"]
+__all__ = ["Answering", "Reading", "is_small", "read_at_once"]
+
+_SMALL = 16 << 10
 
 Answering: TypeAlias = Callable[[Decision, bytes | None], Iterator[Answer]]
 """Says what comes of a request: given the decision, and the body to send instead, if any."""
@@ -20,6 +22,11 @@ Answering: TypeAlias = Callable[[Decision, bytes | None], Iterator[Answer]]
 # How long a slice takes, and how many steps it has at most, because a clock may stand still.
 _SLICE_SECONDS = 0.002
 _SLICE_STEPS = 16
+
+
+def is_small(headers: Mapping[str, str], body: bytes) -> bool:
+    """Tell whether a body may be read in one go: whatever is in it takes a few milliseconds at most."""
+    return len(body) <= _SMALL and "content-encoding" not in headers
 
 
 def read_at_once(

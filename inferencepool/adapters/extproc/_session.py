@@ -26,15 +26,10 @@ from inferencepool.adapters.extproc._messages import (
     ResponseHeaders,
     ResponseTrailers,
 )
-from inferencepool.adapters.extproc._reading import Answering, Reading, read_at_once
+from inferencepool.adapters.extproc._reading import Answering, Reading, is_small, read_at_once
 from inferencepool.adapters.extproc._refusal import refuse
 from inferencepool.adapters.extproc._response import ResponsePhaseState, is_awaited
-from inferencepool.errors import (
-    InferencePoolError,
-    InvalidMessageError,
-    InvalidRequestError,
-    RequestTimeoutError,
-)
+from inferencepool.errors import InferencePoolError, InvalidMessageError, InvalidRequestError
 
 if TYPE_CHECKING:
     from inferencepool.adapters.extproc._processor import ExternalProcessor
@@ -53,13 +48,8 @@ class _State(enum.Enum):
     CLOSED = "closed"
 
 
-_OVER = (_State.FAILED, _State.CLOSED)
-
-# Bodies up to this size are read in one go: whatever is in them takes a few milliseconds at most.
-_SMALL = 16 << 10
 # Bytes of a body that are handed back in one go: sending them takes about as long as a slice of reading.
 _HANDED_BACK = 1 << 20
-
 # A proxy says at most a few things more behind a request that has come whole.
 _MOST_WAITING = 16
 
@@ -91,13 +81,9 @@ class Session:
     _body: Arrival = attrs.field(init=False)
     _response: ResponsePhaseState = attrs.field(init=False)
 
-    @_body.default
-    def _no_body(self) -> Arrival:
-        return Arrival(self._processor.options, self._processor.clock)
-
-    @_response.default
-    def _no_response(self) -> ResponsePhaseState:
-        return ResponsePhaseState(self._processor)
+    def __attrs_post_init__(self) -> None:
+        self._body = Arrival(self._processor.options, self._processor.clock)
+        self._response = ResponsePhaseState(self._processor)
 
     @property
     def deadline(self) -> float | None:
@@ -164,7 +150,7 @@ class Session:
             StrategyError: A strategy broke its contract. This, and whatever a strategy raises itself, is not answered:
                 end the stream with an error, and the proxy does what the pool's failure mode says.
         """
-        if self.done or self._state in _OVER:
+        if self.done or self._state in (_State.FAILED, _State.CLOSED):
             return _NOTHING
         try:
             if self.working:
@@ -235,10 +221,7 @@ class Session:
         """Refuse the request if its deadline has passed: it did not arrive whole in time."""
         if self.deadline is None or self._processor.clock() < self.deadline:
             return _NOTHING
-        seconds = self._processor.options.request_timeout
-        rate = self._processor.options.least_rate
-        text = f"no more of the request arrived for {seconds:g} s, or less than {rate:g} bytes per second"
-        return self._refuse(RequestTimeoutError(text))
+        return self._refuse(self._body.stalled())
 
     def refuse(self, error: InferencePoolError) -> Sequence[Answer]:
         """Refuse a request that is not answered yet for a reason of the server's own, such as that it has no room."""
@@ -342,7 +325,7 @@ class Session:
         if body is None:
             return self._conclude(None, None, answer)
         headers, may_be_cut = self._account.head.headers, extent is Extent.UNTOLD
-        if len(body) <= _SMALL and "content-encoding" not in headers:
+        if is_small(headers, body):
             parsed = read_at_once(processor.parsers, headers, body, may_be_cut=may_be_cut)
             return self._conclude(parsed, None if parsed is None else body, answer)
         budget = Budget(processor.options.prompt_bytes, plain_bytes=processor.options.max_body)
