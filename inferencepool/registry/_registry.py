@@ -35,7 +35,7 @@ __all__ = ["EndpointRegistry", "RegistryStatistics"]
 
 @attrs.frozen
 class RegistryStatistics:
-    """How much a registry holds: *pods*, members or not, *endpoints* to pick, and the latest snapshot's *generation*."""
+    """How much a registry holds: *pods*, members or not, *endpoints* to pick, the latest snapshot's *generation*."""
 
     pods: int
     endpoints: int

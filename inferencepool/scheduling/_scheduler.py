@@ -244,7 +244,7 @@ class Scheduler:
             self._lock.release()
 
     def _take(self) -> None:
-        """Acquire the lock. It is a `StrategyError` that this thread holds it: a strategy being asked calls the picker."""
+        """Acquire the lock. Where this thread holds it, a strategy calls the picker, which is a `StrategyError`."""
         if not self._lock.acquire(False):
             name = who_calls(self._profile, self._holds)
             if name:
