@@ -86,6 +86,7 @@ class TestPick:
         registry = registry_of(2)
         for id in ("default/p0-rank-0", "default/p0-rank-1", "default/p1-rank-0"):
             registry.observe_metrics(id, EndpointMetrics(waiting_queue_size=5))
+        registry.observe_metrics("default/p1-rank-1", EndpointMetrics(waiting_queue_size=4))
         registry.publish()
         assert picker_of(registry).pick(REQUEST).endpoint.id == "default/p1-rank-1"
 

@@ -120,7 +120,8 @@ class Storm:
             active_models=rng.sample(ADAPTERS, rng.randrange(3)),
             max_active_models=rng.choice([0, 2]),
         )
-        self.registry.observe_metrics(f"default/p{rng.randrange(PODS)}-rank-{rng.randrange(2)}", load)
+        id = f"default/p{rng.randrange(PODS)}-rank-{rng.randrange(2)}"
+        self.registry.observe_metrics(id, load, ignore_unknown=True)
         if rng.random() < 0.05:
             self.registry.publish()
 

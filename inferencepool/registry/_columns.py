@@ -103,9 +103,10 @@ class Columns:
             if metrics.unknown is not before.unknown:
                 self._note_unknown(slot, metrics.unknown)
             self._metrics[slot] = metrics
-            self._waiting[slot] = metrics.waiting_queue_size
-            self._running[slot] = metrics.running_requests
-            self._usage[slot] = metrics.kv_cache_usage
+            # What was not told is of a class of its own; strategies get plain numbers.
+            self._waiting[slot] = metrics.waiting_queue_size + 0
+            self._running[slot] = metrics.running_requests + 0
+            self._usage[slot] = metrics.kv_cache_usage + 0.0
         self.dirty = True
         return True
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Set as AbstractSet
 from typing import Final
 
-from inferencepool.model import Endpoint, InferencePool, Pod, canonical_address
+from inferencepool.model import Endpoint, InferencePool, Pod
 from inferencepool.selection._membership import member_address
 
 __all__ = ["ACTIVE_PORTS_ANNOTATIONS", "active_ports", "expand"]
@@ -71,5 +71,4 @@ def expand(pool: InferencePool, pod: Pod) -> tuple[Endpoint, ...]:
 
 
 def _other_addresses(pod: Pod, address: str) -> tuple[str, ...]:
-    found = dict.fromkeys(canonical_address(ip) for ip in pod.ips)
-    return tuple(other for other in found if other is not None and other != address)
+    return tuple(other for other in dict.fromkeys(pod.ips) if other != address)

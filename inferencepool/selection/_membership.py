@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inferencepool.model import InferencePool, Pod, canonical_address
+from inferencepool.model import InferencePool, Pod
 
 __all__ = ["is_member", "member_address", "membership_issue"]
 
@@ -19,7 +19,7 @@ def is_member(pool: InferencePool, pod: Pod) -> bool:
 
 
 def member_address(pool: InferencePool, pod: Pod) -> str | None:
-    """Give the address of *pod* in canonical spelling if it is a member of *pool*, else None."""
+    """Give the address of *pod* if it is a member of *pool*, else None."""
     if (
         pod.ready
         and pod.ip
@@ -27,7 +27,7 @@ def member_address(pool: InferencePool, pod: Pod) -> str | None:
         and pod.namespace == pool.namespace
         and pool.selector.matches(pod.labels)
     ):
-        return canonical_address(pod.ip)
+        return pod.ip
     return None
 
 
@@ -47,6 +47,4 @@ def membership_issue(pool: InferencePool, pod: Pod) -> str | None:
         return f"is being deleted since {pod.deletion_timestamp}"
     if not pod.ready:
         return "not ready (condition Ready is not True)"
-    if not pod.ip:
-        return "has no IP address"
-    return None if canonical_address(pod.ip) else f"has an unusable IP address {pod.ip!r}"
+    return None if pod.ip else "has no IP address"

@@ -93,9 +93,9 @@ def snapshot_by_slot(
         generation=generation,
         fleet=Fleet(tuple(endpoints), tuple(range(len(endpoints))), to_endpoint_set(slots)),
         metrics=list(metrics),
-        waiting_queue_size=[load.waiting_queue_size for load in metrics],
-        running_requests=[load.running_requests for load in metrics],
-        kv_cache_usage=[load.kv_cache_usage for load in metrics],
+        waiting_queue_size=[load.waiting_queue_size + 0 for load in metrics],
+        running_requests=[load.running_requests + 0 for load in metrics],
+        kv_cache_usage=[load.kv_cache_usage + 0.0 for load in metrics],
         observed_at=[float("-inf") if load.observed_at is None else load.observed_at for load in metrics],
     )
 

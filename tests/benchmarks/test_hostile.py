@@ -21,7 +21,7 @@ from benchmarks.hostile.pages import PAGE_SIZE, PAGES, Pages
 from benchmarks.hostile.probe import Probe
 from inferencepool.adapters.bodies import BodyParsers
 from inferencepool.adapters.exposition import ENGINES, PageReader
-from inferencepool.adapters.extproc import decode
+from inferencepool.adapters.extproc import RequestBody, RequestHeaders, decode
 
 BODIES = {name: case.attack for name, case in CASES.items() if isinstance(case.attack, Bodies)}
 SMALL = 4000
@@ -67,7 +67,7 @@ class TestPages:
 
         assert all(0.95 * PAGE_SIZE < len(page) <= PAGE_SIZE for page in pages)
         assert len(pages) == len(set(pages))
-        assert 100_000 == PageReader(ENGINES["vllm"]).read(pages[0]).waiting_queue_size
+        assert PageReader(ENGINES["vllm"]).read(pages[0]).waiting_queue_size >= 100_000
 
 
 class TestFrames:
@@ -76,8 +76,10 @@ class TestFrames:
         headers = decode(headers_message(last=True))
         body = decode(body_message(b"abc"))
 
-        assert "/v1/chat/completions" in repr(headers)
-        assert "abc" in repr(body)
+        assert isinstance(headers, RequestHeaders)
+        assert "/v1/chat/completions" == headers.headers[":path"]
+        assert isinstance(body, RequestBody)
+        assert b"abc" == body.body
 
     def test_bomb_unpacks(self) -> None:
         """A compressed message is a thousandth of what it holds."""

@@ -6,7 +6,7 @@ from hypothesis import given
 
 from inferencepool.model import Endpoint, InferencePool, LabelSelector, Pod, TargetPort
 from inferencepool.selection import active_ports, expand, is_member
-from tests.strategies.selection import BAD_ADDRESSES, pods, pools
+from tests.strategies.selection import pods, pools
 
 CURRENT = "llm-d.ai/active-ports"
 LEGACY = "inference.networking.k8s.io/active-ports"
@@ -95,9 +95,9 @@ class TestExpand:
         """The destination has the address in its canonical spelling, IPv6 in brackets."""
         assert [destination] == [endpoint.destination for endpoint in expand(pool_of(8000), pod_of(ip))]
 
-    @pytest.mark.parametrize("ip", [None, *BAD_ADDRESSES])
+    @pytest.mark.parametrize("ip", [None, ""])
     def test_no_address(self, ip: str | None) -> None:
-        """A pod without a usable address has no endpoints."""
+        """A pod without an address has no endpoints."""
         assert expand(POOL, pod_of(ip)) == ()
 
     @pytest.mark.parametrize(

@@ -193,7 +193,7 @@ BAD = {
         "a scorer has exactly one of score_endpoints, score_load, affinities, affin",
     ),
     "two kinds": (SimpleNamespace(score=len, affinities=len), "this one has affinities and score"),
-    "a class": (HasModel, "raised TypeError"),
+    "a class": (HasModel, "HasModel is a class; give an instance"),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable
+from io import BytesIO
 
 from inferencepool.runtime.grpc._status import Status
 
@@ -14,6 +15,8 @@ __all__ = ["PREFIX_SIZE", "MessageReader", "prefix"]
 PREFIX_SIZE = 5
 
 _PREFIX = struct.Struct(">BL")
+# A message longer than this is put together as it comes: to copy it at its end would be a long step.
+_LONG = 1 << 16
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 
 
@@ -36,7 +39,7 @@ class MessageReader:
         room: Tells how many bytes may be held; compressed messages are not unpacked beyond that. None for any number.
     """
 
-    __slots__ = ("_buffer", "_gzip", "_limit", "_room", "_unpacked", "failure")
+    __slots__ = ("_buffer", "_gzip", "_limit", "_long", "_missing", "_room", "_unpacked", "failure")
 
     def __init__(
         self, limit: int, *, gzip: bool, unpacked: int | None = None, room: Callable[[], int] | None = None
@@ -46,16 +49,18 @@ class MessageReader:
         self._gzip = gzip
         self._room = room
         self._buffer = bytearray()
+        self._long: BytesIO | None = None
+        self._missing = 0
         self.failure: tuple[Status, str] | None = None
 
     @property
     def held(self) -> int:
         """Bytes of a message that is not whole yet."""
-        return len(self._buffer)
+        return len(self._buffer) if self._long is None else self._long.tell()
 
     def clear(self) -> None:
         """Forget what is held."""
-        self._buffer = bytearray()
+        self._buffer, self._long = bytearray(), None
 
     def feed(self, data: bytes, start: int = 0, stop: int | None = None) -> list[bytes]:
         """
@@ -67,14 +72,35 @@ class MessageReader:
             return []
         if stop is None:
             stop = len(data)
-        buffer = self._buffer
-        if buffer:
+        if self._long is not None:
+            return self._feed_long(self._long, data, start, stop)
+        if self._buffer:
             return self._feed_more(memoryview(data)[start:stop])
         messages: list[bytes] = []
         used = self._split(data, start, stop, messages)
         if used < stop:
-            buffer += memoryview(data)[used:stop]
+            self._buffer += memoryview(data)[used:stop]
+            self._set_apart()
         return messages
+
+    def _set_apart(self) -> None:
+        """Put the message that began apart if it is a long one."""
+        buffer = self._buffer
+        if len(buffer) >= PREFIX_SIZE:
+            flag, length = _PREFIX.unpack_from(buffer)
+            if length > _LONG and not flag:
+                self._long, self._buffer = BytesIO(), bytearray()
+                self._missing = length - self._long.write(memoryview(buffer)[PREFIX_SIZE:])
+
+    def _feed_long(self, long: BytesIO, data: bytes, start: int, stop: int) -> list[bytes]:
+        """Take more of a long message, and what follows it."""
+        end = min(start + self._missing, stop)
+        self._missing -= long.write(memoryview(data)[start:end])
+        if self._missing:
+            return []
+        self._long = None
+        message = long.getvalue()
+        return [message, *self.feed(data, end, stop)] if end < stop else [message]
 
     def _feed_more(self, data: memoryview) -> list[bytes]:
         """Take more of a message that began before."""
@@ -87,6 +113,8 @@ class MessageReader:
         with memoryview(buffer) as view:
             used = self._split(view, 0, len(view), messages)
         del buffer[:used]
+        if self.failure is None:
+            self._set_apart()
         return messages
 
     def _split(self, data: bytes | memoryview, start: int, size: int, messages: list[bytes]) -> int:

@@ -59,7 +59,7 @@ def test_the_idle_endpoint_gets_the_request() -> None:
     bench = make_bench(ADDRESSES[:2])
     first, second = bench.registry.endpoints()
     bench.registry.observe_metrics(first.id, EndpointMetrics(waiting_queue_size=9))
-    bench.registry.observe_metrics(second.id, EndpointMetrics())
+    bench.registry.observe_metrics(second.id, EndpointMetrics(waiting_queue_size=0))
     bench.registry.publish()
 
     _, answers = ask(bench)

@@ -70,6 +70,23 @@ def test_any_bytes_are_read_or_refused(data: bytes, gzip: bool) -> None:
     assert whole.held == single.held
 
 
+@given(st.lists(st.sampled_from((0, 3, 65_536, 65_537, 200_000)), max_size=4), st.data())
+def test_long_messages_are_found_however_they_are_cut(sizes: list[int], data: st.DataObject) -> None:
+    """Long messages are put together apart from short ones, and what follows them is read as ever."""
+    messages = [bytes([number]) * size for number, size in enumerate(sizes)]
+    wire = b"".join(prefix(message) + message for message in messages)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(wire)), max_size=8)))
+    reader = MessageReader(200_000, gzip=False)
+    found = []
+    for start, stop in zip([0, *cuts], [*cuts, len(wire)], strict=True):
+        found += reader.feed(wire, start, stop)
+        done = sum(len(prefix(message) + message) for message in found)
+        assert stop - done - 5 <= reader.held <= stop - done
+
+    assert messages == found
+    assert 0 == reader.held
+
+
 def test_what_unpacks_to_too_much_is_refused() -> None:
     """A compressed message is not unpacked beyond its own limit, which is one step of the event loop."""
     packed = packing.compress(b"x" * 101)

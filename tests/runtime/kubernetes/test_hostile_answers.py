@@ -36,7 +36,7 @@ def test_answers(answer: Answer, expected: str, tmp_path: Path) -> None:
     """Each is an error with a short reason, of a request and of a watch; the next request is as any other."""
 
     async def scenario() -> None:
-        with ApiServer() as server:
+        with ApiServer(initializing=0) as server:
             transport = LightkubeTransport(load_cluster(str(server.kubeconfig(tmp_path / "config"))), max_answer=LIMIT)
             with server.inject(Fault(answer=answer), times=None):
                 with pytest.raises(ApiServerError, match=expected) as caught:

@@ -77,7 +77,7 @@ def test_token_file(token: str, tmp_path: Path) -> None:
     """A token in a file is refused by the name of the file, at each try."""
 
     async def scenario() -> None:
-        with ApiServer() as server:
+        with ApiServer(initializing=0) as server:
             file = tmp_path / "token"
             file.write_text(f"{token}x")
             async with connected(kubeconfig_of(server, tmp_path / "config", {"tokenFile": str(file)})) as transport:
@@ -95,7 +95,7 @@ def test_white_space_around_the_token_of_a_file(around: str, tmp_path: Path) -> 
     """A line feed at the end of a token file is no part of the token."""
 
     async def scenario() -> None:
-        with ApiServer() as server:
+        with ApiServer(initializing=0) as server:
             file = tmp_path / "token"
             file.write_text(around.format(server.admin.token))
             async with connected(kubeconfig_of(server, tmp_path / "config", {"tokenFile": str(file)})) as transport:
@@ -242,7 +242,7 @@ class TestPlugins:
         """A process that a plugin leaves behind holds nobody up."""
 
         async def scenario() -> None:
-            with ApiServer() as server:
+            with ApiServer(initializing=0) as server:
                 answer = json.dumps({"status": {"token": server.admin.token}})
                 user = script(tmp_path / "login", f"sleep 600 &\necho $! > {tmp_path}/child\necho '{answer}'")
                 try:
@@ -275,7 +275,7 @@ class TestPlugins:
         """A server that refuses every token does not have the plugin run each time."""
 
         async def scenario() -> None:
-            with ApiServer() as server:
+            with ApiServer(initializing=0) as server:
                 user = script(tmp_path / "login", f'echo x >> {tmp_path}/runs; echo \'{{"status":{{"token":"no"}}}}\'')
                 async with connected(kubeconfig_of(server, tmp_path / "config", user)) as transport:
                     for _ in range(20):
@@ -289,7 +289,7 @@ class TestPlugins:
         """Requests that wait for a token wait for the same one, and one that gives up takes it from nobody."""
 
         async def scenario() -> None:
-            with ApiServer() as server:
+            with ApiServer(initializing=0) as server:
                 answer = json.dumps({"status": {"token": server.admin.token}})
                 text = f"echo x >> {tmp_path}/runs; until test -e {tmp_path}/go; do sleep 0.01; done; echo '{answer}'"
                 user = script(tmp_path / "login", text)
