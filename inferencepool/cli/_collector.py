@@ -1,4 +1,4 @@
-"""Python's collector, where there is nothing for it to collect."""
+"""Python's collector, where there is little for it to collect."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ def calm_collector() -> Iterator[None]:
     """
     Let the collector look around more rarely, and never at what is there already.
 
-    Simulations make no cycles, but hold many objects, which it would walk over again and again in vain.
+    Simulations and servers hardly make cycles, but hold many objects. To walk over them again and again would be in
+    vain, and a server stands still meanwhile.
     """
     before = gc.get_threshold()
     gc.freeze()

@@ -9,6 +9,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from inferencepool.cli._collector import calm_collector
 from inferencepool.cli._durations import duration
 from inferencepool.cli._input_file import STANDARD_INPUT
 from inferencepool.cli._output import report
@@ -313,7 +314,8 @@ async def _serve(arguments: argparse.Namespace, options: ServerOptions, scraping
             loop.add_signal_handler(number, server.stop)
         # It would end the process, and is sent by whoever wants files to be read again.
         loop.add_signal_handler(signal.SIGHUP, _ignore)
-    await server.run()
+    with calm_collector():
+        await server.run()
 
 
 def _ignore() -> None:

@@ -237,7 +237,8 @@ class Connection(asyncio.Protocol):
 
     def _advance(self) -> bool:
         """Handle a frame or some messages at each step, until the turn is over; tell whether all is done."""
-        read, receive, budget = self._http2.read, self._exchanges.receive_plain, self._budget
+        exchanges = self._exchanges
+        read, receive, budget = self._http2.read, exchanges.receive_plain, self._budget
         steps, end = 0, inf
         while not self._is_closing:
             if self._work is not None:
@@ -253,6 +254,9 @@ class Connection(asyncio.Protocol):
             if budget.is_spent():
                 self._stop_flood()
             steps += 1
+            if exchanges.was_dear:
+                exchanges.was_dear = False
+                return False
             if steps % _STEPS_PER_LOOK == 0:
                 now = self._loop.time()
                 if steps == _TURN_STEPS or now >= end:

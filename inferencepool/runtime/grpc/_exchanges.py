@@ -25,6 +25,8 @@ _FRAMES_PER_MESSAGE = 8
 _SHORT_DATA = 16
 # So many messages of one frame are delivered in one step.
 _MESSAGES_AT_ONCE = 3
+# A message longer than this takes so long to unpack and to read that it is the last of a turn.
+_DEAR = 1 << 16
 # Headers up to this size are not counted as held: every RPC has some, and there is a limit to the number of RPCs.
 _SMALL_HEADERS = 4096
 # What HTTP/2 counts for each header beside its texts (RFC 9113, 6.5.2).
@@ -43,6 +45,7 @@ class Exchanges:
 
     Attributes:
         partial: Bytes that are held for requests which are not whole.
+        was_dear: Whether a message came that took long; whoever looks sets it back.
 
     Args:
         service: What all connections share.
@@ -63,6 +66,7 @@ class Exchanges:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.partial = 0
+        self.was_dear = False
         self._service = service
         self._limits = service.limits
         self._on_error = service.on_error
@@ -153,6 +157,8 @@ class Exchanges:
         if messages:
             self._awaited.pop(stream_id, None)
             self._budget.earn(_FRAMES_PER_MESSAGE * len(messages))
+            if len(messages[0]) > _DEAR:
+                self.was_dear = True
             if len(messages) > _MESSAGES_AT_ONCE:
                 return self._deliver(exchange, messages, credit)
             for message in messages:

@@ -56,7 +56,7 @@ class MessageReader:
     @property
     def held(self) -> int:
         """Bytes of a message that is not whole yet."""
-        return len(self._buffer) if self._long is None else self._long.tell()
+        return len(self._buffer) if self._long is None else PREFIX_SIZE + self._long.tell()
 
     def clear(self) -> None:
         """Forget what is held."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 
 import pytest
 
@@ -55,6 +56,38 @@ def test_a_burst_is_handled_in_turns(kind: str) -> None:
             steps = [after - before for before, after in zip([0, *turns], turns, strict=False)]
             assert max(steps) <= _TURN_STEPS * _MESSAGES_AT_ONCE
             await first.close()
+
+    asyncio.run(run())
+
+
+def test_a_message_that_unpacks_to_a_large_one_ends_the_turn() -> None:
+    """Several of them in one read are unpacked in as many turns, with others in between."""
+    packed = gzip.compress(bytes(1 << 20))
+    bomb = b"\x01" + len(packed).to_bytes(4, "big") + packed
+
+    async def run() -> None:
+        journal = Journal()
+        async with serving(journal) as server:
+            peer = await Peer.connect(server.port)
+            await peer.settled()
+            (connection,) = server._connections
+            stream = peer.open(SINK, ("grpc-encoding", "gzip"))
+            for _ in range(10):
+                peer.h2.send_data(stream, bomb)
+            counts = []
+
+            def others() -> None:
+                counts.append(sum(len(call.messages) for call in journal.calls))
+                if counts[-1] < 10:
+                    asyncio.get_running_loop().call_soon(others)
+
+            asyncio.get_running_loop().call_soon(others)
+            connection.data_received(peer.h2.data_to_send())
+            await journal.until(lambda: sum(len(call.messages) for call in journal.calls) == 10)
+            await asyncio.sleep(0)
+            steps = [after - before for before, after in zip([0, *counts], counts, strict=False)]
+            assert max(steps) == 1
+            await peer.close()
 
     asyncio.run(run())
 
