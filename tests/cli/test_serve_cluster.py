@@ -125,6 +125,8 @@ class TestRunning:
         file = server.service_account("epp").write_kubeconfig(tmp_path / "poor")
         with Server("--pool-name", "llama", "--kubeconfig", str(file), PLAIN) as picker:
             told = picker.wait_for("cluster not followed")
+            while "hint" not in told or "inferencepools" not in told["resource"]:
+                told = picker.wait_for("cluster not followed")
             assert 403 == told["status"]
             assert 'resource "inferencepools"' in told["reason"]
             assert "get, list and watch" in told["hint"]

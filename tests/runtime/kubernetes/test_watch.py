@@ -290,11 +290,12 @@ class TestRights:
         add_pod(server, "a")
         with Followed(server, account=account) as watch:
             until(lambda: "inferencepools.inference.networking.k8s.io" in watch.watch.problems, lambda: events.seen)
+            until(lambda: any("hint" in each for each in events.of("cluster not followed")), lambda: events.seen)
             assert [] == watch.synced
             server.service_account("epp", rules=[{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}])
             watch.until_synced()
 
-        (told, *_) = events.of("cluster not followed")
+        told = next(each for each in events.of("cluster not followed") if "hint" in each)
         assert 403 == told["status"]
         assert "cannot" in told["reason"]
         assert told["hint"] == "the role needs the verbs get, list and watch for this resource in this namespace"
