@@ -101,6 +101,8 @@ class EndpointRegistry:
         self._turns_stale_at = inf
         self._current: tuple[Snapshot, EndpointSet] = (Snapshot(), 0)
         self._listeners = Listeners()
+        #: Why there is no pool, in words for whoever is refused; empty where nobody knows. Whoever follows one sets it.
+        self.absence = ""
 
     @property
     def pool(self) -> InferencePool | None:
@@ -115,6 +117,11 @@ class EndpointRegistry:
     def snapshot(self) -> Snapshot:
         """Give the latest snapshot; publish one first if that is due. O(1), or O(endpoints) when it publishes."""
         return self.current()[0]
+
+    def pods(self) -> tuple[Pod, ...]:
+        """List the pods it was told about, members or not, in O(pods)."""
+        with held(self._lock):
+            return tuple(self._pods.values())
 
     def endpoints(self) -> tuple[Endpoint, ...]:
         """List the endpoints that may be picked, in O(endpoints)."""

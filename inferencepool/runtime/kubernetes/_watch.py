@@ -19,6 +19,7 @@ from inferencepool.adapters.kubernetes import (
     Get,
     NamedPool,
     ObjectivesChanged,
+    PoolMissing,
     PoolView,
     ReflectorOptions,
     RewritesChanged,
@@ -26,15 +27,20 @@ from inferencepool.adapters.kubernetes import (
     Wait,
 )
 from inferencepool.model import InferenceModelRewrite, InferenceObjective, InferencePool
-from inferencepool.registry import EndpointRegistry, PodsListed, PoolChanged
+from inferencepool.registry import EndpointRegistry, PodDeleted, PodsListed, PodUpserted, PoolChanged
 from inferencepool.runtime.kubernetes._decoding import fastest_pod_loads
 from inferencepool.runtime.kubernetes._notices import Notices
 from inferencepool.runtime.kubernetes._transport import KubernetesTransport
+from inferencepool.runtime.kubernetes._unused_pods import UnusedPods
 from inferencepool.runtime.logs import log_event
 
 __all__ = ["PoolWatch", "RuleListener"]
 
 _LOG = logging.getLogger("inferencepool.runtime.kubernetes")
+
+
+# Pods that are looked at before others have their turn.
+_SLICE = 200
 
 
 class RuleListener(Protocol):
@@ -92,6 +98,7 @@ class PoolWatch:
         self._sleep = sleep
         self._clock = clock
         self._notices = Notices(clock)
+        self._unused = UnusedPods()
         self._label = f"{pool.namespace}/{pool.name}"
         self._view = PoolView(
             pool,
@@ -107,6 +114,7 @@ class PoolWatch:
         self._applying: Iterator[None] | None = None
         self._synced = asyncio.Event()
         self._began = clock()
+        registry.absence = self._view.absence
 
     @property
     def synced(self) -> bool:
@@ -127,6 +135,16 @@ class PoolWatch:
     def problems(self) -> dict[str, Failure]:
         """Which resources may be out of date at present, and why; may be asked for in any thread."""
         return {feed.subject: problem for feed in self._view.feeds if (problem := feed.problem) is not None}
+
+    @property
+    def absence(self) -> str:
+        """Why there is no pool, with the pools that there are; empty where there is one."""
+        return self._registry.absence
+
+    @property
+    def unused_pods(self) -> dict[str, str]:
+        """Why pods that the selector matches give no endpoint, by their names; 1,000 at most."""
+        return dict(self._unused.reasons)
 
     async def wait_until_synced(self) -> None:
         """Wait until there is a pool, and its pods and rules are known."""
@@ -214,6 +232,7 @@ class PoolWatch:
             self._notices.heard(feed)
         is_busy = bool(self._effects)
         self._effects += self._view.take(feed, deltas)
+        self._registry.absence = self._view.absence
         return not is_busy and self._go_on()
 
     def _go_on(self) -> bool:
@@ -242,11 +261,30 @@ class PoolWatch:
             case PoolChanged(pool):
                 yield from self._registry.apply_in_slices(effect)
                 self._tell_pool(pool)
+                yield from self._judge_pods()
             case PodsListed(pods):
                 yield from self._registry.apply_in_slices(effect)
+                yield from self._judge_pods()
                 log_event(_LOG, logging.INFO, "pods listed again", pods=len(pods), endpoints=self._endpoints())
+            case PodUpserted(pod):
+                self._registry.apply(effect)
+                self._unused.judge(self._registry.pool, (pod,))
+            case PodDeleted(_, name):
+                self._registry.apply(effect)
+                self._unused.forget(name)
+            case PoolMissing(found):
+                log_event(_LOG, logging.WARNING, "pool not found", pool=self._label, found=found)
             case _:
                 self._registry.apply(effect)
+
+    def _judge_pods(self) -> Iterator[None]:
+        """Look at all pods, in slices, for those that give no endpoint."""
+        pods = self._registry.pods()
+        self._unused.keep(pod.name for pod in pods)
+        for start in range(0, len(pods), _SLICE):
+            if start:
+                yield
+            self._unused.judge(self._registry.pool, pods[start : start + _SLICE])
 
     def _tell_pool(self, pool: InferencePool | None) -> None:
         if pool is None:

@@ -23,6 +23,7 @@ from inferencepool.adapters.kubernetes import (
     Get,
     NamedPool,
     ObjectivesChanged,
+    PoolMissing,
     PoolView,
     ReflectorOptions,
     RewritesChanged,
@@ -300,6 +301,33 @@ class TestPool:
 
         assert {"b:9000"} == server.names
         assert (False, True) == (without_pool, server.view.synced)
+
+    def test_that_is_not_there(self) -> None:
+        """A pool that is not found is told with what there is, until it is there."""
+        server = Server()
+        assert "the pool default/llama of inference.networking.k8s.io is not known yet" == server.view.absence
+        assert [] == server.send_list("inferencepools")
+        search = server.feed("pools of")
+        search.next_step()
+        search.receive_page(page(pool_of()))
+        effects = server.view.take(search, search.receive_page(page()))
+        (missing,) = effects
+        assert isinstance(missing, PoolMissing)
+        assert server.view.absence.endswith(f"is not found; {missing.found}")
+        server.tell("inferencepools", "ADDED", pool_of())
+        assert not [feed for feed in server.view.feeds if feed.subject.startswith("pools of")]
+        server.send_list("pods")
+
+        assert "" == server.view.absence
+
+    def test_whose_kind_is_not_there(self) -> None:
+        """Where the server has no such kind, the pools of the other group are looked for."""
+        server = Server()
+        feed = server.feed("inferencepools")
+        feed.next_step()
+        server.take(feed, feed.fail(Failure("not found", 404)))
+
+        assert isinstance(server.feed("pools of").next_step(), Get)
 
     def test_gone_while_pods_are_awaited(self) -> None:
         """A pool that goes before its pods are known was never there."""

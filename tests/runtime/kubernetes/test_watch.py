@@ -14,7 +14,9 @@ from typing import Any
 import attrs
 import pytest
 
+from inferencepool import EndpointPicker, InferenceRequest
 from inferencepool.adapters.kubernetes import LEGACY_POOLS, NamedPool, ReflectorOptions
+from inferencepool.errors import NoEndpointsError
 from inferencepool.model import InferencePool
 from inferencepool.registry import EndpointRegistry
 from inferencepool.runtime.kubernetes import LightkubeTransport, PoolWatch, load_cluster
@@ -315,6 +317,48 @@ class TestRights:
             server.serve("inference.networking.k8s.io")
             server.pools.add(pool_document())
             watch.until_synced()
+
+
+class TestWhatIsMissing:
+    def test_pool(self, server: ApiServer, events: Events) -> None:
+        """A pool that is not found is told in the log and to whoever is refused, with the pools that there are."""
+        server.pools.add(pool_document() | {"metadata": {"name": "lama", "namespace": "default"}})
+        with Followed(server) as watch:
+            until(lambda: len(events.of("pool not found")) > 1, lambda: events.seen)
+            with pytest.raises(NoEndpointsError, match="pool default/llama .* is not found; pools .*: lama; "):
+                EndpointPicker(watch.registry).pick(InferenceRequest())
+            server.pools.add(pool_document())
+            watch.until_synced()
+            with pytest.raises(NoEndpointsError) as caught:
+                EndpointPicker(watch.registry).pick(InferenceRequest())
+            assert "" == watch.watch.absence
+
+        assert "there are no ready endpoints" == str(caught.value)
+        told = events.of("pool not found")[0]
+        assert "default/llama" == told["pool"]
+        assert told["found"].startswith("pools in this namespace: lama; ")
+
+    def test_endpoints_of_pods(self, server: ApiServer, events: Events) -> None:
+        """Pods that match and give no endpoint are named with the reason, once in the log."""
+        server.pools.add(pool_document())
+        add_pod(server, "a", ready=False)
+        add_pod(server, "b", annotations={"llm-d.ai/active-ports": "9999"})
+        add_pod(server, "c")
+        with Followed(server) as watch:
+            watch.until_synced()
+            until(lambda: len(watch.watch.unused_pods) == 2, lambda: watch.watch.unused_pods)
+            add_pod(server, "d", ready=False)
+            until(lambda: "d" in watch.watch.unused_pods, lambda: watch.watch.unused_pods)
+            server.pods.set_ready("a")
+            server.pods.delete("d")
+            until(lambda: {"b"} == watch.watch.unused_pods.keys(), lambda: watch.watch.unused_pods)
+
+        assert {
+            "a": "not ready (condition Ready is not True)",
+            "b": "its annotation of active ports names none of the pool's (8000)",
+            "d": "not ready (condition Ready is not True)",
+        } == {each["name"]: each["reason"] for each in events.of("pod without endpoint")}
+        assert 3 == len(events.of("pod without endpoint"))
 
 
 class TestPart:
