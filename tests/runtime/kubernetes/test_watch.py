@@ -325,7 +325,7 @@ class TestWhatIsMissing:
         server.pools.add(pool_document() | {"metadata": {"name": "lama", "namespace": "default"}})
         with Followed(server) as watch:
             until(lambda: len(events.of("pool not found")) > 1, lambda: events.seen)
-            with pytest.raises(NoEndpointsError, match="pool default/llama .* is not found; pools .*: lama; "):
+            with pytest.raises(NoEndpointsError, match=r"pool default/llama .* is not found; pools .*: lama; "):
                 EndpointPicker(watch.registry).pick(InferenceRequest())
             server.pools.add(pool_document())
             watch.until_synced()
@@ -345,7 +345,7 @@ class TestWhatIsMissing:
         add_pod(server, "b", annotations={"llm-d.ai/active-ports": "9999"})
         add_pod(server, "c")
         with Followed(server) as watch:
-            watch.until_synced()
+            until(lambda: watch.synced, lambda: watch.watch.problems)
             until(lambda: len(watch.watch.unused_pods) == 2, lambda: watch.watch.unused_pods)
             add_pod(server, "d", ready=False)
             until(lambda: "d" in watch.watch.unused_pods, lambda: watch.watch.unused_pods)
