@@ -119,7 +119,7 @@ class Reflector(Generic[_T]):
         self._by_pages = False
         self._limited = True
         self._phase = _Phase.LIST
-        self._listening = False
+        self._listening = self._answered = False
         self._wait: float | None = None
         self._version: str | None = None
         self._lines = LineSplitter(self._options.max_line)
@@ -277,7 +277,7 @@ class Reflector(Generic[_T]):
         if self._phase is _Phase.INITIAL:
             self.fail(Failure("the list as a stream ended before it was complete"))
             return
-        self._listening = False
+        self._listening, self._answered = False, True
         self._unread_lines.clear()
         self._forgive()
         if self._clock() - self._began < self._options.healthy_after:
@@ -321,7 +321,7 @@ class Reflector(Generic[_T]):
         self._watch_seconds = max(1, round(self._rng.uniform(shortest, 2 * shortest)))
         self._phase = phase
         self._lines = LineSplitter(self._options.max_line)
-        self._listening = True
+        self._listening, self._answered = True, False
         self._foreign_told = False
         self._unread_lines.clear()
         self._began = self._clock()
@@ -389,11 +389,11 @@ class Reflector(Generic[_T]):
         return [Foreign(reason)]
 
     def _hear(self) -> None:
-        self._heard = self._clock()
+        self._heard, self._answered = self._clock(), True
         self.problem = None
 
     def _forgive(self) -> None:
-        if self._clock() - self._began >= self._options.healthy_after:
+        if self._answered and self._clock() - self._began >= self._options.healthy_after:
             self._backoff.reset()
 
     def __repr__(self) -> str:

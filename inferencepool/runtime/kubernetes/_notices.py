@@ -50,12 +50,13 @@ class Notices:
             away=round(self._clock() - lost, 3),
         )
 
-    def heard(self, feed: Feed[Any]) -> None:
-        """Tell that *feed* is up to date again, if it was not."""
+    def heard(self, feed: Feed[Any]) -> bool:
+        """Tell that *feed* is up to date again, if it was not; whether that is so."""
         lost = self._lost.pop(feed, None)
         if lost is not None:
             away = round(self._clock() - lost, 3)
             log_event(_LOG, logging.INFO, "cluster followed again", resource=feed.subject, away=away)
+        return lost is not None
 
     def forget(self, feed: Feed[Any]) -> None:
         """Forget *feed*."""

@@ -39,6 +39,8 @@ __all__ = ["PoolWatch", "RuleListener"]
 _LOG = logging.getLogger("inferencepool.runtime.kubernetes")
 
 
+# Failures that concern all of a server: there was no answer, or that of something in between.
+_AWAY = (None, 502, 503, 504)
 # Pods that are looked at before others have their turn.
 _SLICE = 200
 
@@ -108,6 +110,7 @@ class PoolWatch:
             rng=rng,
         )
         self._tasks: dict[Feed[Any], asyncio.Task[NoReturn]] = {}
+        self._naps: dict[Feed[Any], asyncio.Future[object]] = {}
         # What is not applied yet, whichever feed told it. Tasks are cancelled when nothing is left of it, so that
         # none takes something along.
         self._effects: deque[Effect] = deque()
@@ -187,11 +190,29 @@ class PoolWatch:
                 case Wait(seconds):
                     if feed.problem is not None:
                         self._notices.failed(feed, feed.problem, seconds)
-                    await self._sleep(seconds)
+                    await self._rest(feed, seconds)
                 case Get() as step:
                     await take(await self._get(feed, step))
                 case Stream() as step:
                     await self._follow(feed, step, take)
+
+    async def _rest(self, feed: Feed[Any], seconds: float) -> None:
+        """Wait, up to the moment at which another feed finds that the server is back."""
+        nap = self._naps[feed] = asyncio.ensure_future(self._sleep(seconds))
+        try:
+            await asyncio.wait([nap])
+        finally:
+            del self._naps[feed]
+            nap.cancel()
+        if not nap.cancelled():
+            nap.result()
+
+    def _wake_others(self) -> None:
+        """Let feeds ask again at once that wait because the server could not be reached, or failed."""
+        for feed, nap in self._naps.items():
+            problem = feed.problem
+            if problem is not None and problem.retry_after is None and problem.status in _AWAY:
+                nap.cancel()
 
     async def _get(self, feed: Feed[Any], step: Get) -> Sequence[Any]:
         try:
@@ -228,8 +249,8 @@ class PoolWatch:
     def _take(self, feed: Feed[Any], deltas: Sequence[Any]) -> bool:
         """Take what *feed* told. True where its task is to go on with what is to be applied: one at a time does."""
         self._notices.objects(feed, deltas)
-        if feed.problem is None:
-            self._notices.heard(feed)
+        if feed.problem is None and self._notices.heard(feed):
+            self._wake_others()
         is_busy = bool(self._effects)
         self._effects += self._view.take(feed, deltas)
         self._registry.absence = self._view.absence

@@ -361,6 +361,45 @@ class TestWhatIsMissing:
         assert 3 == len(events.of("pod without endpoint"))
 
 
+def test_one_feed_that_is_heard_wakes_the_others(server: ApiServer, tmp_path: Path) -> None:
+    """When one feed finds that the server is back, those that wait because it was away ask at once."""
+
+    async def play() -> None:
+        server.pools.add(pool_document())
+        add_pod(server, "a")
+        transport = LightkubeTransport(load_cluster(str(server.admin.write_kubeconfig(tmp_path / "kubeconfig"))))
+        naps: list[asyncio.Event] = []
+        is_back = False
+
+        async def sleep(seconds: float) -> None:
+            # Nobody wakes up by the clock: the first one does when the server is back, and has to wake all others.
+            if is_back or seconds == 0:
+                await asyncio.sleep(0.01)
+                return
+            naps.append(asyncio.Event())
+            await naps[-1].wait()
+
+        watch = PoolWatch(
+            transport, EndpointRegistry(publish_interval=0), NamedPool("llama"), options=FAST, sleep=sleep
+        )
+        following = asyncio.create_task(watch.run())
+        await watch.wait_until_synced()
+        server.stop(how="reset")
+        async with asyncio.timeout(PATIENCE):
+            while "pods" not in watch.problems or len(watch.problems) < 2 or len(naps) < len(watch.problems):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            server.start()
+            is_back = True
+            naps[-1].set()
+            while watch.problems:  # noqa: ASYNC110 - nobody is told of it
+                await asyncio.sleep(0.01)
+        following.cancel()
+        await asyncio.wait([following])
+        await transport.close()
+
+    asyncio.run(play())
+
+
 class TestPart:
     def test_mistake_of_a_listener(self, server: ApiServer, tmp_path: Path) -> None:
         """What is wrong in here, or in what it tells, is no failure of the server: it ends the watch."""
