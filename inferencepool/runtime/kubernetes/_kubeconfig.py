@@ -167,7 +167,7 @@ def _prepare(config: SingleConfig, impersonation: tuple[tuple[str, str], ...]) -
 
 
 def _quiet(user: User, impersonation: tuple[tuple[str, str], ...]) -> User:
-    """Give *user*, who may act as another, as a value whose ``repr`` tells which credentials there are, and none of them."""
+    """Give *user* as a value whose ``repr`` tells which credentials there are, and none of them."""
     import msgspec  # noqa: PLC0415 - comes with lightkube
     from lightkube.config import models  # noqa: PLC0415 - an extra
 
