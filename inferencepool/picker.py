@@ -9,7 +9,7 @@ from typing import Protocol, final
 
 import attrs
 
-from inferencepool.errors import InferencePoolError
+from inferencepool.errors import InferencePoolError, NoEndpointsError
 from inferencepool.model import Endpoint, EndpointSet, InferenceRequest, Snapshot
 from inferencepool.plugins import default_profile
 from inferencepool.registry import EndpointRegistry
@@ -154,6 +154,12 @@ class EndpointPicker:
             if self._observer is None:
                 return self._scheduler.schedule(request, snapshot, departed=departed, subset=subset)
             return self._pick_observed(self._observer, request, snapshot, departed, subset)
+        except NoEndpointsError as error:
+            absence = self._registry.absence
+            if not absence:
+                raise
+            message = f"{error}: {absence}"
+            raise NoEndpointsError(message) from None
         except RecursionError:
             self._scheduler.blame_for_recursion(self)
             raise

@@ -33,6 +33,8 @@ CLUSTER_EVENTS = (
     "pods listed again",
     "pool known",
     "pool gone",
+    "pool not found",
+    "pod without endpoint",
     "synced",
     "standing by",
     "leading",
@@ -131,7 +133,13 @@ class ClusterPart:
         """Tell how far the pool is known, as values of JSON."""
         watch = self._watch
         problems = {resource: failure.reason for resource, failure in watch.problems.items()}
-        return {"synced": watch.synced, "pods_heard_seconds_ago": round(watch.age, 3), "problems": problems}
+        return {
+            "synced": watch.synced,
+            "pool_missing": watch.absence,
+            "pods_heard_seconds_ago": round(watch.age, 3),
+            "pods_without_endpoint": watch.unused_pods,
+            "problems": problems,
+        }
 
     async def run(self) -> None:
         """Follow the pool until cancelled."""

@@ -71,6 +71,7 @@ class Pod:
         ips: All its IP addresses.
         host_ip: Address of the node that it runs on.
         ready: Whether its first condition of type ``Ready`` has the status ``True``.
+        phase: Its phase, such as ``Running``; empty where it is not told.
         deletion_timestamp: Since when it is being deleted; None when it is not.
         resource_version: An opaque text; no order can be read from it.
 
@@ -87,6 +88,7 @@ class Pod:
     ips: tuple[str, ...] = attrs.field(default=(), converter=_to_ips)
     host_ip: str | None = attrs.field(default=None, converter=_to_ip)
     ready: bool = False
+    phase: str = ""
     deletion_timestamp: str | None = None
     resource_version: str = attrs.field(default="", eq=False)
 
@@ -118,11 +120,13 @@ class Pod:
         ips: tuple[str, ...] = ()
         host_ip: str | None = None
         ready = False
+        phase = ""
         if status is not None:
             ips = tuple(filter(None, (_read_ip(item, "ip") for item in status.items("podIPs") or [])))
             ip = _read_ip(status, "podIP") or (ips[0] if ips else None)
             host_ip = _read_ip(status, "hostIP")
             ready = _read_ready(status.items("conditions") or [])
+            phase = status.text("phase") or ""
         return root.finish(
             source_of("Pod", document),
             "ignore",
@@ -136,6 +140,7 @@ class Pod:
                 ips=ips or ((ip,) if ip else ()),
                 host_ip=host_ip,
                 ready=ready,
+                phase=phase,
                 deletion_timestamp=meta.deletion_timestamp,
                 resource_version=meta.resource_version,
             ),
@@ -153,6 +158,8 @@ class Pod:
             other={"resourceVersion": self.resource_version} if self.resource_version else {},
         )
         status: dict[str, Any] = {"conditions": [{"type": "Ready", "status": "True" if self.ready else "False"}]}
+        if self.phase:
+            status["phase"] = self.phase
         if self.ip:
             status["podIP"] = self.ip
         if self.ips:

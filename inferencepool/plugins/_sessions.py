@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from math import inf
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import attrs
 
@@ -84,14 +84,41 @@ class EncodedEndpoint:
         return {self.header: b64encode(result.endpoint.id.encode()).decode()}
 
 
+class _Binding(NamedTuple):
+    """
+    Where a session is.
+
+    Attributes:
+        endpoint_id: Its endpoint.
+        slot: Its slot when it was picked last.
+        birth: Tells it from others in that slot.
+        expires: When the session is forgotten.
+        former: The endpoint that is away and that it returns to, the birth that it had, and until when.
+    """
+
+    endpoint_id: str
+    slot: int
+    birth: int
+    expires: float
+    former: tuple[str, int, float] | None
+
+    def moved_from(self, endpoint_id: str, now: float) -> tuple[str, int, float] | None:
+        """Give where a session returns to that was picked to *endpoint_id*; None for nowhere."""
+        former = self.former
+        if former is None and self.endpoint_id != endpoint_id:
+            former = (self.endpoint_id, self.birth, self.expires)
+        return None if former is None or former[0] == endpoint_id or former[2] <= now else former
+
+
 @attrs.define(eq=False, on_setattr=attrs.setters.NO_OP)
 class SessionBindings:
     """
     The endpoint of each session, remembered from its first request until none came for a while.
 
     A session is bound by its first pick, stays bound while it is picked to the same endpoint now and then, and moves
-    when its endpoint is gone. A pick elsewhere while its endpoint is still there moves nothing. The sessions that were
-    not seen for longest go first where there are too many.
+    when its endpoint is gone; it returns when an endpoint of that id (the same pod's name) is back within *ttl* of its
+    last pick there. A pick elsewhere while its endpoint is still there moves nothing. The sessions that were not seen
+    for longest go first where there are too many.
 
     Thread-safe: one lock guards the bindings; looking one up takes no lock.
 
@@ -108,7 +135,7 @@ class SessionBindings:
     clock: Callable[[], float] = attrs.field(default=time.monotonic, kw_only=True)
     # No session expires before.
     _next_expiry: float = attrs.field(default=-inf, init=False, repr=False)
-    _bound: OrderedDict[str, tuple[int, int, float]] = attrs.field(factory=OrderedDict, init=False, repr=False)
+    _bound: OrderedDict[str, _Binding] = attrs.field(factory=OrderedDict, init=False, repr=False)
     _lock: Lock = attrs.field(factory=tolerant_lock, init=False, repr=False)
 
     def slot_of(self, request: InferenceRequest, snapshot: Snapshot, /) -> int | None:
@@ -130,12 +157,14 @@ class SessionBindings:
         name = self._id_of(result.request) if found is None else found[0]
         if not name:
             return
-        now, slot, bound = self.clock(), result.slot, self._bound
+        now, endpoint_id, bound = self.clock(), result.endpoint.id, self._bound
         with self._lock:
-            known = bound.get(name)
-            if known is not None and known[0] != slot and self._stays(name, result):
-                return
-            bound[name] = (slot, result.birth, now + self.ttl)
+            known, former = bound.get(name), None
+            if known is not None:
+                if self._slot_of(name, result.snapshot) != result.slot and self._stays(name, result):
+                    return
+                former = known.moved_from(endpoint_id, now)
+            bound[name] = _Binding(endpoint_id, result.slot, result.birth, now + self.ttl, former)
             bound.move_to_end(name)
             if now >= self._next_expiry or len(bound) > self.capacity:
                 self._forget(now)
@@ -150,7 +179,7 @@ class SessionBindings:
         bound = self._bound
         for _ in range(_AT_ONCE):
             oldest = next(iter(bound))
-            self._next_expiry = bound[oldest][2]
+            self._next_expiry = bound[oldest].expires
             if self._next_expiry > now and len(bound) <= self.capacity:
                 break
             del bound[oldest]
@@ -169,8 +198,16 @@ class SessionBindings:
         found = self._bound.get(name)
         if found is None:
             return None
-        slot, birth, expires = found
-        births = snapshot.fleet.births
-        if slot < len(births) and births[slot] == birth and expires > self.clock():
+        endpoint_id, slot, birth, expires, former = found
+        now, fleet = self.clock(), snapshot.fleet
+        if former is not None and former[2] > now:
+            home = fleet.by_id.get(former[0])
+            # A snapshot may still have the one that went.
+            if home is not None and fleet.births[home] != former[1]:
+                return home
+        if expires <= now:
+            return None
+        if slot < len(fleet.births) and fleet.births[slot] == birth:
             return slot
-        return None
+        # It is away; or it was, and has another slot.
+        return fleet.by_id.get(endpoint_id)

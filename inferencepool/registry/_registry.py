@@ -53,8 +53,8 @@ class EndpointRegistry:
 
     A snapshot is published when it is asked for, something changed (metrics that become stale are a change), and the
     last one is older than *publish_interval*: no thread is needed, and a storm of changes costs one snapshot per
-    interval. An endpoint that goes is told at once (see `current`); one that comes, and all metrics, wait for the next
-    snapshot. That comes early where the last one has no endpoint left and there are others.
+    interval. An endpoint that goes is told at once (see `current`); one that comes, and all metrics, wait for the next,
+    which comes early where the last one has no endpoint left and there are others.
     """
 
     def __init__(
@@ -72,8 +72,7 @@ class EndpointRegistry:
             pool: The pool; None while it is not known, so that no pod is a member.
             clock: Seconds that never run backwards; observation times of metrics are told by it.
             publish_interval: Least number of seconds between two snapshots, 0 or more.
-            staleness: When metrics are too old to be trusted, and what is done then. None where nobody keeps them
-                fresh, so that they never are.
+            staleness: When metrics are too old, and what is done then; None where nobody keeps them fresh.
 
         Raises:
             ConfigurationError: *publish_interval* is negative or no number.
@@ -91,10 +90,10 @@ class EndpointRegistry:
         self._lock = new_lock()
         self._arrived = Condition(self._lock)
         self._staleness = staleness
-        self._published_at = float("-inf")
-        self._turns_stale_at = inf
+        self._published_at, self._turns_stale_at = float("-inf"), inf
         self._current: tuple[Snapshot, EndpointSet] = (Snapshot(), 0)
         self._listeners = Listeners()
+        self.absence = ""  #: Why there is no pool, for whoever is refused; whoever follows one sets it
 
     @property
     def pool(self) -> InferencePool | None:
@@ -109,6 +108,11 @@ class EndpointRegistry:
     def snapshot(self) -> Snapshot:
         """Give the latest snapshot; publish one first if that is due. O(1), or O(endpoints) when it publishes."""
         return self.current()[0]
+
+    def pods(self) -> tuple[Pod, ...]:
+        """List the pods it was told about, members or not, in O(pods)."""
+        with held(self._lock):
+            return tuple(self._pods.values())
 
     def endpoints(self) -> tuple[Endpoint, ...]:
         """List the endpoints that may be picked, in O(endpoints)."""
@@ -275,8 +279,8 @@ class EndpointRegistry:
         if isinstance(change, PoolChanged):
             self._check_pool(change.pool)
             self._pool = change.pool
-        there, gone = [*listed.values()], [key for key in self._pods if key not in listed]
-        steps = [*(partial(self._upsert, pod) for pod in there), *(partial(self._delete, key) for key in gone)]
+        steps = [partial(self._upsert, pod) for pod in listed.values()]
+        steps += [partial(self._delete, key) for key in self._pods if key not in listed]
         for start in range(0, len(steps), size):
             some = steps[start : start + size]
             self._change(lambda: MembershipChange.of(step() for step in some))  # noqa: B023 - called at once

@@ -6,14 +6,17 @@ from inferencepool.model import InferencePool, Pod
 
 __all__ = ["is_member", "member_address", "membership_issue"]
 
+# Phases in which all containers of a pod have ended for good; its conditions may be those of before.
+_ENDED = ("Failed", "Succeeded")
+
 
 def is_member(pool: InferencePool, pod: Pod) -> bool:
     """
     Tell whether *pod* serves requests of *pool*.
 
     It does if it is in the pool's namespace, its labels match the selector, its first ``Ready`` condition is True, it
-    is not being deleted and it has an IP address. The reference picker leaves out the last rule and registers a ready
-    pod without an address; nothing could be sent there.
+    is not being deleted, has not ended (phase ``Failed`` or ``Succeeded``) and has an IP address. The reference picker
+    leaves out the last two rules and registers such pods; nothing could be sent there.
     """
     return member_address(pool, pod) is not None
 
@@ -24,6 +27,7 @@ def member_address(pool: InferencePool, pod: Pod) -> str | None:
         pod.ready
         and pod.ip
         and pod.deletion_timestamp is None
+        and pod.phase not in _ENDED
         and pod.namespace == pool.namespace
         and pool.selector.matches(pod.labels)
     ):
@@ -45,6 +49,8 @@ def membership_issue(pool: InferencePool, pod: Pod) -> str | None:
         return f"labels do not match {pool.selector}"
     if pod.deletion_timestamp is not None:
         return f"is being deleted since {pod.deletion_timestamp}"
+    if pod.phase in _ENDED:
+        return f"has ended (phase {pod.phase})"
     if not pod.ready:
         return "not ready (condition Ready is not True)"
     return None if pod.ip else "has no IP address"

@@ -75,6 +75,7 @@ class TestRunning:
         """The debug page tells how far the pool is known, and what is wrong."""
         server, kubeconfig = cluster
         server.inject(Fault.forbidden(), times=None, resource="inferenceobjectives")
+        server.pods.add(make_pod("b", ip=None, labels=LLAMA, namespace="team-a"))
         flags = ("--pool-name", "llama", "--pool-namespace", "team-a", "--kubeconfig", kubeconfig)
         with Server(*flags, PLAIN, "--metrics-port", "0", "--debug") as picker:
             port = picker.wait_for("serving pages")["port"]
@@ -85,6 +86,8 @@ class TestRunning:
         assert state["synced"] is True
         assert state["pods_heard_seconds_ago"] >= 0
         assert {"inferenceobjectives.llm-d.ai"} == state["problems"].keys()
+        assert {"b": "has no IP address"} == state["pods_without_endpoint"]
+        assert "" == state["pool_missing"]
 
     def test_not_ready_before_it_is_synced(self, cluster: tuple[ApiServer, str]) -> None:
         """A pool that does not exist is awaited; nothing is ready until then."""
@@ -125,6 +128,8 @@ class TestRunning:
         file = server.service_account("epp").write_kubeconfig(tmp_path / "poor")
         with Server("--pool-name", "llama", "--kubeconfig", str(file), PLAIN) as picker:
             told = picker.wait_for("cluster not followed")
+            while "hint" not in told or "inferencepools" not in told["resource"]:
+                told = picker.wait_for("cluster not followed")
             assert 403 == told["status"]
             assert 'resource "inferencepools"' in told["reason"]
             assert "get, list and watch" in told["hint"]

@@ -31,10 +31,13 @@ def of_session(name: str, **headers: str) -> InferenceRequest:
     return InferenceRequest(headers={"x-session-id": name, **headers})
 
 
-def reborn(snapshot: Snapshot, slot: int, generation: int) -> Snapshot:
-    """The same fleet, but with another endpoint in *slot*."""
+def reborn(snapshot: Snapshot, slot: int, generation: int, *, again: bool = False) -> Snapshot:
+    """The same fleet, but with another endpoint in *slot*, or with one of that name again."""
     births = tuple(birth + 100 * (at == slot) for at, birth in enumerate(snapshot.fleet.births))
-    fleet = Fleet(snapshot.fleet.endpoints, births, snapshot.fleet.members)
+    endpoints = [*snapshot.fleet.endpoints]
+    if not again:
+        endpoints[slot] = attrs.evolve(snapshot.fleet.at(slot), pod_name=f"other-{generation}")
+    fleet = Fleet(tuple(endpoints), births, snapshot.fleet.members)
     return attrs.evolve(snapshot, fleet=fleet, generation=generation)
 
 
@@ -107,6 +110,30 @@ class TestSessionBindings:
         moved = scheduler.schedule(of_session("a"), after, departed=departed)
         assert moved.slot == home.slot_of(of_session("a"), after)
         assert moved.slot != bound.slot or not departs
+
+    @pytest.mark.parametrize(("seconds", "returns"), [(4, True), (6, False)])
+    def test_a_session_returns_when_its_endpoint_is_back(self, seconds: float, returns: bool) -> None:
+        """Within the binding's time, though it was picked elsewhere meanwhile; later it stays where it is."""
+        clock = ManualClock()
+        home = SessionBindings(ttl=10, clock=clock)
+        scheduler, snapshot = Scheduler(SchedulingProfile(filters=[SessionAffinityFilter(home)])), make_snapshot(2)
+        slot = scheduler.schedule(of_session("a"), snapshot).slot
+        away, back = reborn(snapshot, slot, 2), reborn(snapshot, slot, 3, again=True)
+        for _ in range(2):
+            moved = scheduler.schedule(of_session("a"), away, departed=1 << slot).slot
+            assert moved != slot
+            clock.advance(seconds)
+        assert moved == home.slot_of(of_session("a"), away)
+
+        assert (slot if returns else moved) == scheduler.schedule(of_session("a"), back).slot
+
+    def test_a_session_finds_its_endpoint_that_is_back(self) -> None:
+        """A pod that was away, and nobody asked for meanwhile, is the session's as before."""
+        home = SessionBindings()
+        scheduler, snapshot = Scheduler(SchedulingProfile(filters=[SessionAffinityFilter(home)])), make_snapshot(9)
+        slot = scheduler.schedule(of_session("a"), snapshot).slot
+
+        assert slot == scheduler.schedule(of_session("a"), reborn(snapshot, slot, 2, again=True)).slot
 
     def test_a_session_expires(self) -> None:
         """A while after its last request, not after its first; then it is bound anew."""

@@ -36,6 +36,8 @@ def test_ready_pod_with_the_labels_is_a_member(address: str) -> None:
             "is being deleted since 2025-01-01T00:00:00Z",
         ),
         (attrs.evolve(POD, ip=None), "has no IP address"),
+        (attrs.evolve(POD, phase="Failed"), "has ended (phase Failed)"),
+        (attrs.evolve(POD, phase="Succeeded"), "has ended (phase Succeeded)"),
     ],
 )
 def test_every_rule_has_its_reason(pod: Pod, issue: str) -> None:

@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 import attrs
 
+from inferencepool.adapters.kubernetes._pool_search import PoolMissing
 from inferencepool.model import InferenceModelRewrite, InferenceObjective
 from inferencepool.registry import Change
 
@@ -27,4 +28,4 @@ class RewritesChanged:
 
 
 RuleEffect: TypeAlias = ObjectivesChanged | RewritesChanged
-Effect: TypeAlias = Change | RuleEffect
+Effect: TypeAlias = Change | RuleEffect | PoolMissing

@@ -57,7 +57,7 @@ class Failure:
     Attributes:
         reason: What happened, in words; longer ones are cut to `MAX_REASON` characters.
         status: HTTP status, or the code of an error in a stream; None where there was no answer.
-        retry_after: Seconds to wait at least, where the server said so.
+        retry_after: Seconds to wait, where the server said so.
     """
 
     reason: str = attrs.field(converter=cut)
@@ -99,6 +99,10 @@ class Feed(Protocol, Generic[_T_co]):
     @property
     def problem(self) -> Failure | None:
         """Why what it told may be out of date; None when it is not, as far as it knows."""
+
+    @property
+    def refused(self) -> bool:
+        """Whether the server says that the resource is not there, or lastingly that it is not for us."""
 
     @property
     def patience(self) -> float:

@@ -9,7 +9,20 @@ from inferencepool.adapters.kubernetes._deltas import Deleted, Listed, Unreadabl
 from inferencepool.adapters.kubernetes._feed import Failure
 from inferencepool.errors import InvalidDocumentError
 
-__all__ = ["KnownObjects", "Listing", "bound", "failure_of", "metadata_of", "read_one", "uid_of"]
+__all__ = [
+    "KnownObjects",
+    "Listing",
+    "bound",
+    "check_version",
+    "failure_of",
+    "metadata_of",
+    "read_one",
+    "uid_of",
+    "version_of",
+]
+
+# Characters of a resource version, at most: it goes into queries.
+_MAX_VERSION = 1024
 
 _T = TypeVar("_T")
 
@@ -24,6 +37,12 @@ def uid_of(metadata: Mapping[str, Any]) -> str:
     """Give the uid of an object; empty where it has none."""
     uid = metadata.get("uid")
     return uid if isinstance(uid, str) else ""
+
+
+def version_of(metadata: Mapping[str, Any]) -> str:
+    """Give the resource version of an object; empty where it has none that could be asked for."""
+    version = metadata.get("resourceVersion")
+    return version if isinstance(version, str) and len(version) <= _MAX_VERSION else ""
 
 
 def read_one(read: Callable[[Mapping[str, Any]], _T], document: object, name: object) -> Upserted[_T] | Unreadable:
@@ -117,6 +136,16 @@ def bound(what: str, count: int, limit: int, of: str) -> None:
     if count > limit:
         message = f"{what} has more than {limit} {of}"
         raise ValueError(message)
+
+
+def check_version(version: object) -> str:
+    """Refuse a resource version that a list cannot have with a `ValueError`."""
+    if not (version and isinstance(version, str)):
+        # Without one the server would tell all objects again, and never which are gone.
+        message = "it has no resource version"
+        raise ValueError(message)
+    bound("its resource version", len(version), _MAX_VERSION, "characters")
+    return version
 
 
 def failure_of(status: Mapping[str, Any]) -> Failure:

@@ -42,8 +42,9 @@ class ReflectorOptions:
         page_timeout: Seconds that a page, or a list as a stream, may take.
         retry_first: Seconds to wait after a first failure, at most; doubled with each further one.
         retry_most: Seconds to wait after many failures, at most. What is waited is at least half of it.
-        retry_refused: The same where the server says that the resource is not for us (403) or not there (404, 405).
-        retry_after_most: Seconds to wait at most because the server says so.
+        retry_refused: The same where the server says that the resource is not there (404, 405).
+        retry_after_most: Seconds to wait at most because the server says so. Ten times in a row that is what is waited;
+            from then on the longer of that and the usual time.
         healthy_after: Seconds that a watch must last for what failed before to be forgotten.
         max_line: Bytes of one event, and of one item of a long page, at most; Kubernetes keeps objects below 1.5 MiB.
         max_page: Bytes of one page, at most.

@@ -93,6 +93,7 @@ def _read_plain(document: Mapping[str, Any]) -> Pod:
         ips=ips,
         host_ip=_address(host_ip),
         ready=_read_ready(status.get("conditions")),
+        phase=_optional_text(status, "phase") or "",
         deletion_timestamp=_optional_text(metadata, "deletionTimestamp"),
         resource_version=_optional_text(metadata, "resourceVersion") or "",
     )

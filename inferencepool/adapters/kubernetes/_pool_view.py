@@ -14,6 +14,7 @@ from inferencepool.adapters.kubernetes._feed import Feed
 from inferencepool.adapters.kubernetes._named_pool import NamedPool
 from inferencepool.adapters.kubernetes._options import ReflectorOptions
 from inferencepool.adapters.kubernetes._pods import read_pod
+from inferencepool.adapters.kubernetes._pool_search import PoolMissing, PoolSearch
 from inferencepool.adapters.kubernetes._reflector import Reflector
 from inferencepool.adapters.kubernetes._resources import PODS
 from inferencepool.adapters.kubernetes._rule_book import typed
@@ -22,6 +23,8 @@ from inferencepool.model import InferencePool, Pod
 from inferencepool.registry import Change, PodDeleted, PodsListed, PodUpserted, PoolChanged
 
 __all__ = ["PoolView"]
+
+_NOT_SERVED = 404
 
 
 @final
@@ -65,18 +68,27 @@ class PoolView:
         self._next: tuple[InferencePool, Reflector[Pod]] | None = None
         self._pool_feed: Reflector[InferencePool] | None = None
         self._rules: Rules | None = None
+        self._named: NamedPool | None = None
+        self._search: PoolSearch | None = None
+        self._found = ""
         self._settled = False
         if isinstance(pool, InferencePool):
             self._next = (pool, self._follow_pods(pool))
         else:
-            self._pool_feed = self._follow_pool(pool)
+            self._named, self._pool_feed = pool, self._follow_pool(pool)
             self._rules = Rules(pool, self._options, self._clock, self._rng)
 
     @property
     def feeds(self) -> tuple[Feed[Any], ...]:
         """What is to be driven at present."""
         coming = self._next[1] if self._next is not None else None
-        feeds = (self._pool_feed, self._pods, coming, *(self._rules.feeds if self._rules is not None else ()))
+        feeds = (
+            self._pool_feed,
+            self._pods,
+            coming,
+            self._search,
+            *(self._rules.feeds if self._rules is not None else ()),
+        )
         return tuple(feed for feed in feeds if feed is not None)
 
     @property
@@ -88,6 +100,16 @@ class PoolView:
     def age(self) -> float:
         """Seconds since the server was last heard about pods; 0 where there are none to hear about."""
         return self._pods.age if self._pods is not None else 0.0
+
+    @property
+    def absence(self) -> str:
+        """Why there is no pool, in words that anybody may read; empty where there is one."""
+        if self._named is None or self._pool is not None:
+            return ""
+        name = f"the pool {self._named.namespace}/{self._named.name} of {self._named.group}"
+        if self._search is None:
+            return f"{name} is not known yet"
+        return f"{name} is not found; {self._found}" if self._found else f"{name} is not found"
 
     def take(self, feed: Feed[Any], deltas: Iterable[Any]) -> list[Effect]:
         """
@@ -103,11 +125,17 @@ class PoolView:
                 effects.append(self._to_change(delta))
             elif feed is self._pool_feed:
                 effects += self._take_pool(delta)
+            elif isinstance(delta, PoolMissing):
+                if feed is self._search:
+                    self._found = delta.found
+                    effects.append(delta)
             elif self._next is not None and feed is self._next[1]:
                 effects += self._take_next(self._next[0], delta)
             elif self._rules is not None:
                 changed = self._rules.take(feed, delta)
                 effects += changed if self._pool is not None else ()
+        if feed is self._pool_feed and feed.problem is not None and feed.problem.status == _NOT_SERVED:
+            self._look_for_others()
         # Once is enough: rules that are known stay in force while those of another group are awaited.
         self._settled = self._settled or self._rules is None or self._rules.settled
         return effects
@@ -157,11 +185,21 @@ class PoolView:
 
     def _take_pool(self, delta: Delta[InferencePool]) -> list[Effect]:
         match delta:
-            case Listed((pool, *_)) | Upserted(pool) if pool.metadata.deletion_timestamp is None:
-                return self._set_pool(pool)
+            case Listed((pool, *_)) | Upserted(pool):
+                self._search = None
+                if pool.metadata.deletion_timestamp is None:
+                    return self._set_pool(pool)
             case Listed((), (_, *_)) | Unreadable():
+                self._search = None
                 return []
+            case _:
+                self._look_for_others()
         return self._drop_pool()
+
+    def _look_for_others(self) -> None:
+        if self._search is None and self._named is not None:
+            self._search = PoolSearch(self._named, self._options, self._rng)
+            self._found = ""
 
     def _set_pool(self, pool: InferencePool) -> list[Effect]:
         if self._pool is not None and pool.selector == self._pool.selector:

@@ -15,7 +15,16 @@ from inferencepool.adapters.kubernetes._backoff import Backoff
 from inferencepool.adapters.kubernetes._deltas import Delta, Foreign, Listed, Upserted
 from inferencepool.adapters.kubernetes._feed import Failure, Get, Step, Stream, Wait
 from inferencepool.adapters.kubernetes._lines import LineSplitter
-from inferencepool.adapters.kubernetes._listing import KnownObjects, Listing, bound, failure_of, metadata_of, read_one
+from inferencepool.adapters.kubernetes._listing import (
+    KnownObjects,
+    Listing,
+    bound,
+    check_version,
+    failure_of,
+    metadata_of,
+    read_one,
+    version_of,
+)
 from inferencepool.adapters.kubernetes._options import ReflectorOptions
 from inferencepool.adapters.kubernetes._pages import Pages
 from inferencepool.adapters.kubernetes._resources import ApiResource
@@ -35,8 +44,6 @@ _FAILURES_TO_LIST = 3
 # Events, and bytes of them, that are read before others have their turn.
 _SLICE = 200
 _SLICE_BYTES = 512 * 1024
-# Characters of what goes into queries.
-_MAX_VERSION = 1024
 _INITIAL_END = "k8s.io/initial-events-end"
 _MALFORMED = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
 
@@ -112,7 +119,7 @@ class Reflector(Generic[_T]):
         self._by_pages = False
         self._limited = True
         self._phase = _Phase.LIST
-        self._listening = False
+        self._listening = self._answered = False
         self._wait: float | None = None
         self._version: str | None = None
         self._lines = LineSplitter(self._options.max_line)
@@ -128,6 +135,11 @@ class Reflector(Generic[_T]):
     def subject(self) -> str:
         """The kind of object."""
         return str(self.resource)
+
+    @property
+    def refused(self) -> bool:
+        """Whether the server says that the resource is not there, or lastingly that it is not for us."""
+        return self.problem is not None and self._backoff.refused
 
     @property
     def age(self) -> float:
@@ -265,7 +277,7 @@ class Reflector(Generic[_T]):
         if self._phase is _Phase.INITIAL:
             self.fail(Failure("the list as a stream ended before it was complete"))
             return
-        self._listening = False
+        self._listening, self._answered = False, True
         self._unread_lines.clear()
         self._forgive()
         if self._clock() - self._began < self._options.healthy_after:
@@ -309,7 +321,7 @@ class Reflector(Generic[_T]):
         self._watch_seconds = max(1, round(self._rng.uniform(shortest, 2 * shortest)))
         self._phase = phase
         self._lines = LineSplitter(self._options.max_line)
-        self._listening = True
+        self._listening, self._answered = True, False
         self._foreign_told = False
         self._unread_lines.clear()
         self._began = self._clock()
@@ -322,17 +334,10 @@ class Reflector(Generic[_T]):
         self._listing = Listing(self._read)
 
     def _complete(self, version: object) -> Listed[_T]:
-        if not (version and isinstance(version, str)):
-            # Without one the server would tell all objects again, and never which are gone.
-            message = "it has no resource version"
-            raise ValueError(message)
-        if len(version) > _MAX_VERSION:
-            message = f"its resource version has more than {_MAX_VERSION} characters"
-            raise ValueError(message)
+        self._version = check_version(version)
         listed = self._listing.finish()
         self._known.replace(self._listing.uids)
         self._begin_list()
-        self._version = version
         self._by_pages, self._limited = False, True
         self.synced = True
         return listed
@@ -361,9 +366,8 @@ class Reflector(Generic[_T]):
         return [delta] if delta is not None else []
 
     def _advance(self, metadata: Mapping[str, Any]) -> None:
-        version = metadata.get("resourceVersion")
-        if self._phase is _Phase.WATCH and version and isinstance(version, str) and len(version) <= _MAX_VERSION:
-            self._version = version
+        if self._phase is _Phase.WATCH:
+            self._version = version_of(metadata) or self._version
 
     def _take_initial(self, kind: object, document: Mapping[str, Any], metadata: Mapping[str, Any]) -> list[Delta[_T]]:
         """Take an event of a list as a stream, whose end a bookmark tells."""
@@ -385,11 +389,11 @@ class Reflector(Generic[_T]):
         return [Foreign(reason)]
 
     def _hear(self) -> None:
-        self._heard = self._clock()
+        self._heard, self._answered = self._clock(), True
         self.problem = None
 
     def _forgive(self) -> None:
-        if self._clock() - self._began >= self._options.healthy_after:
+        if self._answered and self._clock() - self._began >= self._options.healthy_after:
             self._backoff.reset()
 
     def __repr__(self) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, final
 
-from inferencepool.adapters.kubernetes._backoff import REFUSED
 from inferencepool.adapters.kubernetes._deltas import Deleted, Delta, Listed, Unreadable, Upserted
 from inferencepool.adapters.kubernetes._reflector import Reflector
 from inferencepool.adapters.kubernetes._resources import ApiResource
@@ -71,9 +70,7 @@ class RuleBook(Generic[_RuleT]):
     def settled(self) -> bool:
         """Whether it is known which rules there are, or that they must not be known."""
         reflector = self.reflector
-        if reflector is None or reflector.synced:
-            return True
-        return reflector.problem is not None and reflector.problem.status in REFUSED
+        return reflector is None or reflector.synced or reflector.refused
 
     def choose(self, served: frozenset[ApiResource]) -> bool:
         """Hear which resources are *served*; whether that changed the rules."""

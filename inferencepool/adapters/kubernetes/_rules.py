@@ -7,7 +7,6 @@ from functools import partial
 from random import Random
 from typing import Any, TypeVar, final
 
-from inferencepool.adapters.kubernetes._backoff import REFUSED
 from inferencepool.adapters.kubernetes._effects import ObjectivesChanged, RewritesChanged, RuleEffect
 from inferencepool.adapters.kubernetes._feed import Feed
 from inferencepool.adapters.kubernetes._named_pool import NamedPool
@@ -55,8 +54,7 @@ class Rules:
     def settled(self) -> bool:
         """Whether it is known which rules there are, or that they must not be known."""
         if not self._served.synced:
-            problem = self._served.problem
-            return problem is not None and problem.status in REFUSED
+            return self._served.refused
         return self._objectives.settled and self._rewrites.settled
 
     @property

@@ -77,6 +77,11 @@ class ServedResources:
         return ", ".join(root.removeprefix("/apis/") for root in self._roots)
 
     @property
+    def refused(self) -> bool:
+        """Whether the server says that the resource is not there, or lastingly that it is not for us."""
+        return self.problem is not None and self._backoff.refused
+
+    @property
     def patience(self) -> float:
         """Seconds that an answer may take."""
         return self._options.page_timeout

@@ -32,6 +32,7 @@ class _Status(TypedDict, total=False):
     podIP: str
     podIPs: list[_Address] | None
     hostIP: str
+    phase: str
     conditions: list[_Condition] | None
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from inferencepool.errors import ConfigurationError, InvalidDocumentError, MissingExtraError
 from inferencepool.runtime.files import read_file
+from inferencepool.runtime.kubernetes._kubeconfig_extras import check_cluster, read_impersonation
 from inferencepool.runtime.kubernetes._kubeconfig_file import explain, read_kubeconfig
 
 if TYPE_CHECKING:
@@ -68,14 +69,19 @@ def load_cluster(
     if os.pathsep in path:
         message = f"kubeconfig: {path!r} names several files, allowed is one"
         raise ConfigurationError(message)
+    impersonation: tuple[tuple[str, str], ...] = ()
     try:
         if inside:
             config = _of_service_account(source).get()
         else:
             file = Path(source).expanduser()
-            parsed = KubeConfig.from_dict(read_kubeconfig(file), fname=file)
+            document = read_kubeconfig(file)
+            parsed = KubeConfig.from_dict(document, fname=file)
             config = parsed.get(context)
             _check_user(config, [*parsed.users])
+            if config is not None:
+                check_cluster(document, config.context.cluster)
+                impersonation = read_impersonation(document, config.context.user)
     except (ConfigError, ConfigurationError) as error:
         reason = str(error)
     except KeyError as error:
@@ -85,7 +91,7 @@ def load_cluster(
         reason = f"cannot be read: {explain(error)}"
     else:
         assert config is not None  # noqa: S101 - only with a default it could be
-        return _prepare(config)
+        return _prepare(config, impersonation)
     message = f"kubeconfig: {source}: {reason}"
     raise ConfigurationError(message) from None
 
@@ -146,7 +152,7 @@ def _check_user(config: SingleConfig | None, users: list[str]) -> None:
         make_credentials(config.user, f"users[{users.index(config.context.user)}].user")
 
 
-def _prepare(config: SingleConfig) -> SingleConfig:
+def _prepare(config: SingleConfig, impersonation: tuple[tuple[str, str], ...]) -> SingleConfig:
     """Make up for what lightkube leaves out: files beside the kubeconfig, plugins of today's version, and secrecy."""
     import msgspec  # noqa: PLC0415 - comes with lightkube
 
@@ -157,20 +163,22 @@ def _prepare(config: SingleConfig) -> SingleConfig:
         user = msgspec.structs.replace(user, token_file=str(config.abs_file(user.token_file)))
     if user.exec is not None:
         user = msgspec.structs.replace(user, exec=_prepare_exec(user.exec, config))
-    return config._replace(user=_quiet(user))
+    return config._replace(user=_quiet(user, impersonation))
 
 
-def _quiet(user: User) -> User:
+def _quiet(user: User, impersonation: tuple[tuple[str, str], ...]) -> User:
     """Give *user* as a value whose ``repr`` tells which credentials there are, and none of them."""
     import msgspec  # noqa: PLC0415 - comes with lightkube
     from lightkube.config import models  # noqa: PLC0415 - an extra
 
     class User(models.User):
+        impersonation: tuple[tuple[str, str], ...] = ()
+
         def __repr__(self) -> str:
             given = [name for name, value in msgspec.structs.asdict(self).items() if value]
             return f"<User with {', '.join(given)}>" if given else "<User>"
 
-    return User(**msgspec.structs.asdict(user))
+    return User(**msgspec.structs.asdict(user), impersonation=impersonation)
 
 
 def _prepare_exec(plugin: UserExec, config: SingleConfig) -> UserExec:

@@ -142,7 +142,7 @@ def _make_client(config: SingleConfig) -> httpx2.AsyncClient:
             base_url=config.cluster.server,
             verify=client_adapter.verify_cluster(config.cluster, config.user or User(), config.abs_file),
             auth=make_credentials(config.user),
-            headers={"accept": _JSON},
+            headers=[("accept", _JSON), *getattr(config.user, "impersonation", ())],
             timeout=httpx2.Timeout(_ANSWER, connect=_CONNECT),
         )
     except Exception as error:  # noqa: BLE001 - certificates and keys can be wrong in ways that nobody can list

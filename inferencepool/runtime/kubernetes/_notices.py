@@ -15,9 +15,10 @@ __all__ = ["Notices"]
 _LOG = logging.getLogger("inferencepool.runtime.kubernetes")
 # Names that are remembered so that they are not told again.
 _REMEMBERED: Final = 1000
+_FORBIDDEN: Final = 403
 _HINTS: Final = {
     401: "the credentials are not accepted",
-    403: "the role needs the verbs get, list and watch for this resource in this namespace",
+    _FORBIDDEN: "the role needs the verbs get, list and watch for this resource in this namespace",
     404: "the server has no such resource: is its definition (CRD) installed?",
 }
 
@@ -37,7 +38,8 @@ class Notices:
         """Tell that *feed* is not up to date, and when it will be tried again."""
         lost = self._lost.setdefault(feed, self._clock())
         fields: dict[str, Any] = {"resource": feed.subject, "status": failure.status, "reason": failure.reason}
-        if failure.status in _HINTS:
+        # A server that has just started knows no roles: a right is missing where that lasts.
+        if failure.status in _HINTS and (failure.status != _FORBIDDEN or feed.refused):
             fields["hint"] = _HINTS[failure.status]
         log_event(
             _LOG,
@@ -48,12 +50,13 @@ class Notices:
             away=round(self._clock() - lost, 3),
         )
 
-    def heard(self, feed: Feed[Any]) -> None:
-        """Tell that *feed* is up to date again, if it was not."""
+    def heard(self, feed: Feed[Any]) -> bool:
+        """Tell that *feed* is up to date again, if it was not; whether that is so."""
         lost = self._lost.pop(feed, None)
         if lost is not None:
             away = round(self._clock() - lost, 3)
             log_event(_LOG, logging.INFO, "cluster followed again", resource=feed.subject, away=away)
+        return lost is not None
 
     def forget(self, feed: Feed[Any]) -> None:
         """Forget *feed*."""

@@ -19,6 +19,7 @@ from inferencepool.adapters.kubernetes import (
     Get,
     NamedPool,
     ObjectivesChanged,
+    PoolMissing,
     PoolView,
     ReflectorOptions,
     RewritesChanged,
@@ -26,15 +27,22 @@ from inferencepool.adapters.kubernetes import (
     Wait,
 )
 from inferencepool.model import InferenceModelRewrite, InferenceObjective, InferencePool
-from inferencepool.registry import EndpointRegistry, PodsListed, PoolChanged
+from inferencepool.registry import EndpointRegistry, PodDeleted, PodsListed, PodUpserted, PoolChanged
 from inferencepool.runtime.kubernetes._decoding import fastest_pod_loads
 from inferencepool.runtime.kubernetes._notices import Notices
 from inferencepool.runtime.kubernetes._transport import KubernetesTransport
+from inferencepool.runtime.kubernetes._unused_pods import UnusedPods
 from inferencepool.runtime.logs import log_event
 
 __all__ = ["PoolWatch", "RuleListener"]
 
 _LOG = logging.getLogger("inferencepool.runtime.kubernetes")
+
+
+# Failures that concern all of a server: there was no answer, or that of something in between.
+_AWAY = (None, 502, 503, 504)
+# Pods that are looked at before others have their turn.
+_SLICE = 200
 
 
 class RuleListener(Protocol):
@@ -92,6 +100,7 @@ class PoolWatch:
         self._sleep = sleep
         self._clock = clock
         self._notices = Notices(clock)
+        self._unused = UnusedPods()
         self._label = f"{pool.namespace}/{pool.name}"
         self._view = PoolView(
             pool,
@@ -101,12 +110,14 @@ class PoolWatch:
             rng=rng,
         )
         self._tasks: dict[Feed[Any], asyncio.Task[NoReturn]] = {}
+        self._naps: dict[Feed[Any], asyncio.Future[object]] = {}
         # What is not applied yet, whichever feed told it. Tasks are cancelled when nothing is left of it, so that
         # none takes something along.
         self._effects: deque[Effect] = deque()
         self._applying: Iterator[None] | None = None
         self._synced = asyncio.Event()
         self._began = clock()
+        registry.absence = self._view.absence
 
     @property
     def synced(self) -> bool:
@@ -127,6 +138,16 @@ class PoolWatch:
     def problems(self) -> dict[str, Failure]:
         """Which resources may be out of date at present, and why; may be asked for in any thread."""
         return {feed.subject: problem for feed in self._view.feeds if (problem := feed.problem) is not None}
+
+    @property
+    def absence(self) -> str:
+        """Why there is no pool, with the pools that there are; empty where there is one."""
+        return self._registry.absence
+
+    @property
+    def unused_pods(self) -> dict[str, str]:
+        """Why pods that the selector matches give no endpoint, by their names; 1,000 at most."""
+        return dict(self._unused.reasons)
 
     async def wait_until_synced(self) -> None:
         """Wait until there is a pool, and its pods and rules are known."""
@@ -169,11 +190,29 @@ class PoolWatch:
                 case Wait(seconds):
                     if feed.problem is not None:
                         self._notices.failed(feed, feed.problem, seconds)
-                    await self._sleep(seconds)
+                    await self._rest(feed, seconds)
                 case Get() as step:
                     await take(await self._get(feed, step))
                 case Stream() as step:
                     await self._follow(feed, step, take)
+
+    async def _rest(self, feed: Feed[Any], seconds: float) -> None:
+        """Wait, up to the moment at which another feed finds that the server is back."""
+        nap = self._naps[feed] = asyncio.ensure_future(self._sleep(seconds))
+        try:
+            await asyncio.wait([nap])
+        finally:
+            del self._naps[feed]
+            nap.cancel()
+        if not nap.cancelled():
+            nap.result()
+
+    def _wake_others(self) -> None:
+        """Let feeds ask again at once that wait because the server could not be reached, or failed."""
+        for feed, nap in self._naps.items():
+            problem = feed.problem
+            if problem is not None and problem.retry_after is None and problem.status in _AWAY:
+                nap.cancel()
 
     async def _get(self, feed: Feed[Any], step: Get) -> Sequence[Any]:
         try:
@@ -210,10 +249,11 @@ class PoolWatch:
     def _take(self, feed: Feed[Any], deltas: Sequence[Any]) -> bool:
         """Take what *feed* told. True where its task is to go on with what is to be applied: one at a time does."""
         self._notices.objects(feed, deltas)
-        if feed.problem is None:
-            self._notices.heard(feed)
+        if feed.problem is None and self._notices.heard(feed):
+            self._wake_others()
         is_busy = bool(self._effects)
         self._effects += self._view.take(feed, deltas)
+        self._registry.absence = self._view.absence
         return not is_busy and self._go_on()
 
     def _go_on(self) -> bool:
@@ -242,11 +282,30 @@ class PoolWatch:
             case PoolChanged(pool):
                 yield from self._registry.apply_in_slices(effect)
                 self._tell_pool(pool)
+                yield from self._judge_pods()
             case PodsListed(pods):
                 yield from self._registry.apply_in_slices(effect)
+                yield from self._judge_pods()
                 log_event(_LOG, logging.INFO, "pods listed again", pods=len(pods), endpoints=self._endpoints())
+            case PodUpserted(pod):
+                self._registry.apply(effect)
+                self._unused.judge(self._registry.pool, (pod,))
+            case PodDeleted(_, name):
+                self._registry.apply(effect)
+                self._unused.forget(name)
+            case PoolMissing(found):
+                log_event(_LOG, logging.WARNING, "pool not found", pool=self._label, found=found)
             case _:
                 self._registry.apply(effect)
+
+    def _judge_pods(self) -> Iterator[None]:
+        """Look at all pods, in slices, for those that give no endpoint."""
+        pods = self._registry.pods()
+        self._unused.keep(pod.name for pod in pods)
+        for start in range(0, len(pods), _SLICE):
+            if start:
+                yield
+            self._unused.judge(self._registry.pool, pods[start : start + _SLICE])
 
     def _tell_pool(self, pool: InferencePool | None) -> None:
         if pool is None:

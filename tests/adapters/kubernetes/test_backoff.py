@@ -31,19 +31,46 @@ def test_doubles_up_to_a_limit(seed: int, failures: int) -> None:
 
 @given(seed=st.integers(), asked=st.floats(-1, 1e12), failures=st.integers(1, 10))
 def test_the_server_may_ask_for_more(seed: int, asked: float, failures: int) -> None:
-    """A server that says how long to wait is left alone for that time, within reason."""
+    """What the server asks for is what is waited, within reason, and it is no failure."""
     backoff = Backoff(OPTIONS, Random(seed))
     waited = [backoff.after(Failure("later", 429, asked)) for _ in range(failures)]
 
-    assert all(min(max(asked, 0), 100) <= each <= 101 for each in waited)
+    assert [min(max(asked, 0), 100)] * failures == waited
+    assert 0 == backoff.failures
 
 
-@pytest.mark.parametrize("status", [403, 404, 405])
+def test_the_server_may_not_ask_without_end() -> None:
+    """After ten times in a row the usual time counts too, so that a server that asks for none is not asked at once."""
+    backoff = Backoff(OPTIONS, Random(0))
+    waited = [backoff.after(Failure("later", 429, 0.0)) for _ in range(14)]
+    assert [0.0] * 10 == waited[:10]
+    assert all(2**number / 2 <= each <= 2**number for number, each in enumerate(waited[10:]))
+    assert 9 == backoff.after(Failure("later", 429, 9.0))
+    backoff.reset()
+
+    assert 0 == backoff.after(Failure("later", 429, 0.0))
+
+
+@pytest.mark.parametrize("status", [404, 405])
 def test_refused(status: int) -> None:
-    """What is not for us, or not there, is asked for seldom from the first time on."""
+    """What is not there is asked for seldom from the first time on."""
     backoff = Backoff(OPTIONS, Random(0))
 
     assert all(30 <= backoff.after(Failure("no", status)) <= 60 for _ in range(3))
+    assert backoff.refused
+
+
+def test_forbidden() -> None:
+    """A server that has just started forbids for a moment: that is waited for as usual, and refused where it lasts."""
+    backoff = Backoff(OPTIONS, Random(0))
+    for number in range(4):
+        assert 2**number / 2 <= backoff.after(Failure("no", 403)) <= 2**number
+        assert not backoff.refused
+    backoff.after(Failure("no", 403))
+    assert backoff.refused
+    backoff.after(Failure("lost"))
+
+    assert not backoff.refused
 
 
 def test_short_turns() -> None:

@@ -23,6 +23,7 @@ from inferencepool.adapters.kubernetes import (
     Get,
     NamedPool,
     ObjectivesChanged,
+    PoolMissing,
     PoolView,
     ReflectorOptions,
     RewritesChanged,
@@ -82,7 +83,7 @@ class Server:
         """Hand deltas over, and keep the registry."""
         effects = self.view.take(feed, deltas)
         for effect in effects:
-            if not isinstance(effect, ObjectivesChanged | RewritesChanged):
+            if not isinstance(effect, ObjectivesChanged | PoolMissing | RewritesChanged):
                 self.registry.apply(effect)
         self.effects += effects
         return effects
@@ -301,13 +302,40 @@ class TestPool:
         assert {"b:9000"} == server.names
         assert (False, True) == (without_pool, server.view.synced)
 
+    def test_that_is_not_there(self) -> None:
+        """A pool that is not found is told with what there is, until it is there."""
+        server = Server()
+        assert "the pool default/llama of inference.networking.k8s.io is not known yet" == server.view.absence
+        assert [] == server.send_list("inferencepools")
+        search = server.feed("pools of")
+        search.next_step()
+        search.receive_page(page(pool_of()))
+        effects = server.view.take(search, search.receive_page(page()))
+        (missing,) = effects
+        assert isinstance(missing, PoolMissing)
+        assert server.view.absence.endswith(f"is not found; {missing.found}")
+        server.tell("inferencepools", "ADDED", pool_of())
+        assert not [feed for feed in server.view.feeds if feed.subject.startswith("pools of")]
+        server.send_list("pods")
+
+        assert "" == server.view.absence
+
+    def test_whose_kind_is_not_there(self) -> None:
+        """Where the server has no such kind, the pools of the other group are looked for."""
+        server = Server()
+        feed = server.feed("inferencepools")
+        feed.next_step()
+        server.take(feed, feed.fail(Failure("not found", 404)))
+
+        assert isinstance(server.feed("pools of").next_step(), Get)
+
     def test_gone_while_pods_are_awaited(self) -> None:
         """A pool that goes before its pods are known was never there."""
         server = Server()
         server.send_list("inferencepools", pool_of())
 
         assert [] == server.tell("inferencepools", "DELETED", pool_of())
-        assert 2 == len(server.view.feeds)
+        assert "pods" not in [feed.subject for feed in server.view.feeds]
 
     def test_that_cannot_be_read(self) -> None:
         """A pool that makes no sense any more is as it was before."""
@@ -432,28 +460,32 @@ class TestRules:
 
     @pytest.mark.parametrize(("status", "synced"), [(403, True), (404, True), (500, False), (None, False)])
     def test_that_must_not_be_known(self, status: int | None, synced: bool) -> None:
-        """Whoever has no right to know rules works without; after any other failure they are awaited."""
+        """Whoever lastingly has no right to know rules works without; after any other failure they are awaited."""
         server = Server()
         server.serve(OBJECTIVES[0])
         server.send_list("inferencepools", pool_of())
         server.send_list("pods", pod_of(POD_A))
         assert not server.view.synced
         feed = server.feed("inferenceobjectives")
-        feed.next_step()
-        server.take(feed, feed.fail(Failure("no", status)))
+        fail(server, feed, Failure("no", status))
+        assert (status == 404) == server.view.synced
+        for _ in range(4):
+            fail(server, feed, Failure("no", status))
 
         assert synced == server.view.synced
 
     @pytest.mark.parametrize(("status", "synced"), [(403, True), (500, False)])
     def test_groups_that_must_not_be_known(self, status: int, synced: bool) -> None:
-        """The same holds for asking which groups there are."""
+        """The same holds for asking which groups there are: a refusal that passes is no answer."""
         server = Server()
         server.send_list("inferencepools", pool_of())
         server.send_list("pods")
         assert not server.view.synced
         feed = server.feed("llm-d.ai/")
-        feed.next_step()
-        server.take(feed, feed.fail(Failure("no", status)))
+        fail(server, feed, Failure("no", status))
+        assert not server.view.synced
+        for _ in range(4):
+            fail(server, feed, Failure("no", status))
 
         assert synced == server.view.synced
 
@@ -480,6 +512,13 @@ class TestNames:
     def test_taken(self) -> None:
         """Names of objects may have dots."""
         assert POOLS == NamedPool("a.b-c", "x" * 63).resource
+
+
+def fail(server: Server, feed: Feed[Any], failure: Failure) -> None:
+    """Have the next question of a feed fail."""
+    while isinstance(feed.next_step(), Wait):
+        pass
+    server.take(feed, feed.fail(failure))
 
 
 def _path(feed: Feed[Any]) -> str:

@@ -245,6 +245,7 @@ class TestWatches:
                 reflector.receive_page(page())
                 follow(reflector)
         assert longest >= 16
+        reflector.receive_data(b"")
         clock.advance(5)
         reflector.fail(LOST)
 
@@ -330,6 +331,20 @@ class TestWatches:
         assert expected == reflector.problem
 
         assert waits(reflector) >= (expected.retry_after or 0)
+
+    def test_connect_that_hangs(self) -> None:
+        """A watch that is never answered is a failure like any other, however long it took: the waiting time grows."""
+        clock = ManualClock()
+        reflector = reflector_of(clock, retry_first=1, retry_most=64)
+        begin(reflector)
+        seconds = []
+        for _ in range(2):
+            clock.advance(10)
+            reflector.fail(LOST)
+            seconds.append(waits(reflector))
+            follow(reflector)
+
+        assert 0.5 <= seconds[0] <= 1 <= seconds[1] <= 2
 
     def test_age(self) -> None:
         """It tells for how long the server was not heard; what it says ends that."""

@@ -52,6 +52,59 @@ def _account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(folder)
 
 
+class TestImpersonation:
+    def test_headers(self, tmp_path: Path) -> None:
+        """Every request tells whom a user acts as, with all groups."""
+        user = {"token": "t", "as": "epp", "as-groups": ["a", "b"], "as-uid": "7"}
+        transport = LightkubeTransport(load_cluster(str(kubeconfig_of(tmp_path / "config", user=user))))
+        headers = transport._client.headers
+
+        assert ("epp", "7") == (headers["impersonate-user"], headers["impersonate-uid"])
+        assert ["a", "b"] == headers.get_list("impersonate-group")
+
+    def test_nobody(self, tmp_path: Path) -> None:
+        """Who acts as nobody else says nothing of that."""
+        transport = LightkubeTransport(load_cluster(str(kubeconfig_of(tmp_path / "config"))))
+
+        assert not [name for name in transport._client.headers if name.startswith("impersonate")]
+
+    @pytest.mark.parametrize(
+        ("user", "expected"),
+        [
+            ({"as": "a\nb"}, "users[0].user.as: is not a text that a header can carry"),
+            ({"as": 5}, "users[0].user.as: is not a text that a header can carry"),
+            ({"as": "a", "as-groups": "b"}, "users[0].user.as-groups: is not a list of up to 100 names"),
+            (
+                {"as": "a", "as-groups": ["b", " c"]},
+                "users[0].user.as-groups[1]: is not a text that a header can carry",
+            ),
+            ({"as-groups": ["b"]}, "users[0].user.as-groups: is of no use without users[0].user.as"),
+            ({"as": "a", "as-user-extra": {"b": ["c"]}}, "users[0].user.as-user-extra: is not supported"),
+        ],
+    )
+    def test_refused(self, user: dict[str, Any], expected: str, tmp_path: Path) -> None:
+        """What no header can carry is named by its field."""
+        file = str(kubeconfig_of(tmp_path / "config", user={"token": "t"} | user))
+        with pytest.raises(ConfigurationError) as caught:
+            load_cluster(file)
+
+        assert f"kubeconfig: {file}: {expected}" == str(caught.value)
+
+
+@pytest.mark.parametrize("field", ["tls-server-name", "proxy-url"])
+def test_what_a_cluster_asks_for_and_would_not_get(field: str, tmp_path: Path) -> None:
+    """It is refused by name, and only where the cluster is the one that is used."""
+    clusters = [
+        {"name": "a", "cluster": {"server": "https://a.example:6443", field: "https://proxy.example"}},
+        {"name": "b", "cluster": {"server": "https://b.example:6443", field: ""}},
+    ]
+    file = str(kubeconfig_of(tmp_path / "config", clusters=clusters))
+    with pytest.raises(ConfigurationError, match=rf"clusters\[0\].cluster.{field}: is not supported$"):
+        load_cluster(file)
+
+    assert "https://b.example:6443" == load_cluster(file, "second").cluster.server
+
+
 class TestChoice:
     def test_file(self, tmp_path: Path) -> None:
         """A file that is given counts, with its current context or another one."""

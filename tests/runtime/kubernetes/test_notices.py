@@ -17,6 +17,7 @@ from inferencepool.adapters.kubernetes import (
     Reflector,
     Unreadable,
     Upserted,
+    Wait,
     read_pod,
 )
 from inferencepool.model import Pod
@@ -104,3 +105,15 @@ def test_failures(feed: Reflector[Pod], caplog: pytest.LogCaptureFixture) -> Non
     assert (2.0, "the credentials are not accepted") == (second[1]["away"], second[1]["hint"])
     assert ("cluster followed again", {"resource": "pods", "away": 5.0}) == third
     assert 0.0 == fourth[1]["away"]
+
+
+def test_missing_rights_are_told_when_that_lasts(feed: Reflector[Pod], caplog: pytest.LogCaptureFixture) -> None:
+    """A server that has just started forbids everything: the hint about the role comes where it goes on so."""
+    notices = Notices(ManualClock())
+    for _ in range(5):
+        while isinstance(feed.next_step(), Wait):
+            pass
+        feed.fail(Failure("no", 403))
+        notices.failed(feed, Failure("no", 403), 1.0)
+
+    assert [False] * 4 + [True] == ["hint" in fields for _, fields in told(caplog)]

@@ -14,7 +14,9 @@ from typing import Any
 import attrs
 import pytest
 
+from inferencepool import EndpointPicker, InferenceRequest
 from inferencepool.adapters.kubernetes import LEGACY_POOLS, NamedPool, ReflectorOptions
+from inferencepool.errors import NoEndpointsError
 from inferencepool.model import InferencePool
 from inferencepool.registry import EndpointRegistry
 from inferencepool.runtime.kubernetes import LightkubeTransport, PoolWatch, load_cluster
@@ -290,11 +292,12 @@ class TestRights:
         add_pod(server, "a")
         with Followed(server, account=account) as watch:
             until(lambda: "inferencepools.inference.networking.k8s.io" in watch.watch.problems, lambda: events.seen)
+            until(lambda: any("hint" in each for each in events.of("cluster not followed")), lambda: events.seen)
             assert [] == watch.synced
             server.service_account("epp", rules=[{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}])
             watch.until_synced()
 
-        (told, *_) = events.of("cluster not followed")
+        told = next(each for each in events.of("cluster not followed") if "hint" in each)
         assert 403 == told["status"]
         assert "cannot" in told["reason"]
         assert told["hint"] == "the role needs the verbs get, list and watch for this resource in this namespace"
@@ -314,6 +317,87 @@ class TestRights:
             server.serve("inference.networking.k8s.io")
             server.pools.add(pool_document())
             watch.until_synced()
+
+
+class TestWhatIsMissing:
+    def test_pool(self, server: ApiServer, events: Events) -> None:
+        """A pool that is not found is told in the log and to whoever is refused, with the pools that there are."""
+        server.pools.add(pool_document() | {"metadata": {"name": "lama", "namespace": "default"}})
+        with Followed(server) as watch:
+            until(lambda: len(events.of("pool not found")) > 1, lambda: events.seen)
+            with pytest.raises(NoEndpointsError, match=r"pool default/llama .* is not found; pools .*: lama; "):
+                EndpointPicker(watch.registry).pick(InferenceRequest())
+            server.pools.add(pool_document())
+            watch.until_synced()
+            with pytest.raises(NoEndpointsError) as caught:
+                EndpointPicker(watch.registry).pick(InferenceRequest())
+            assert "" == watch.watch.absence
+
+        assert "there are no ready endpoints" == str(caught.value)
+        told = events.of("pool not found")[0]
+        assert "default/llama" == told["pool"]
+        assert told["found"].startswith("pools in this namespace: lama; ")
+
+    def test_endpoints_of_pods(self, server: ApiServer, events: Events) -> None:
+        """Pods that match and give no endpoint are named with the reason, once in the log."""
+        server.pools.add(pool_document())
+        add_pod(server, "a", ready=False)
+        add_pod(server, "b", annotations={"llm-d.ai/active-ports": "9999"})
+        add_pod(server, "c")
+        with Followed(server) as watch:
+            until(lambda: watch.synced, lambda: watch.watch.problems)
+            until(lambda: len(watch.watch.unused_pods) == 2, lambda: watch.watch.unused_pods)
+            add_pod(server, "d", ready=False)
+            until(lambda: "d" in watch.watch.unused_pods, lambda: watch.watch.unused_pods)
+            server.pods.set_ready("a")
+            server.pods.delete("d")
+            until(lambda: {"b"} == watch.watch.unused_pods.keys(), lambda: watch.watch.unused_pods)
+
+        assert {
+            "a": "not ready (condition Ready is not True)",
+            "b": "its annotation of active ports names none of the pool's (8000)",
+            "d": "not ready (condition Ready is not True)",
+        } == {each["name"]: each["reason"] for each in events.of("pod without endpoint")}
+        assert 3 == len(events.of("pod without endpoint"))
+
+
+def test_one_feed_that_is_heard_wakes_the_others(server: ApiServer, tmp_path: Path) -> None:
+    """When one feed finds that the server is back, those that wait because it was away ask at once."""
+
+    async def play() -> None:
+        server.pools.add(pool_document())
+        add_pod(server, "a")
+        transport = LightkubeTransport(load_cluster(str(server.admin.write_kubeconfig(tmp_path / "kubeconfig"))))
+        naps: list[asyncio.Event] = []
+        is_back = False
+
+        async def sleep(seconds: float) -> None:
+            # Nobody wakes up by the clock: the first one does when the server is back, and has to wake all others.
+            if is_back or seconds == 0:
+                await asyncio.sleep(0.01)
+                return
+            naps.append(asyncio.Event())
+            await naps[-1].wait()
+
+        watch = PoolWatch(
+            transport, EndpointRegistry(publish_interval=0), NamedPool("llama"), options=FAST, sleep=sleep
+        )
+        following = asyncio.create_task(watch.run())
+        await watch.wait_until_synced()
+        server.stop(how="reset")
+        async with asyncio.timeout(PATIENCE):
+            while "pods" not in watch.problems or len(watch.problems) < 2 or len(naps) < len(watch.problems):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            server.start()
+            is_back = True
+            naps[-1].set()
+            while watch.problems:  # noqa: ASYNC110 - nobody is told of it
+                await asyncio.sleep(0.01)
+        following.cancel()
+        await asyncio.wait([following])
+        await transport.close()
+
+    asyncio.run(play())
 
 
 class TestPart:
