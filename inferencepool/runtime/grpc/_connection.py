@@ -38,7 +38,6 @@ _TURN_SECONDS = 0.002
 _STEPS_PER_LOOK = 4
 # New windows cost time for every stream: so many streams count as one more frame.
 _STREAMS_PER_FRAME = 64
-
 _LOST = Closure(Reason.LOST)
 
 
@@ -189,6 +188,10 @@ class Connection(asyncio.Protocol):
             self._exchanges.close_all(_LOST)
             self._service.connection_closed()
             self._closed(self)
+            # They refer to each other in circles; a crowd of such connections would keep the collector busy for long.
+            self._handlers.clear()
+            for part in (self._http2, self._exchanges, self._patience):
+                part.let_go()
         self._guest.leave()
 
     # -- orders of the server ------------------------------------------------------------------------------------

@@ -39,6 +39,10 @@ _TOO_MUCH_IN_PART = ending(Status.RESOURCE_EXHAUSTED, "too many messages on this
 _NO_ROOM = ending(Status.RESOURCE_EXHAUSTED, "the server holds as much as it may for requests that are not whole yet")
 
 
+def _ignore(*_: object) -> None:
+    """Do nothing, for a connection that is gone."""
+
+
 class Exchanges:
     """
     The RPCs of one connection. The event loop's thread guards it.
@@ -194,6 +198,11 @@ class Exchanges:
         self._service.stream_closed()
         if not self._open:
             self._on_busy(False)
+
+    def let_go(self) -> None:
+        """Refer to nothing any more that refers to this; when the connection is gone."""
+        self._writer.close = _ignore
+        self._on_busy = _ignore
 
     def close_all(self, closure: Closure) -> None:
         """Let go of all RPCs, as the connection ends."""

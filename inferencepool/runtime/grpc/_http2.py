@@ -173,6 +173,10 @@ class Http2(H2Connection):
         # Only whole frames go further, so that plain data is recognised wherever reads cut it.
         self._received = self._received + data if self._received else data
 
+    def let_go(self) -> None:
+        """Refer to itself no more; when the connection is gone."""
+        self._frame_dispatch_table.clear()
+
     def read(self) -> PlainData | Sequence[Any] | None:
         """
         Give what the next frame of what was received led to: plain data, or events; None where no whole one is left.

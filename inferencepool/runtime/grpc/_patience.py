@@ -84,6 +84,10 @@ class Patience:
             self._header_timer = self._loop.call_later(self._limits.header_seconds, self._on_flood)
         return False
 
+    def let_go(self) -> None:
+        """Call nobody any more."""
+        self._on_silence = self._on_flood = self._on_idle = _nothing
+
     def end(self) -> None:
         """Stop all clocks."""
         for timer in (self._handshake_timer, self._header_timer, self._idle_timer):
@@ -96,3 +100,7 @@ class Patience:
             self._idle_timer = self._loop.call_later(left, self._check_idle, limit)
         else:
             self._on_idle()
+
+
+def _nothing() -> None:
+    """Do nothing, for a connection that is gone."""

@@ -71,7 +71,7 @@ class Guest:
     def leave(self) -> None:
         """Tell that the connection is gone; calling it again does nothing."""
         if self._is_present:
-            self._is_present = False
+            self._is_present, self.on_close = False, _nothing
             self.work()
             for each in self._queues:
                 each.count -= 1

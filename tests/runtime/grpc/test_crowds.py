@@ -10,8 +10,10 @@ import socket
 import ssl
 import subprocess
 import sys
+import weakref
 from asyncio.sslproto import SSLProtocol
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 
@@ -240,5 +242,31 @@ def test_memory_of_silent_tls_connections(start: bytes, server_tls: ssl.SSLConte
             assert resident() - before < 100 << 20
             for each in crowd:
                 each.close()
+
+    asyncio.run(run())
+
+
+def test_a_connection_that_is_gone_needs_no_collector() -> None:
+    """Nothing of it is left for the collector, which a crowd of such connections would keep busy for long."""
+
+    async def run() -> None:
+        async with serving(Journal()) as server:
+            peer = await Peer.connect(server.port)
+            await peer.settled()
+            (connection,) = server._connections
+            parts = (connection, connection._http2, connection._exchanges)
+            gone: list[weakref.ref[Any]] = [*map(weakref.ref, parts)]
+            del parts
+            del connection
+            gc.disable()
+            try:
+                await peer.close()
+                for _ in range(1000):
+                    if not any(each() for each in gone):
+                        break
+                    await asyncio.sleep(0.01)
+                assert [None, None, None] == [each() for each in gone]
+            finally:
+                gc.enable()
 
     asyncio.run(run())
