@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 EXAMPLES := docs/examples
+# One process for each processor; the tests of a file share one.
+AT_ONCE := -n auto --dist loadfile
 # Tests of what opens sockets: they run once more on event loops of uvloop.
 LOOPS := $(addprefix tests/runtime/,grpc listening scraping http health extproc aio server)
 
@@ -21,8 +23,8 @@ explain: $(READY) ## Pick an endpoint of the sample pool and explain the pick
 		--metrics $(EXAMPLES)/metrics.yaml --request $(EXAMPLES)/request.json --seed 7 --explain
 
 test: $(READY) ## Run the tests and report branch coverage
-	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest --cov
-	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest --uvloop $(LOOPS)
+	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest $(AT_ONCE) --cov
+	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest $(AT_ONCE) --uvloop $(LOOPS)
 
 test-thorough: $(READY) ## Run the tests with many more and larger random examples
 	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest
