@@ -35,6 +35,7 @@ from inferencepool.scheduling._terms import burden_of
 from inferencepool.testing import make_pod, make_pool
 
 SECONDS = 10.0 if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else 2.0
+PATIENCE = 60
 PODS = 30
 ADAPTERS = ("chat", "sql", "law")
 
@@ -214,7 +215,8 @@ def test_writers_and_pickers_do_not_disturb_each_other() -> None:
     for thread in threads:
         thread.start()
     end = time.monotonic() + SECONDS
-    while time.monotonic() < end and not storm.ended.is_set():
+    latest = end + PATIENCE  # however busy the machine is, there is something to judge by
+    while not storm.ended.is_set() and (time.monotonic() < end or (time.monotonic() < latest and storm.picks <= 200)):
         time.sleep(0.05)
         try:
             check_overlay(storm.picker)
@@ -230,7 +232,7 @@ def test_writers_and_pickers_do_not_disturb_each_other() -> None:
     assert not any(thread.is_alive() for thread in threads)
     assert storm.judge.wrong == []
     assert storm.judge.judged > 10
-    assert storm.picks > 20
+    assert storm.picks > 100
     assert storm.picker.statistics().in_flight == 0
     storm.registry.publish()
     storm.picker.pick(InferenceRequest()).release()
