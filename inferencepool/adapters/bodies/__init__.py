@@ -25,7 +25,7 @@ from inferencepool.adapters.bodies._registry import (
     request_path,
 )
 from inferencepool.adapters.bodies._restoring import ModelRestorer
-from inferencepool.adapters.bodies._rewriting import rewrite_model
+from inferencepool.adapters.bodies._rewriting import rewrite_model, splice_model
 from inferencepool.adapters.bodies._steps import PROMPT_BYTES, Budget, Steps, finished
 from inferencepool.adapters.bodies._usage import Usage, read_usage
 from inferencepool.adapters.bodies._usage_reader import UsageReader
@@ -60,4 +60,5 @@ __all__ = [
     "read_usage",
     "request_path",
     "rewrite_model",
+    "splice_model",
 ]

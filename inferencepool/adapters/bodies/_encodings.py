@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from io import BytesIO
 from typing import Final
 
 from inferencepool.adapters.bodies._steps import Budget, Steps
@@ -62,17 +63,19 @@ def _codings(encoding: str) -> list[str]:
 
 def _inflate(body: bytes, coding: str, budget: Budget) -> Steps[bytes]:
     window = _GZIP_WINDOW if coding in _GZIP else _deflate_window(body)
-    found: list[bytes] = []
+    # Joining pieces at the end of a long body would be a long step.
+    whole, found = BytesIO(), b""
     before, members, at = budget.unpacked, 1, 0
     inflater = zlib.decompressobj(window)
     while at < len(body):
         rest = body[at : at + _CHUNK]
         at += len(rest)
         # What fills the chunk may not be all, even where no input is left.
-        while not inflater.eof and (rest or len(found[-1]) == _CHUNK):
-            found.append(inflater.decompress(rest, _CHUNK))
+        while not inflater.eof and (rest or len(found) == _CHUNK):
+            found = inflater.decompress(rest, _CHUNK)
+            whole.write(found)
             rest = inflater.unconsumed_tail
-            budget.unpacked += len(found[-1])
+            budget.unpacked += len(found)
             if budget.unpacked - before > budget.plain_bytes:
                 message = f"the request's body is unpacked longer than the {budget.plain_bytes} bytes allowed"
                 raise RequestTooLargeError(message)
@@ -87,7 +90,7 @@ def _inflate(body: bytes, coding: str, budget: Budget) -> Steps[bytes]:
             inflater = zlib.decompressobj(window)
     if not inflater.eof:
         raise _broken(coding)
-    return b"".join(found)
+    return whole.getvalue()
 
 
 def _deflate_window(body: bytes) -> int:

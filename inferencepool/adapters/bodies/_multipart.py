@@ -61,9 +61,9 @@ def read_fields(body: bytes, names: frozenset[str]) -> Steps[Fields | None]:
     return None
 
 
-def insert_field(body: bytes, name: str, value: bytes, span: tuple[int, int]) -> bytes:
+def insert_field(body: bytes, name: str, value: bytes, span: tuple[int, int]) -> tuple[bytes | memoryview, ...]:
     """
-    Put *value* where *span* is, or in a field *name* in front of all others if that is empty.
+    Put *value* where *span* is, or in a field *name* in front of all others if that is empty; in pieces.
 
     Raises:
         InvalidRequestError: *body* is no form, or *value* cannot stand in one.
@@ -75,9 +75,9 @@ def insert_field(body: bytes, name: str, value: bytes, span: tuple[int, int]) ->
     text = memoryview(body)
     start, end = span
     if end:
-        return b"".join((text[:start], value, text[end:]))
+        return text[:start], value, text[end:]
     head = b'\r\nContent-Disposition: form-data; name="%b"\r\n\r\n' % name.encode()
-    return b"".join((boundary, head, value, _LINE, text))
+    return boundary, head, value, _LINE, text
 
 
 def _boundary(body: bytes) -> bytes | None:

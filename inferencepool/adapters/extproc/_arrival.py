@@ -9,7 +9,8 @@ from typing import final
 
 import attrs
 
-from inferencepool.adapters.extproc._chunks import Chunks, split
+from inferencepool.adapters.bodies import Steps
+from inferencepool.adapters.extproc._chunks import Chunks, Pieces, split
 from inferencepool.adapters.extproc._decision import Decision, subset_of
 from inferencepool.adapters.extproc._headers import content_length, opens_tunnel
 from inferencepool.adapters.extproc._messages import (
@@ -30,6 +31,8 @@ __all__ = ["Arrival", "Extent"]
 
 _FULL = BodyMode.FULL_DUPLEX_STREAMED
 _NOTHING: tuple[Answer, ...] = ()
+# A body that was changed and is longer than this is sent piece by piece, as to join them would be a long step.
+_JOINED = 1 << 20
 
 
 class Extent(enum.Enum):
@@ -141,8 +144,8 @@ class Arrival:
         text = f"no more of the request arrived for {seconds:g} s, or less than {rate:g} bytes per second"
         return RequestTimeoutError(text)
 
-    def take(self) -> tuple[bytes, int]:
-        """Give what is kept, and in how many pieces it came, and keep it no longer."""
+    def take(self) -> tuple[bytes | Steps[bytes], int]:
+        """Give what is kept, or the steps that put it together, and in how many pieces it came; keep it no longer."""
         count = self._chunks.count
         return self._chunks.take(), count
 
@@ -150,14 +153,22 @@ class Arrival:
         """Forget what is kept."""
         self._chunks.clear()
 
-    def hand_on(self, body: bytes, count: int, decision: Decision, *, is_replaced: bool) -> Iterator[Answer]:
-        """Answer the messages of a request that was decided about: *count* pieces, in place of which *body* goes on."""
+    def hand_on(self, count: int, decision: Decision, body: bytes, replacement: Pieces | None) -> Iterator[Answer]:
+        """
+        Answer the messages of a request that was decided about: *count* pieces, which make *body*.
+
+        If there is a *replacement*, it goes on in place of them.
+        """
+        is_replaced = replacement is not None
+        pieces = (body,) if replacement is None else replacement
+        if is_replaced and (self.mode is not _FULL or sum(map(len, pieces)) <= _JOINED):
+            pieces = (b"".join(pieces),)
         if self.mode is _FULL:
             # The end of what goes on comes with the end of what came: behind a body that is complete by its length the
             # proxy still has an empty piece to send, or trailers.
-            return chain((RequestHeadersAnswer(decision.routing),), self._streamed(body, ends=self.has_ended))
+            return chain((RequestHeadersAnswer(decision.routing),), self._streamed(pieces, ends=self.has_ended))
         # Each message waits for its answer; the first still holds the headers.
-        first = RequestBodyAnswer(decision.routing, body if is_replaced else None)
+        first = RequestBodyAnswer(decision.routing, bytes(pieces[0]) if is_replaced else None)
         rest = RequestBodyAnswer(replacement=b"" if is_replaced else None)
         return chain((first,), repeat(rest, count - 1))
 
@@ -171,9 +182,12 @@ class Arrival:
         self.has_ended = message.end_of_stream
         if self.is_tunnel:
             self.size += len(message.body)
-            return list(self._streamed(message.body, ends=message.end_of_stream))
+            return list(self._streamed((message.body,), ends=message.end_of_stream))
         return (StreamedRequestBody(b"", end_of_stream=True),) if message.end_of_stream else _NOTHING
 
-    def _streamed(self, body: bytes, *, ends: bool) -> Iterator[Answer]:
-        for chunk, last in split(body, self._options.chunk_size):
-            yield StreamedRequestBody(chunk, ends and last)
+    def _streamed(self, pieces: Pieces, *, ends: bool) -> Iterator[Answer]:
+        left = len(pieces)
+        for piece in pieces:
+            left -= 1
+            for chunk, is_last in split(piece, self._options.chunk_size):
+                yield StreamedRequestBody(chunk, ends and is_last and not left)

@@ -5,10 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from io import BytesIO
-from typing import final
+from typing import TypeAlias, final
 
-__all__ = ["Chunks", "split", "to_status"]
+from inferencepool.adapters.bodies import Steps
 
+__all__ = ["Chunks", "Pieces", "split", "to_status"]
+
+Pieces: TypeAlias = tuple[bytes | memoryview, ...]
+"""A body in pieces that follow each other."""
+
+# Bytes that are copied in one step: most of the time goes to the system, which gives page after page for them.
+_COPIED = 1 << 20
 _STATUS = re.compile("[1-5][0-9][0-9]")
 
 
@@ -17,43 +24,69 @@ class Chunks:
     """
     The chunks of a body that came so far. Its session guards it.
 
-    They are put together as they come: at the end of a large body that would be a long step.
+    Short ones are put together as they come, so that many of them take no more memory than one. Long ones stay as they
+    are: to copy them would be a long step.
 
     Attributes:
         count: How many there are.
     """
 
-    __slots__ = ("_first", "_joined", "count")
+    __slots__ = ("_last", "_long", "count")
 
     def __init__(self) -> None:
         self.count = 0
-        self._first = b""
-        self._joined: BytesIO | None = None
+        self._long: list[bytes | memoryview] = []
+        self._last: bytes | BytesIO = b""
 
-    def add(self, chunk: bytes) -> None:
+    def add(self, chunk: bytes | memoryview) -> None:
         """Take the next chunk."""
         self.count += 1
-        if self.count == 1:
-            self._first = chunk
-            return
-        if self._joined is None:
-            self._joined = BytesIO()
-            self._joined.write(self._first)
-            self._first = b""
-        self._joined.write(chunk)
+        if isinstance(chunk, memoryview):
+            self._set_apart()
+            self._long.append(chunk)
+        elif not self._last:
+            self._last = chunk
+        elif chunk:
+            if isinstance(self._last, bytes):
+                first, self._last = self._last, BytesIO()
+                self._last.write(first)
+            self._last.write(chunk)
 
-    def take(self) -> bytes:
-        """Give the body, and begin anew. That copies nothing."""
-        body = self._first if self._joined is None else self._joined.getvalue()
+    def _set_apart(self) -> None:
+        last = self._last
+        if last:
+            self._long.append(last if isinstance(last, bytes) else last.getvalue())
+            self._last = b""
+
+    def take(self) -> bytes | Steps[bytes]:
+        """Give the body, or the steps that put it together where it has long chunks, and begin anew."""
+        if not self._long:
+            body = self._last if isinstance(self._last, bytes) else self._last.getvalue()
+            self.clear()
+            return body
+        self._set_apart()
+        pieces = self._long
         self.clear()
-        return body
+        return _put_together(pieces)
 
     def clear(self) -> None:
         """Forget what came."""
-        self.count, self._first, self._joined = 0, b"", None
+        self.count, self._long, self._last = 0, [], b""
 
 
-def split(body: bytes, size: int) -> Iterator[tuple[bytes | memoryview, bool]]:
+def _put_together(pieces: list[bytes | memoryview]) -> Steps[bytes]:
+    """Copy *pieces* behind each other, and let go of each."""
+    body = BytesIO()
+    pieces.reverse()
+    while pieces:
+        piece = memoryview(pieces.pop())
+        for start in range(0, len(piece), _COPIED):
+            body.write(piece[start : start + _COPIED])
+            yield
+    return body.getvalue()
+
+
+def split(body: bytes | memoryview, size: int) -> Iterator[tuple[bytes | memoryview, bool]]:
     """Cut *body* into chunks of at most *size* bytes, each with whether it is the last; an empty one gives one."""
     if len(body) <= size:
         yield body, True

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import attrs
 
 from inferencepool._showing import show_names
-from inferencepool.adapters.bodies import ParsedBody, UsageKind, rewrite_model
+from inferencepool.adapters.bodies import ParsedBody, UsageKind, splice_model
 from inferencepool.adapters.extproc import _headers as names
+from inferencepool.adapters.extproc._chunks import Pieces
 from inferencepool.adapters.extproc._exchange import RequestTraits
 from inferencepool.adapters.extproc._messages import BodyMode, Metadata, RequestHeaders, Routing
 from inferencepool.errors import InvalidRequestError, UnreadableBodyError
@@ -107,9 +108,9 @@ def decide(
     processor: ExternalProcessor,
     head: RequestHeaders,
     inquiry: Inquiry,
-    body: bytes | None,
+    body: bytes,
     subset: SubsetHint | None,
-) -> tuple[Decision, bytes | None]:
+) -> tuple[Decision, Pieces | None]:
     """
     Decide where a request goes.
 
@@ -117,11 +118,11 @@ def decide(
         processor: What all sessions share.
         head: The request's headers.
         inquiry: What it asks for.
-        body: Its body.
+        body: Its body, if it was read.
         subset: Names the endpoints that it may go to; None where the proxy gave no hint.
 
     Returns:
-        The decision, and the body with another model in it; None when it stays as it is.
+        The decision, and the body with another model in it, in pieces; None when it stays as it is.
 
     Raises:
         NoEndpointsError: There is nothing to pick from.
@@ -132,11 +133,11 @@ def decide(
     result = processor.picker.pick(request, None if processor.options.ignore_subset else subset)
     try:
         replacement = None
-        if body is not None and parsed is not None and target is not None and target != parsed.model:
-            replacement = rewrite_model(body if parsed.plain is None else parsed.plain, target, parsed.model_span)
+        if parsed is not None and target is not None and target != parsed.model:
+            replacement = splice_model(body if parsed.plain is None else parsed.plain, target, parsed.model_span)
             holds = head.request_body_mode in (BodyMode.BUFFERED, BodyMode.BUFFERED_PARTIAL)
             if holds and "content-length" in head.headers:
-                extra += (("content-length", str(len(replacement))),)
+                extra += (("content-length", str(sum(map(len, replacement)))),)
         routing = _to_routing(processor, result, head, extra)
         if replacement is not None and parsed is not None and parsed.plain is not None:
             # It leaves as it was read: to compress it again would cost more than the bytes between here and there.

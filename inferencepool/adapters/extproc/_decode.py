@@ -76,6 +76,8 @@ _REQUEST_BODY_MODE: Final = 0x08
 _RESPONSE_BODY_MODE: Final = 0x10
 
 _CONTINUES: Final = 0x80
+# A body that is longer is not copied, as that would be a long step: its message is kept instead.
+_LONG_BODY: Final = 1 << 20
 # What it costs to go into a header, beside its own fields.
 _FIELDS_OF_A_HEADER: Final = 5
 # More than gateways let in by default. Even if each of these bytes were a header, that would be few.
@@ -116,7 +118,8 @@ def decode(data: bytes) -> Message:
     that comes again adds to itself. Header names and values may hold any byte; texts of the metadata have to be UTF-8.
 
     Args:
-        data: The message, without the five bytes that gRPC puts before it. What is read out of it is copied.
+        data: The message, without the five bytes that gRPC puts before it. What is read out of it is copied, but for
+            the body of a request above 1 MiB, which is a view of it.
 
     Raises:
         InvalidMessageError: The bytes are no such message, hold none of the known kinds, name an unknown body mode, or
@@ -154,7 +157,7 @@ class _Reader:
         self._header_bytes = 0
         self._kind = 0
         self._headers: dict[str, str] = {}
-        self._body = b""
+        self._body: bytes | memoryview = b""
         self._end_of_stream = False
         self._metadata: dict[str, dict[str, Any]] = {}
         self._is_remembered = False
@@ -178,9 +181,10 @@ class _Reader:
             return self._request_headers()
         if kind == _RESPONSE_HEADERS:
             return ResponseHeaders(self._headers, self._end_of_stream, self._metadata)
-        if kind in _BODY_KINDS:
-            body = RequestBody if kind == _REQUEST_BODY else ResponseBody
-            return body(self._body, self._end_of_stream, self._metadata)
+        if kind == _REQUEST_BODY:
+            return RequestBody(self._body, self._end_of_stream, self._metadata)
+        if kind == _RESPONSE_BODY:
+            return ResponseBody(bytes(self._body), self._end_of_stream, self._metadata)
         if kind:
             return RequestTrailers() if kind == _REQUEST_TRAILERS else ResponseTrailers()
         message = f"ProcessingRequest: holds none of {', '.join(_KINDS.values())}"
@@ -276,7 +280,7 @@ class _Reader:
     def _read_body(self, at: int, end: int, where: str) -> None:
         for tag, start, stop in read_fields(self._data, at, end, where, self._left):
             if tag == _BODY:
-                self._body = self._data[start:stop]
+                self._body = self._data[start:stop] if stop - start <= _LONG_BODY else memoryview(self._data)[start:stop]
             elif tag == _BODY_END_OF_STREAM:
                 self._end_of_stream = start != 0
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeAlias, final
+from typing import TypeAlias, TypeGuard, final
 
 import attrs
 
 from inferencepool.adapters.bodies import BodyParsers, Budget, ParsedBody, Steps
+from inferencepool.adapters.extproc._chunks import Pieces
 from inferencepool.adapters.extproc._decision import Decision
 from inferencepool.adapters.extproc._messages import Answer
 from inferencepool.errors import InvalidRequestError
@@ -16,17 +17,17 @@ __all__ = ["Answering", "Reading", "is_small", "read_at_once"]
 
 _SMALL = 16 << 10
 
-Answering: TypeAlias = Callable[[Decision, bytes | None], Iterator[Answer]]
-"""Says what comes of a request: given the decision, and the body to send instead, if any."""
+Answering: TypeAlias = Callable[[Decision, bytes, Pieces | None], Iterator[Answer]]
+"""Says what comes of a request: given the decision, the body, and what to send instead, if anything."""
 
 # How long a slice takes, and how many steps it has at most, because a clock may stand still.
 _SLICE_SECONDS = 0.002
 _SLICE_STEPS = 16
 
 
-def is_small(headers: Mapping[str, str], body: bytes) -> bool:
+def is_small(headers: Mapping[str, str], body: bytes | Steps[bytes]) -> TypeGuard[bytes]:
     """Tell whether a body may be read in one go: whatever is in it takes a few milliseconds at most."""
-    return len(body) <= _SMALL and "content-encoding" not in headers
+    return isinstance(body, bytes) and len(body) <= _SMALL and "content-encoding" not in headers
 
 
 def read_at_once(
@@ -53,19 +54,29 @@ class Reading:
     A request that is being read. Its session guards it.
 
     Attributes:
-        body: Its body; None once it turned out that its rest was cut off, so that nothing can be read.
         budget: How much of its prompt is read.
         answer: Says what comes of it.
         may_be_cut: Whether the rest of the body may have been cut off.
-        parsed: What the body tells, once it was read.
+        body: Its body, once it was put together.
+        parsed: What the body tells, once it was read; None if its rest was cut off, so that nothing can be read.
     """
 
-    body: bytes | None
+    _parsers: BodyParsers
+    _headers: Mapping[str, str]
+    _kept: bytes | Steps[bytes]
     budget: Budget
     answer: Answering
     may_be_cut: bool
-    _steps: Steps[ParsedBody]
+    body: bytes = b""
     parsed: ParsedBody | None = None
+    _steps: Steps[ParsedBody] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._steps = self._read()
+
+    def _read(self) -> Steps[ParsedBody]:
+        self.body = self._kept if isinstance(self._kept, bytes) else (yield from self._kept)
+        return (yield from self._parsers.read(self._headers, self.body, self.budget))
 
     def go_on(self, clock: Callable[[], float]) -> bool:
         """
@@ -91,6 +102,5 @@ class Reading:
         except InvalidRequestError:
             if not self.may_be_cut:
                 raise
-            self.body = None
             return True
         return False

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, NoReturn, assert_never, final
 
 import attrs
 
-from inferencepool.adapters.bodies import Budget, ParsedBody
+from inferencepool.adapters.bodies import Budget, ParsedBody, Steps
 from inferencepool.adapters.extproc._account import Account
 from inferencepool.adapters.extproc._arrival import Arrival, Extent
-from inferencepool.adapters.extproc._decision import Decision, decide, inquire
+from inferencepool.adapters.extproc._decision import decide, inquire
 from inferencepool.adapters.extproc._messages import (
     Answer,
     BodyMode,
@@ -272,7 +273,7 @@ class Session:
         now = self._processor.clock()
         self._state, self._account.head, self._account.began = _State.READING, message, now
         if self._body.begin(message, now):
-            return self._decide(None, Extent.CUT, lambda decision, _: iter((RequestHeadersAnswer(decision.routing),)))
+            return self._decide(None, Extent.CUT, lambda decision, *_: iter((RequestHeadersAnswer(decision.routing),)))
         return _NOTHING if self._body.mode is _FULL else (RequestHeadersAnswer(),)
 
     def _request_body(self, message: RequestBody) -> Sequence[Answer]:
@@ -309,28 +310,20 @@ class Session:
     def _answer_body(self, extent: Extent) -> Sequence[Answer]:
         """Decide about a request of whose body there is *extent*."""
         body, count = self._body.take()
+        return self._decide(None if extent is Extent.CUT else body, extent, partial(self._body.hand_on, count))
 
-        def answer(decision: Decision, replacement: bytes | None) -> Iterator[Answer]:
-            is_replaced = replacement is not None
-            return self._body.hand_on(
-                body if replacement is None else replacement, count, decision, is_replaced=is_replaced
-            )
-
-        return self._decide(None if extent is Extent.CUT else body, extent, answer)
-
-    def _decide(self, body: bytes | None, extent: Extent, answer: Answering) -> Sequence[Answer]:
+    def _decide(self, body: bytes | Steps[bytes] | None, extent: Extent, answer: Answering) -> Sequence[Answer]:
         """Read the request, at once where that is cheap, and decide about it; *answer* says it then."""
         processor = self._processor
         self._body.deadline = None
         if body is None:
-            return self._conclude(None, None, answer)
+            return self._conclude(None, b"", answer)
         headers, may_be_cut = self._account.head.headers, extent is Extent.UNTOLD
         if is_small(headers, body):
             parsed = read_at_once(processor.parsers, headers, body, may_be_cut=may_be_cut)
-            return self._conclude(parsed, None if parsed is None else body, answer)
+            return self._conclude(parsed, body, answer)
         budget = Budget(processor.options.prompt_bytes, plain_bytes=processor.options.max_body)
-        steps = processor.parsers.read(headers, body, budget)
-        self._reading = Reading(body, budget, answer, may_be_cut, steps)
+        self._reading = Reading(processor.parsers, headers, body, budget, answer, may_be_cut)
         return self._go_on()
 
     def _go_on(self) -> Sequence[Answer]:
@@ -344,7 +337,7 @@ class Session:
         self._reading = None
         return self._conclude(reading.parsed, reading.body, reading.answer)
 
-    def _conclude(self, parsed: ParsedBody | None, body: bytes | None, answer: Answering) -> Sequence[Answer]:
+    def _conclude(self, parsed: ParsedBody | None, body: bytes, answer: Answering) -> Sequence[Answer]:
         """Decide where the request goes."""
         processor = self._processor
         account = self._account
@@ -359,7 +352,7 @@ class Session:
         if not processor.picker.observed:
             # A response can take minutes: neither its prompt nor its snapshot need to stay for that.
             decision.result.detach()
-        self._rest = answer(decision, replacement)
+        self._rest = answer(decision, body, replacement)
         return self._give()
 
     def _give(self) -> Sequence[Answer]:

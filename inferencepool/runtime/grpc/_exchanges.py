@@ -10,7 +10,7 @@ from inferencepool.runtime.grpc._closure import Closure, Reason
 from inferencepool.runtime.grpc._ending import Ending, ending
 from inferencepool.runtime.grpc._exchange import Exchange
 from inferencepool.runtime.grpc._flood import FrameBudget
-from inferencepool.runtime.grpc._framing import MessageReader
+from inferencepool.runtime.grpc._framing import MessageReader, Packed
 from inferencepool.runtime.grpc._http2 import ErrorCodes, Http2, PlainData, events
 from inferencepool.runtime.grpc._request import Request, read_request
 from inferencepool.runtime.grpc._service import Service
@@ -27,6 +27,8 @@ _SHORT_DATA = 16
 _MESSAGES_AT_ONCE = 3
 # A message longer than this takes so long to unpack and to read that it is the last of a turn.
 _DEAR = 1 << 16
+# A message is unpacked while the connection holds less than this share of what it may.
+_SHARE_UNPACKED = 4
 # Headers up to this size are not counted as held: every RPC has some, and there is a limit to the number of RPCs.
 _SMALL_HEADERS = 4096
 # What HTTP/2 counts for each header beside its texts (RFC 9113, 6.5.2).
@@ -163,7 +165,7 @@ class Exchanges:
             self._budget.earn(_FRAMES_PER_MESSAGE * len(messages))
             if len(messages[0]) > _DEAR:
                 self.was_dear = True
-            if len(messages) > _MESSAGES_AT_ONCE:
+            if len(messages) > _MESSAGES_AT_ONCE or exchange.reader.gzip:
                 return self._deliver(exchange, messages, credit)
             for message in messages:
                 exchange.deliver(message, self._on_error)
@@ -221,7 +223,12 @@ class Exchanges:
 
     def _deliver(self, exchange: Exchange, messages: list[bytes], credit: int) -> Iterator[None]:
         for message in messages:
-            exchange.deliver(message, self._on_error)
+            plain = exchange.reader.unpack(message) if isinstance(message, Packed) else message
+            if plain is None:
+                break
+            if len(plain) > _DEAR:
+                self.was_dear = True
+            exchange.deliver(plain, self._on_error)
             yield
         self._take_stock(exchange, credit)
 
@@ -262,8 +269,8 @@ class Exchanges:
         return False
 
     def _room(self) -> int:
-        """Give how many bytes more may be held."""
-        return min(self._limits.partial_bytes - self.partial, self._holdings.room)
+        """Give how many bytes a compressed message may have: it costs its sender little, so there is less room."""
+        return min(self._limits.partial_bytes // _SHARE_UNPACKED - self.partial, self._holdings.room)
 
     def _release(self, exchange: Exchange) -> None:
         if exchange.held:

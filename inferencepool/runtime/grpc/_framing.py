@@ -9,7 +9,7 @@ from io import BytesIO
 
 from inferencepool.runtime.grpc._status import Status
 
-__all__ = ["PREFIX_SIZE", "MessageReader", "prefix"]
+__all__ = ["PREFIX_SIZE", "MessageReader", "Packed", "prefix"]
 
 #: Bytes before every message.
 PREFIX_SIZE = 5
@@ -25,12 +25,19 @@ def prefix(message: bytes) -> bytes:
     return _PREFIX.pack(0, len(message))
 
 
+class Packed(bytes):
+    """A message as it came, compressed by gzip."""
+
+    __slots__ = ()
+
+
 class MessageReader:
     """
     Finds the messages in the data of one RPC, however it is cut. One thread uses it.
 
     Attributes:
         failure: Status and text with which the RPC must end, once what came cannot be read; None before.
+        gzip: Whether messages may be compressed.
 
     Args:
         limit: Size of the largest message in bytes.
@@ -39,14 +46,14 @@ class MessageReader:
         room: Tells how many bytes may be held; compressed messages are not unpacked beyond that. None for any number.
     """
 
-    __slots__ = ("_buffer", "_gzip", "_limit", "_long", "_missing", "_room", "_unpacked", "failure")
+    __slots__ = ("_buffer", "_limit", "_long", "_missing", "_room", "_unpacked", "failure", "gzip")
 
     def __init__(
         self, limit: int, *, gzip: bool, unpacked: int | None = None, room: Callable[[], int] | None = None
     ) -> None:
         self._limit = limit
         self._unpacked = limit if unpacked is None else min(limit, unpacked)
-        self._gzip = gzip
+        self.gzip = gzip
         self._room = room
         self._buffer = bytearray()
         self._long: BytesIO | None = None
@@ -65,6 +72,8 @@ class MessageReader:
     def feed(self, data: bytes, start: int = 0, stop: int | None = None) -> list[bytes]:
         """
         Take the next data, from *start* to *stop* in *data*, and give the messages that it completes, in order.
+
+        Those that are `Packed` are to be unpacked one by one, as each may take long.
 
         Once `failure` is set, everything that follows is dropped.
         """
@@ -124,7 +133,6 @@ class MessageReader:
         Returns:
             Where they end; *size* after a failure, so that nothing is kept.
         """
-        unpacked_size = 0
         while size - start >= PREFIX_SIZE:
             flag, length = _PREFIX.unpack_from(data, start)
             if length > self._limit:
@@ -135,29 +143,25 @@ class MessageReader:
             if stop > size:
                 # A flag that cannot be must not wait for the rest of its message.
                 return start if not flag or self._check_flag(flag) else size
-            message = bytes(data[start + PREFIX_SIZE : stop])
-            if flag:
-                unpacked = self._decompress(message, unpacked_size) if self._check_flag(flag) else None
-                if unpacked is None:
-                    return size
-                message = unpacked
-                unpacked_size += len(message)
-            messages.append(message)
+            if flag and not self._check_flag(flag):
+                return size
+            message = data[start + PREFIX_SIZE : stop]
+            messages.append(Packed(message) if flag else bytes(message))
             start = stop
         return start
 
     def _check_flag(self, flag: int) -> bool:
-        if flag == 1 and self._gzip:
+        if flag == 1 and self.gzip:
             return True
         text = "a compressed message without grpc-encoding" if flag == 1 else f"{flag} is no flag of compression"
         self.failure = Status.INTERNAL, text
         return False
 
-    def _decompress(self, message: bytes, before: int) -> bytes | None:
-        """Unpack *message*, where *before* bytes were unpacked that nobody counted yet."""
+    def unpack(self, message: Packed) -> bytes | None:
+        """Unpack a message that `feed` gave; None if that cannot be done, and `failure` is set."""
         limit = self._unpacked
         if self._room is not None:
-            limit = max(0, min(limit, self._room() - before))
+            limit = max(0, min(limit, self._room()))
         inflater = zlib.decompressobj(_GZIP_WINDOW)
         try:
             unpacked = inflater.decompress(message, limit + 1)

@@ -65,7 +65,8 @@ class Limits:
         header_bytes: Size of one list of headers after decompression, as HTTP/2 counts it.
         message_bytes: Size of a message that comes in; a larger one ends its RPC with RESOURCE_EXHAUSTED.
         unpacked_bytes: Size of a compressed message once it is unpacked, which is one step of the event loop; a larger
-            one ends its RPC with RESOURCE_EXHAUSTED. Proxies do not compress.
+            one ends its RPC with RESOURCE_EXHAUSTED, as does one that would take the connection beyond a quarter of
+            `partial_bytes`. Proxies do not compress.
         partial_bytes: What a connection holds for requests that are not whole: messages in part, lists of headers above
             4 KiB, and what calls say they hold. The RPC that exceeds it ends with RESOURCE_EXHAUSTED, or as its call
             likes. Not below `message_bytes`.

@@ -406,3 +406,14 @@ def test_large_body_is_copied_once() -> None:
 
     assert message == RequestBody(body, end_of_stream=True)
     assert peak < size + (1 << 16)
+
+
+@pytest.mark.parametrize(("size", "kind"), [(1 << 20, bytes), ((1 << 20) + 1, memoryview)])
+def test_a_long_body_of_a_request_is_not_copied(size: int, kind: type) -> None:
+    """To copy it takes long, so its message is kept instead."""
+    data = bytes(size)
+    message = decode(_delimited(4, _delimited(1, data)))
+    assert isinstance(message, RequestBody)
+    assert kind is type(message.body)
+    assert data == message.body
+    assert ResponseBody(data) == decode(_delimited(5, _delimited(1, data)))

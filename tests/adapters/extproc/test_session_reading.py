@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+from itertools import pairwise
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inferencepool.adapters.bodies import finished
 from inferencepool.adapters.extproc import (
     ImmediateResponse,
     RequestBody,
@@ -13,7 +18,9 @@ from inferencepool.adapters.extproc import (
     ResponseHeadersAnswer,
     ResponsePhase,
     Session,
+    StreamedRequestBody,
 )
+from inferencepool.adapters.extproc._chunks import Chunks
 from inferencepool.adapters.extproc._messages import Answer
 from inferencepool.errors import InvalidMessageError
 from tests.adapters.extproc.sessions import BUFFERED, Bench, feed, head, make_bench, passed_on, routing_of
@@ -195,3 +202,49 @@ class TestHandingBack:
         finish(session)
 
         assert 0 == session.held_bytes
+
+
+def _in_views(data: bytes, cuts: list[int]) -> list[bytes | memoryview]:
+    """Cut *data*; long pieces are views, as `decode` gives them."""
+    pieces = [data[start:stop] for start, stop in pairwise([0, *cuts, len(data)])]
+    return [memoryview(piece) if len(piece) > 1 << 20 else piece for piece in pieces]
+
+
+class TestLongChunks:
+    """Chunks too long to be copied in one step are put together in steps of their own."""
+
+    @pytest.mark.parametrize("cuts", [[], [9], [9, 20], [3_000_000, 3_000_009], [50, 1_500_000]])
+    @pytest.mark.parametrize("headers", [{}, REWRITE], ids=["as it is", "rewritten"])
+    def test_make_the_same_body(self, cuts: list[int], headers: dict[str, str]) -> None:
+        """However the body comes, it is read and goes on whole, and its model is replaced."""
+        session = make_bench().session()
+        *first, last = _in_views(LONG, cuts)
+        messages = [RequestBody(piece) for piece in first]
+        answers = feed(session, head(headers=headers), *messages, RequestBody(last, end_of_stream=True))
+        assert session.working
+        answers += finish(session)
+
+        assert LONG.replace(b"llama", b"other" if headers else b"llama") == passed_on(answers)
+        ends = [answer.end_of_stream for answer in answers if isinstance(answer, StreamedRequestBody)]
+        assert [*[False] * (len(ends) - 1), True] == ends
+        session.close(finished=True)
+
+    @given(st.lists(st.one_of(st.binary(max_size=50), st.binary(min_size=1, max_size=50).map(memoryview))))
+    def test_keep_their_order(self, pieces: list[bytes | memoryview]) -> None:
+        """Among short ones, which are put together as they come."""
+        chunks = Chunks()
+        for piece in pieces:
+            chunks.add(piece)
+        assert len(pieces) == chunks.count
+        body = chunks.take()
+        assert b"".join(pieces) == (body if isinstance(body, bytes) else finished(body))
+        assert (0, b"") == (chunks.count, chunks.take())
+
+    def test_are_copied_a_little_at_a_time(self) -> None:
+        """A step copies 1 MiB: the system takes longer to give that memory than the copy does."""
+        chunks = Chunks()
+        chunks.add(memoryview(bytes(5 << 20)))
+        chunks.add(memoryview(bytes(2 << 20)))
+        steps = chunks.take()
+        assert not isinstance(steps, bytes)
+        assert 7 == sum(1 for _ in steps)

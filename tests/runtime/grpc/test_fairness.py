@@ -60,7 +60,8 @@ def test_a_burst_is_handled_in_turns(kind: str) -> None:
     asyncio.run(run())
 
 
-def test_a_message_that_unpacks_to_a_large_one_ends_the_turn() -> None:
+@pytest.mark.parametrize("together", [1, 10], ids=["a frame each", "one frame"])
+def test_a_message_that_unpacks_to_a_large_one_ends_the_turn(together: int) -> None:
     """Several of them in one read are unpacked in as many turns, with others in between."""
     packed = gzip.compress(bytes(1 << 20))
     bomb = b"\x01" + len(packed).to_bytes(4, "big") + packed
@@ -72,8 +73,8 @@ def test_a_message_that_unpacks_to_a_large_one_ends_the_turn() -> None:
             await peer.settled()
             (connection,) = server._connections
             stream = peer.open(SINK, ("grpc-encoding", "gzip"))
-            for _ in range(10):
-                peer.h2.send_data(stream, bomb)
+            for _ in range(10 // together):
+                peer.h2.send_data(stream, together * bomb)
             counts = []
 
             def others() -> None:

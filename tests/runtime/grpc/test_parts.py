@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from inferencepool.errors import ConfigurationError
 from inferencepool.runtime.grpc import Limits, Status
 from inferencepool.runtime.grpc._flood import FrameBudget
-from inferencepool.runtime.grpc._framing import MessageReader, prefix
+from inferencepool.runtime.grpc._framing import MessageReader, Packed, prefix
 from inferencepool.runtime.grpc._hpack import ReadyHeaders
 from inferencepool.runtime.grpc._http2 import Http2
 from inferencepool.runtime.grpc._status import MAX_TEXT, percent_encoded
@@ -92,7 +92,9 @@ def test_what_unpacks_to_too_much_is_refused() -> None:
     packed = packing.compress(b"x" * 101)
     reader = MessageReader(1000, gzip=True, unpacked=100)
 
-    assert [] == reader.feed(b"\x01" + len(packed).to_bytes(4, "big") + packed)
+    (message,) = reader.feed(b"\x01" + len(packed).to_bytes(4, "big") + packed)
+    assert isinstance(message, Packed)
+    assert reader.unpack(message) is None
     assert (
         Status.RESOURCE_EXHAUSTED,
         "a message is larger than the limit of 100 after decompression",
