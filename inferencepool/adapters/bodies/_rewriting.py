@@ -46,9 +46,7 @@ def rewrite_model(body: bytes, model: str, span: tuple[int, int] | None = None) 
     return b"".join(splice_model(body, model, span))
 
 
-def splice_model(
-    body: bytes, model: str, span: tuple[int, int] | None = None
-) -> tuple[bytes | memoryview, ...]:
+def splice_model(body: bytes, model: str, span: tuple[int, int] | None = None) -> tuple[bytes | memoryview, ...]:
     """Do what `rewrite_model` does, and give the result in pieces, which copies nothing of *body*."""
     if body.startswith(FORM_MARK):
         if span is None:

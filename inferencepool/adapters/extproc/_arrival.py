@@ -94,6 +94,13 @@ class Arrival:
             hint = subset_of(metadata)
             self.subset = hint if hint is not None else self.subset
 
+    def shorten(self, message: RequestBody) -> RequestBody:
+        """Give what counts of a piece behind the body that is being read: its end. Its bytes need not be kept."""
+        self.narrow(message.metadata)
+        if self.mode is not _FULL:
+            self.size += len(message.body)
+        return RequestBody(b"", message.end_of_stream)
+
     @property
     def is_kept(self) -> bool:
         """Whether any of it is kept."""

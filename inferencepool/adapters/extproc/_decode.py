@@ -280,7 +280,9 @@ class _Reader:
     def _read_body(self, at: int, end: int, where: str) -> None:
         for tag, start, stop in read_fields(self._data, at, end, where, self._left):
             if tag == _BODY:
-                self._body = self._data[start:stop] if stop - start <= _LONG_BODY else memoryview(self._data)[start:stop]
+                self._body = (
+                    self._data[start:stop] if stop - start <= _LONG_BODY else memoryview(self._data)[start:stop]
+                )
             elif tag == _BODY_END_OF_STREAM:
                 self._end_of_stream = start != 0
 

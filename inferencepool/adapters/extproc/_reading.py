@@ -25,7 +25,7 @@ _SLICE_SECONDS = 0.002
 _SLICE_STEPS = 16
 
 
-def is_small(headers: Mapping[str, str], body: bytes | Steps[bytes]) -> TypeGuard[bytes]:
+def is_small(body: bytes | Steps[bytes], headers: Mapping[str, str]) -> TypeGuard[bytes]:
     """Tell whether a body may be read in one go: whatever is in it takes a few milliseconds at most."""
     return isinstance(body, bytes) and len(body) <= _SMALL and "content-encoding" not in headers
 

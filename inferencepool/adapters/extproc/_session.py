@@ -197,21 +197,26 @@ class Session:
         raise error
 
     def _hold_back(self, message: Message) -> Sequence[Answer]:
-        if self._rest is not None and isinstance(message, ResponseHeaders | ResponseBody | ResponseTrailers):
+        if isinstance(message, ResponseHeaders | ResponseBody | ResponseTrailers):
+            if self._rest is None:
+                self._abandon()
             return self._take(message)  # the response does not wait for the request
-        if isinstance(message, ResponseHeaders):
-            # The proxy answered the client itself: what is left of the request goes nowhere.
-            self._stop()
-            return self._take(message)
         if len(self._waiting) >= _MOST_WAITING:
             text = f"ext_proc: more than {_MOST_WAITING} messages behind the end of the request"
             raise InvalidMessageError(text)
         if isinstance(message, RequestBody):
-            self._body.narrow(message.metadata)
             if self._body.mode is _FULL and self._body.has_ended:
+                self._body.narrow(message.metadata)
                 return _NOTHING
+            message = self._body.shorten(message)
         self._waiting.append(message)
         return _NOTHING
+
+    def _abandon(self) -> None:
+        """Give the request up: the proxy answered the client itself, so what is left of it goes nowhere."""
+        self._stop()
+        self._state, self._body.deadline = _State.ANSWERED, None
+        self._body.drop()
 
     def _stop(self) -> None:
         """Let go of what is being read, or handed back."""
@@ -319,7 +324,7 @@ class Session:
         if body is None:
             return self._conclude(None, b"", answer)
         headers, may_be_cut = self._account.head.headers, extent is Extent.UNTOLD
-        if is_small(headers, body):
+        if is_small(body, headers):
             parsed = read_at_once(processor.parsers, headers, body, may_be_cut=may_be_cut)
             return self._conclude(parsed, body, answer)
         budget = Budget(processor.options.prompt_bytes, plain_bytes=processor.options.max_body)
@@ -382,9 +387,7 @@ class Session:
 
     def _response_headers(self, message: ResponseHeaders) -> Sequence[Answer]:
         if self._state is _State.READING:
-            # The proxy answered the client itself: what is left of the request goes nowhere.
-            self._state, self._body.deadline = _State.ANSWERED, None
-            self._body.drop()
+            self._abandon()
         return self._response.headers(message, self._account.head.response_body_mode, self._account.decision)
 
 

@@ -224,13 +224,13 @@ class _Call:
         self._answer(self._if_there_is_room(answers))
 
     def _if_there_is_room(self, answers: Sequence[Answer]) -> Sequence[Answer]:
-        """Give *answers* where there is room for what the session holds; else refuse the request."""
+        """Give *answers* where there is room for what the session holds, or it comes too late; else refuse it."""
         held = self._session.held_bytes
         if held != self._held_bytes:
             self._held_bytes = held
-            if not self._stream.hold(held):
-                # An answer, because the proxy gave the body away: it could not go on without the picker.
-                answers = self._session.refuse(OverloadedError(_NO_ROOM))
+            # An answer, because the proxy gave the body away: it could not go on without the picker.
+            if not self._stream.hold(held) and (refusal := self._session.refuse(OverloadedError(_NO_ROOM))):
+                answers = refusal
                 self._held_bytes = 0
                 self._stream.hold(0)
         return answers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import pairwise
 
 import pytest
@@ -10,20 +11,37 @@ from hypothesis import strategies as st
 
 from inferencepool.adapters.bodies import finished
 from inferencepool.adapters.extproc import (
+    BodyMode,
     ImmediateResponse,
+    Message,
     RequestBody,
+    RequestBodyAnswer,
     RequestTrailers,
     RequestTrailersAnswer,
+    ResponseBody,
     ResponseHeaders,
     ResponseHeadersAnswer,
     ResponsePhase,
+    ResponseTrailers,
+    ResponseTrailersAnswer,
     Session,
     StreamedRequestBody,
+    StreamedResponseBody,
 )
 from inferencepool.adapters.extproc._chunks import Chunks
 from inferencepool.adapters.extproc._messages import Answer
 from inferencepool.errors import InvalidMessageError
-from tests.adapters.extproc.sessions import BUFFERED, Bench, feed, head, make_bench, passed_on, routing_of
+from tests.adapters.extproc.sessions import (
+    BUFFERED,
+    FULL,
+    STREAMED,
+    Bench,
+    feed,
+    head,
+    make_bench,
+    passed_on,
+    routing_of,
+)
 
 CHAT = "/v1/chat/completions"
 DEAR = b'{"messages":[{"role":"user","content":[%b{}]}],"model":"llama"}' % (b"{}," * 400_000)
@@ -127,11 +145,41 @@ def test_not_much_waits() -> None:
     assert () == session.advance()
 
 
-def test_a_response_ends_it() -> None:
-    """Where the proxy answers the client itself, the request is read no further."""
+@pytest.mark.parametrize(
+    ("message", "answer"),
+    [
+        (ResponseHeaders({":status": "504"}), ResponseHeadersAnswer()),
+        (ResponseBody(b"no"), StreamedResponseBody(b"no")),
+        (ResponseTrailers(), ResponseTrailersAnswer()),
+    ],
+)
+def test_a_response_ends_it(message: Message, answer: Answer) -> None:
+    """Where the proxy answers the client itself, the request is read no further, and nothing of it is kept."""
     session = begin(make_bench())
-    assert [ResponseHeadersAnswer()] == feed(session, ResponseHeaders({":status": "504"}))
+    assert [answer] == feed(session, message)
     assert not session.working
+    assert [] == feed(session, RequestBody(bytes(100)))
+    assert 0 == session.held_bytes
+
+
+@pytest.mark.parametrize("mode", [FULL, STREAMED])
+def test_what_follows_the_body_is_not_kept(mode: BodyMode) -> None:
+    """Behind a body that is whole by its length nothing counts but its end, however much a proxy sends."""
+    session = make_bench().session()
+    length = {"content-length": str(len(DEAR))}
+    feed(session, head(mode, path=CHAT, headers=length), RequestBody(DEAR))
+    more = RequestBody(memoryview(bytes(1 << 21)))
+    kept = sys.getrefcount(more.body)
+    answers = feed(session, *[more] * 9, RequestBody(b"", end_of_stream=True))
+    still_kept = sys.getrefcount(more.body)
+    answers += finish(session)
+
+    assert kept == still_kept
+    if mode is FULL:
+        assert DEAR == passed_on(answers)
+        assert StreamedRequestBody(b"", end_of_stream=True) == answers[-1]
+    else:
+        assert 11 == sum(isinstance(answer, RequestBodyAnswer) for answer in answers)
 
 
 def test_closing_ends_it() -> None:
@@ -204,6 +252,10 @@ class TestHandingBack:
         assert 0 == session.held_bytes
 
 
+def _view(data: bytes) -> memoryview:
+    return memoryview(data)
+
+
 def _in_views(data: bytes, cuts: list[int]) -> list[bytes | memoryview]:
     """Cut *data*; long pieces are views, as `decode` gives them."""
     pieces = [data[start:stop] for start, stop in pairwise([0, *cuts, len(data)])]
@@ -229,7 +281,7 @@ class TestLongChunks:
         assert [*[False] * (len(ends) - 1), True] == ends
         session.close(finished=True)
 
-    @given(st.lists(st.one_of(st.binary(max_size=50), st.binary(min_size=1, max_size=50).map(memoryview))))
+    @given(st.lists(st.one_of(st.binary(max_size=50), st.binary(min_size=1, max_size=50).map(_view))))
     def test_keep_their_order(self, pieces: list[bytes | memoryview]) -> None:
         """Among short ones, which are put together as they come."""
         chunks = Chunks()

@@ -194,6 +194,35 @@ def test_bodies_beyond_what_may_be_held_are_refused() -> None:
     asyncio.run(main())
 
 
+def test_an_answer_is_not_lost_for_want_of_room() -> None:
+    """A request that was answered in the step that took it beyond the bound goes on whole, its routing first."""
+    bench = make_bench(["10.0.0.1"])
+    other, data = bytes(60_000), bytes(1_020_000)
+    # Up to its last frame the second body has room; it is handed back in more than one go.
+    room = len(other) + 1_018_000
+    limits = attrs.evolve(extproc_limits(bench.processor), message_bytes=room, partial_bytes=room)
+
+    async def test(service: Service) -> None:
+        first, second = service.open(), service.open()
+        await first.say(head(FULL), RequestBody(other))
+        async with asyncio.timeout(60):
+            while service.server.statistics().partial_bytes < len(other):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.001)
+        await second.say(head(FULL, path="/any"), RequestBody(data, end_of_stream=True))
+        routed, *answers = await second.hear(1 + -(-len(data) // 62_000))
+        assert RequestHeadersAnswer(PICK) == routed
+        assert data == passed_on(answers)
+        assert 1 == service.server.statistics().limits["partial_bytes"]
+        await second.finish()
+        await first.finish()
+
+    async def main() -> None:
+        async with serving(bench, limits) as service:
+            await test(service)
+
+    asyncio.run(main())
+
+
 def test_half_close_behind_the_end_says_nothing() -> None:
     """The stream ended with the answer, so that the request runs on, whatever the proxy does with its side."""
     bench = make_bench(["10.0.0.1"], response_phase="end")
