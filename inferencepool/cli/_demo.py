@@ -112,7 +112,7 @@ async def _demonstrate(arguments: argparse.Namespace) -> int:
 
 async def _measure(pool: DemoPool, arguments: argparse.Namespace) -> DemoReport:
     from inferencepool.cli._demo_report import DemoReport  # noqa: PLC0415 - as in _demonstrate
-    from inferencepool.cli._demo_traffic import measure_overhead, requests_of, send  # noqa: PLC0415
+    from inferencepool.cli._demo_traffic import measure_overhead, requests_of, send  # noqa: PLC0415 - as above
 
     urls = (pool.picked_url, pool.direct_url)
     await measure_overhead(urls, _WARM_UP)

@@ -206,6 +206,6 @@ class TestMistakes:
     def test_type_checkers_see_what_is_no_scorer(self) -> None:
         """Mypy would tell of a comment that ignores nothing; pyright is asked in `tests.test_page_types`."""
         with pytest.raises(ConfigurationError):
-            SchedulingProfile(scorers=[Nearly()])  # type: ignore[list-item]
+            SchedulingProfile(scorers=[Nearly()])  # type: ignore[list-item]  # wrong on purpose
         with pytest.raises(ConfigurationError):
-            SchedulingProfile(filters=[Nearly()])  # type: ignore[list-item]
+            SchedulingProfile(filters=[Nearly()])  # type: ignore[list-item]  # wrong on purpose
