@@ -12,6 +12,8 @@ UsageError: TypeAlias = Callable[[str], NoReturn]
 """Ends the command with a message about its usage."""
 
 _MAX_PORT = 65535
+# Of what is counted, unless a flag has a reason for another.
+_MOST = 10**6 - 1
 # As Go programs read a boolean.
 _BOOLEANS = {
     **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
@@ -54,7 +56,7 @@ def boolean(text: str) -> bool:
     return _BOOLEANS[text]
 
 
-def whole(least: int, most: int, noun: str = "whole number") -> Callable[[str], int]:
+def whole(least: int = 0, most: int = _MOST, noun: str = "whole number") -> Callable[[str], int]:
     """Give what reads a whole number, and what is not one from *least* to *most* refuses as no such *noun*."""
 
     def read(text: str) -> int:

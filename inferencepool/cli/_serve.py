@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["add_command"]
 
 _MOST_FALLBACKS = 100
-# How many models, fairness ids and decisions are kept.
-_KEPT = whole(0, 10**6 - 1)
 _FILES = ("pool_file", "pods_file", "endpoints_file")
 _SOURCES = ("pool_name", "endpoint_selector", "endpoint_target_ports", *_FILES)
 _WAYS: tuple[set[str], ...] = (
@@ -130,14 +128,14 @@ def _add_pages(group: argparse._ArgumentGroup) -> None:
     add(
         "--model-name-metric-label-limit",
         metavar="N",
-        type=_KEPT,
+        type=whole(),
         default=100,
         help="names of models that are told apart in metrics (100)",
     )
     add(
         "--fairness-id-metric-label-limit",
         metavar="N",
-        type=_KEPT,
+        type=whole(),
         default=1000,
         help="fairness ids that are told apart in metrics (1000)",
     )
@@ -148,7 +146,7 @@ def _add_pages(group: argparse._ArgumentGroup) -> None:
     add(
         "--debug-decisions",
         metavar="N",
-        type=_KEPT,
+        type=whole(),
         default=100,
         help="how many decisions are shown (100)",
     )

@@ -20,12 +20,11 @@ __all__ = ["add_limit_flags", "check_limit_flags", "page_limits", "server_limits
 
 _UNITS = {"": 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
 _SIZE = re.compile(r"([0-9]{1,12})(Ki|Mi|Gi|)")
-_MOST = 10**6 - 1
 
 
 def add_limit_flags(group: argparse._ArgumentGroup) -> None:
     """Add the flags to *group*."""
-    add, number = group.add_argument, whole(0, _MOST)
+    add, number = group.add_argument, whole()
     add("--max-connections", metavar="N", type=number, default=1024, help="of ext_proc, and of health (1024)")
     add(
         "--max-connections-per-peer",
