@@ -17,7 +17,7 @@ _NAMES = ("inferencepool", "inferencepool.exe", "inferencepool-script.py")
 
 def interrupt_quietly() -> None:
     """Let SIGINT end the process at once, if it runs the command: there is nothing to clean up yet, or any more."""
-    if _is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    if _IS_COMMAND and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _end)
 
 
@@ -29,15 +29,20 @@ def interrupt_usually() -> None:
 
 def _is_command() -> bool:
     """Tell whether this process was started as ``inferencepool`` or ``python -m inferencepool``."""
-    started = sys.orig_argv
-    if "-m" in started and started[started.index("-m") + 1 :][:1] == ["inferencepool"]:
-        return True
-    return bool(sys.argv) and os.path.basename(sys.argv[0]) in _NAMES  # noqa: PTH119 - pathlib takes time to import
+    if not sys.argv:
+        return False
+    if sys.argv[0] == "-m":
+        # Python still looks for the module to run, whose name stands before the arguments, maybe behind other flags.
+        module = sys.orig_argv[-len(sys.argv)]
+        return module == "inferencepool" or (module.startswith("-") and module.endswith("minferencepool"))
+    return os.path.basename(sys.argv[0]) in _NAMES  # noqa: PTH119 - pathlib takes time to import
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:
     os._exit(INTERRUPTED)
 
 
+# Found out at once: as soon as the module is found, its path takes the place of ``-m``.
+_IS_COMMAND = _is_command()
 # Before anything else is imported, which is most of what a command does until it begins.
 interrupt_quietly()

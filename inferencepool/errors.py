@@ -165,7 +165,7 @@ class UnknownEndpointError(InferencePoolError, KeyError):
 
     def __init__(self, endpoint_id: str, known: Collection[str] = ()) -> None:
         # Rarely needed, and slow to import.
-        from difflib import get_close_matches  # noqa: PLC0415
+        from difflib import get_close_matches  # noqa: PLC0415 - as said above
 
         self.endpoint_id = endpoint_id
         shown = endpoint_id[:_LONGEST_ID]

@@ -12,7 +12,7 @@ import sys
 from collections.abc import AsyncIterator
 
 import grpc  # type: ignore[import-untyped]  # grpcio ships no types
-import grpc.aio  # type: ignore[import-untyped]
+import grpc.aio  # type: ignore[import-untyped]  # as above
 
 from inferencepool.adapters.extproc import (
     RequestBody,

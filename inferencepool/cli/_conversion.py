@@ -118,7 +118,7 @@ def _as_written(document: dict[str, Any]) -> dict[str, Any]:
     elif new and not nested and selector:
         document = {**document, "spec": {**spec, "selector": {"matchLabels": selector}}}
     version = _API["v1alpha2" if old else "v1"] if old or new else document.get("apiVersion")
-    known = {*_API.values()}
+    known = tuple(_API.values())
     group = str(document.get("apiVersion")).partition("/")[0]
     if document.get("apiVersion") in known or group in (_DEAD_GROUP, _OLD_GROUP):
         return {**document, "apiVersion": version}

@@ -10,7 +10,8 @@ from inferencepool.cli._conversion import Converted, convert_document
 from inferencepool.cli._documents import Document, parse_documents
 from inferencepool.cli._input_file import display_name, read_text
 from inferencepool.cli._output import report
-from inferencepool.errors import InvalidDocumentError, Issue, MissingExtraError
+from inferencepool.cli._yaml import write_yaml
+from inferencepool.errors import InvalidDocumentError, Issue
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -45,7 +46,7 @@ def _run(arguments: argparse.Namespace) -> int:
         try:
             converted = convert_document(document.value, arguments.to)
         except InvalidDocumentError as error:
-            issues += [_at(document, issue) for issue in error.issues]
+            issues += map(document.at, error.issues)
             continue
         made += converted.documents
         _tell(document, converted)
@@ -62,19 +63,8 @@ def _tell(document: Document, converted: Converted) -> None:
         report(f"note: {document.label}: {note}")
 
 
-def _at(document: Document, issue: Issue) -> Issue:
-    field = f"{document.position}: {issue.field}" if issue.field else document.position
-    return Issue(field, issue.reason, issue.value)
-
-
 def _to_text(documents: list[dict[str, Any]], form: str) -> str:
     if form == "json":
         value = documents[0] if len(documents) == 1 else {"apiVersion": "v1", "kind": "List", "items": documents}
         return json.dumps(value, indent=2, ensure_ascii=False)
-    try:
-        import yaml  # noqa: PLC0415 - an extra
-    except ImportError:
-        message = '--output yaml needs PyYAML: pip install "inferencepool[yaml]"; --output json does not'
-        raise MissingExtraError(message) from None
-    text: str = yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True, width=120)
-    return text.rstrip("\n")
+    return write_yaml(documents)

@@ -9,9 +9,10 @@ import importlib
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
+from inferencepool.cli._flags import whole
 from inferencepool.cli._output import one_line
 from inferencepool.errors import MissingExtraError
 from inferencepool.model import FailureMode
@@ -42,10 +43,10 @@ def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser = commands.add_parser("demo", help=text, description=description)
     add = parser.add_argument
-    add("--servers", metavar="N", type=_whole(1, _MAX_SERVERS), default=8, help="number of model servers (8)")
-    add("--requests", metavar="N", type=_whole(1, _MAX_REQUESTS), default=300, help="number of requests (300)")
-    add("--concurrency", metavar="N", type=_whole(1, _MAX_CONCURRENCY), default=24, help="requests at a time (24)")
-    add("--seed", metavar="N", type=_whole(0, 2**31 - 1), default=0, help="makes other prompts and answers (0)")
+    add("--servers", metavar="N", type=whole(1, _MAX_SERVERS), default=8, help="number of model servers (8)")
+    add("--requests", metavar="N", type=whole(1, _MAX_REQUESTS), default=300, help="number of requests (300)")
+    add("--concurrency", metavar="N", type=whole(1, _MAX_CONCURRENCY), default=24, help="requests at a time (24)")
+    add("--seed", metavar="N", type=whole(0, 2**31 - 1), default=0, help="makes other prompts and answers (0)")
     add(
         "--failure-mode",
         choices=("FailOpen", "FailClose"),
@@ -56,18 +57,6 @@ def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     add("--keep", action="store_true", help="leave it running until interrupted, and print a request to try")
     add("--output", choices=("text", "json"), default="text", help="text, or one JSON object (text)")
     parser.set_defaults(run=_run, usage_error=parser.error)
-
-
-def _whole(least: int, most: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        # No number of more digits is allowed, and Python would take long to read some.
-        number = int(text) if text.isascii() and text.isdecimal() and len(text) <= len(str(most)) else -1
-        if not least <= number <= most:
-            message = f"{text!r} is not a whole number from {least} to {most}"
-            raise argparse.ArgumentTypeError(message)
-        return number
-
-    return read
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -123,7 +112,7 @@ async def _demonstrate(arguments: argparse.Namespace) -> int:
 
 async def _measure(pool: DemoPool, arguments: argparse.Namespace) -> DemoReport:
     from inferencepool.cli._demo_report import DemoReport  # noqa: PLC0415 - as in _demonstrate
-    from inferencepool.cli._demo_traffic import measure_overhead, requests_of, send  # noqa: PLC0415
+    from inferencepool.cli._demo_traffic import measure_overhead, requests_of, send  # noqa: PLC0415 - as above
 
     urls = (pool.picked_url, pool.direct_url)
     await measure_overhead(urls, _WARM_UP)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from http import HTTPStatus
 from random import Random
 from typing import Any
 
@@ -99,8 +100,9 @@ async def _ask(client: aiohttp.ClientSession, url: str, body: dict[str, Any], tr
         traffic.failed[type(error).__name__] += 1
         return
     ended = b"data: [DONE]" in answer if body.get("stream") else True
-    if response.status != 200 or not ended:  # noqa: PLR2004 - HTTP's word for success
-        traffic.failed["events without an end" if response.status == 200 else f"status {response.status}"] += 1  # noqa: PLR2004
+    if response.status != HTTPStatus.OK or not ended:
+        is_cut = response.status == HTTPStatus.OK
+        traffic.failed["events without an end" if is_cut else f"status {response.status}"] += 1
         return
     traffic.seconds.append(time.perf_counter() - began)
     traffic.served_by[response.headers.get("x-served-by", "")] += 1

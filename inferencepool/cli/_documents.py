@@ -11,6 +11,7 @@ import attrs
 from inferencepool.cli._input_file import display_name, read_text, refuse
 from inferencepool.cli._json import parse_json
 from inferencepool.cli._yaml import parse_yaml
+from inferencepool.errors import Issue
 
 __all__ = ["Document", "parse_documents", "parse_values", "read_documents"]
 
@@ -43,6 +44,11 @@ class Document:
     def label(self) -> str:
         """Give its file and place, as errors name it: ``pods.yaml: document 1, items[3]``."""
         return f"{display_name(self.file)}: {self.position}"
+
+    def at(self, issue: Issue) -> Issue:
+        """Give an *issue* of its value as one of the file, with its place in it."""
+        field = f"{self.position}: {issue.field}" if issue.field else self.position
+        return Issue(field, issue.reason, issue.value)
 
 
 def read_documents(file: str) -> tuple[Document, ...]:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from inferencepool.cli._flags import add_strict, boolean, flag_of
 from inferencepool.cli._input_file import STANDARD_INPUT
 from inferencepool.cli._manifests import read_pods_file, read_pool_file
 from inferencepool.cli._output import report
-from inferencepool.cli._passing_over import add_strict
-from inferencepool.errors import ConfigurationError, MissingExtraError
+from inferencepool.cli._yaml import write_yaml
+from inferencepool.errors import ConfigurationError
 from inferencepool.gateway import (
     BodyMode,
     ClusterKind,
@@ -67,7 +68,7 @@ def _add_endpoint_options(group: argparse._ArgumentGroup) -> None:
     add("cluster", [*ClusterKind], "how Envoy finds the picked endpoint")
     add("fallback", [*Fallback], "where a request without a usable pick goes")
     add("retries", int, "how often a request is sent again that no endpoint began to answer")
-    add("retry_resets", _true_or_false, "whether also when it had the request", metavar="true|false")
+    add("retry_resets", boolean, "whether also when it had the request", metavar="true|false")
     add("eds_file", str, "file on Envoy's machine to read endpoints from, again at each rename", metavar="FILE")
     add("endpoint_connect_timeout", float, "seconds to connect to an endpoint")
     add("endpoint_idle_timeout", float, "seconds that an unused connection to an endpoint is kept")
@@ -76,7 +77,7 @@ def _add_endpoint_options(group: argparse._ArgumentGroup) -> None:
 def _add_picker_options(group: argparse._ArgumentGroup) -> None:
     add = _Adder(group)
     add("epp_address", _address, "where the picker is; otherwise the Service that the pool names")
-    add("epp_tls", _true_or_false, "whether it speaks TLS", metavar="true|false")
+    add("epp_tls", boolean, "whether it speaks TLS", metavar="true|false")
     add("epp_ca_file", str, "certificates that vouch for it; otherwise any certificate is taken", metavar="FILE")
     add("epp_server_name", str, "name that its certificate must carry; otherwise that of its address", metavar="NAME")
     add("epp_health_check", [*HealthCheck], "leave out unhealthy replicas if others are healthy, or always")
@@ -121,7 +122,7 @@ class _Adder:
             settings["choices"] = [str(each) for each in kind]
         else:
             settings |= {"type": kind, "metavar": metavar or _METAVARS.get(kind, "HOST:PORT")}
-        self._group.add_argument(f"--{field.replace('_', '-')}", **settings)
+        self._group.add_argument(flag_of(field), **settings)
 
 
 def _address(text: str) -> HostPort:
@@ -129,13 +130,6 @@ def _address(text: str) -> HostPort:
         return HostPort.parse(text)
     except ConfigurationError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _true_or_false(text: str) -> bool:
-    if text not in {"true", "false"}:
-        message = f"{text!r} is neither true nor false"
-        raise argparse.ArgumentTypeError(message)
-    return text == "true"
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -147,15 +141,14 @@ def _run(arguments: argparse.Namespace) -> int:
         options = _options(arguments)
     except ConfigurationError as error:
         field, _, reason = str(error).partition(": ")
-        flag = _SINGULAR.get(field, field).replace("_", "-")
-        arguments.usage_error(f"argument --{flag}: {reason}")
+        arguments.usage_error(f"argument {flag_of(_SINGULAR.get(field, field))}: {reason}")
     pool = read_pool_file(arguments.pool, strict=arguments.strict)
     endpoints = _endpoints(pool, arguments.pods, strict=arguments.strict)
     if arguments.print == "endpoints":
         document = render_endpoints(pool, endpoints)
     else:
         document = render_envoy(pool, endpoints, options)
-    text = _to_text(document, arguments.output)
+    text = json.dumps(document, indent=2) if arguments.output == "json" else write_yaml([document])
     _tell_of_endpoints(arguments, options, endpoints)
     if arguments.print == "bootstrap":
         _tell_of_fallbacks(plan(pool, options))
@@ -194,15 +187,3 @@ def _tell_of_fallbacks(planned: Plan) -> None:
     if overrides and planned.retries and planned.fallback is Fallback.NONE:
         flag = f"inferencepool serve --fallbacks {planned.retries}"
         report(f"note: a request is sent again to endpoints that the picker lists: {flag}")
-
-
-def _to_text(document: dict[str, Any], form: str) -> str:
-    if form == "json":
-        return json.dumps(document, indent=2)
-    try:
-        import yaml  # noqa: PLC0415 - an extra
-    except ImportError:
-        message = '--output yaml needs PyYAML: pip install "inferencepool[yaml]"; Envoy reads --output json as well'
-        raise MissingExtraError(message) from None
-    text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
-    return text.rstrip("\n")

@@ -96,12 +96,12 @@ def find_pods(documents: Sequence[Document], file: str, *, strict: bool = False)
         try:
             pod = _parse(document, Pod)
         except InvalidDocumentError as error:
-            issues += [_at(document, issue) for issue in error.issues]
+            issues += map(document.at, error.issues)
             continue
         if pod.key in found:
             first = found[pod.key].label
             issue = Issue("metadata.name", f"pod {pod.namespace}/{pod.name} was read before ({first})", pod.name)
-            issues.append(_at(document, issue))
+            issues.append(document.at(issue))
         else:
             found[pod.key] = PodDocument(pod, document.label)
     if issues:
@@ -124,8 +124,3 @@ def _parse(document: Document, kind: type[_T]) -> _T:
         raise InvalidDocumentError(error.issues, source=document.label) from None
     assert isinstance(parsed, kind)  # noqa: S101 - the kind was compared above; this tells the type checker
     return parsed
-
-
-def _at(document: Document, issue: Issue) -> Issue:
-    field = f"{document.position}: {issue.field}" if issue.field else document.position
-    return Issue(field, issue.reason, issue.value)

@@ -32,10 +32,10 @@ def convert_model(document: Mapping[str, Any]) -> tuple[tuple[dict[str, Any], ..
     reference = spec.get("poolRef")
     pool = {**reference, "group": _POOL_GROUP} if isinstance(reference, Mapping) else reference
     criticality = spec.get("criticality")
-    if criticality is not None and criticality not in _PRIORITIES:
+    if criticality is not None and criticality not in tuple(_PRIORITIES):
         allowed = ", ".join(_PRIORITIES)
         raise InvalidDocumentError([Issue("spec.criticality", f"{criticality!r} is not one of {allowed}", criticality)])
-    priority = _PRIORITIES[criticality or "Standard"]
+    priority = _PRIORITIES["Standard" if criticality is None else criticality]
     made = [_object("InferenceObjective", kept, {"priority": priority, "poolRef": pool})]
     header = "x-llm-d-inference-objective"
     notes = [f"spec.criticality: becomes priority {priority}, for requests that name {kept.get('name')!r} in {header}"]

@@ -14,7 +14,7 @@ __all__ = ["Parser"]
 class Parser(argparse.ArgumentParser):
     """Tells what is wrong in two lines: the error, with the nearest flag, and where to read more."""
 
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]  # argparse says it in overloads
         """
         Parse, and refuse what is left here, where the flags are known that may have been meant.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 from collections.abc import Sequence
 
@@ -10,12 +9,7 @@ from inferencepool.cli._documents import Document
 from inferencepool.cli._input_file import display_name
 from inferencepool.errors import InvalidDocumentError, Issue
 
-__all__ = ["add_strict", "pass_over"]
-
-
-def add_strict(parser: argparse.ArgumentParser) -> None:
-    """Add the option that refuses what is otherwise passed over."""
-    parser.add_argument("--strict", action="store_true", help="refuse files with documents of kinds that are not used")
+__all__ = ["pass_over"]
 
 
 def pass_over(

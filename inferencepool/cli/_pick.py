@@ -9,11 +9,11 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from inferencepool.cli._endpoint_metrics import apply_metrics
+from inferencepool.cli._flags import add_strict
 from inferencepool.cli._input_file import STANDARD_INPUT
 from inferencepool.cli._manifests import PodDocument, read_pods_file, read_pool_file
 from inferencepool.cli._metrics_file import read_metrics_file
 from inferencepool.cli._output import one_line, report
-from inferencepool.cli._passing_over import add_strict
 from inferencepool.cli._request_file import read_request_file
 from inferencepool.errors import NoEndpointsError
 from inferencepool.model import InferencePool, InferenceRequest, Pod

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from inferencepool.cli._collector import calm_collector
 from inferencepool.cli._durations import duration
+from inferencepool.cli._flags import UsageError, add_boolean, add_strict, flag_of, port, usage_error_of, whole
 from inferencepool.cli._input_file import STANDARD_INPUT
 from inferencepool.cli._output import report
 from inferencepool.cli._serve_cluster import CLUSTER_EVENTS, add_cluster_flags, check_cluster_flags
@@ -21,20 +22,12 @@ from inferencepool.errors import ConfigurationError, InvalidDocumentError
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
-    from collections.abc import Callable
 
     from inferencepool.runtime.server import ServerOptions
 
 __all__ = ["add_command"]
 
-_MAX_PORT = 65535
-_MOST_DIGITS = 6
 _MOST_FALLBACKS = 100
-# As Go programs read a boolean.
-_BOOLEANS = {
-    **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
-    **dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False),
-}
 _FILES = ("pool_file", "pods_file", "endpoints_file")
 _SOURCES = ("pool_name", "endpoint_selector", "endpoint_target_ports", *_FILES)
 _WAYS: tuple[set[str], ...] = (
@@ -54,10 +47,10 @@ def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     add_cluster_flags(parser.add_argument_group("endpoints of a cluster: those of a pool, or by labels and ports"))
     _add_files(parser.add_argument_group("endpoints of files: a pool and its pods, or a list of endpoints"))
     _add_ports(parser.add_argument_group("ports"))
-    add_election_flags(parser.add_argument_group("several replicas"), _boolean)
+    add_election_flags(parser.add_argument_group("several replicas"))
     _add_behavior(parser.add_argument_group("requests"))
-    add_limit_flags(parser.add_argument_group("limits: what clients may use"), _whole)
-    add_scraping_flags(parser.add_argument_group("metrics of the model servers"), _boolean)
+    add_limit_flags(parser.add_argument_group("limits: what clients may use"))
+    add_scraping_flags(parser.add_argument_group("metrics of the model servers"))
     _add_pages(parser.add_argument_group("pages: metrics, and what the picker knows"))
     _add_logs(parser.add_argument_group("logs"))
     parser.set_defaults(run=_run, usage_error=parser.error)
@@ -68,15 +61,15 @@ def _add_files(group: argparse._ArgumentGroup) -> None:
     add("--pool-file", metavar="FILE", help="the InferencePool, its objectives and model rewrites; read once")
     add("--pods-file", metavar="FILE", help="its Pods, as `kubectl get pods -o yaml` prints them; read when it changes")
     add("--endpoints-file", metavar="FILE", help="endpoints: name, address, port, labels; read when it changes")
-    add("--strict", action="store_true", help="refuse files with documents of kinds that are not used")
+    add_strict(group)
     add("--config-file", metavar="FILE", help="an EndpointPickerConfig; not supported yet")
 
 
 def _add_ports(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--address", default="", help="address to listen on (all)")
-    add("--grpc-port", metavar="PORT", type=_port, default=9002, help="port of ext_proc; 0 for any (9002)")
-    add("--grpc-health-port", metavar="PORT", type=_port, default=9003, help="port of health; 0 for any (9003)")
+    add("--grpc-port", metavar="PORT", type=port(0), default=9002, help="port of ext_proc; 0 for any (9002)")
+    add("--grpc-health-port", metavar="PORT", type=port(0), default=9003, help="port of health; 0 for any (9003)")
     add(
         "--metrics-port",
         metavar="PORT|off",
@@ -84,10 +77,10 @@ def _add_ports(group: argparse._ArgumentGroup) -> None:
         default=9090,
         help="port of the pages; 0 for any (9090)",
     )
-    _add_boolean(group, "--secure-serving", "serve ext_proc with TLS", default=True)
+    add_boolean(group, "--secure-serving", "serve ext_proc with TLS", default=True)
     add("--cert-path", metavar="DIR", help="directory with tls.crt and tls.key; otherwise self-signed")
-    _add_boolean(group, "--enable-cert-reload", "follow changes of these two files")
-    _add_boolean(group, "--health-checking", "serve health on the port of ext_proc as well")
+    add_boolean(group, "--enable-cert-reload", "follow changes of these two files")
+    add_boolean(group, "--health-checking", "serve health on the port of ext_proc as well")
     add("--drain-timeout", metavar="TIME", type=duration, default=600.0, help="go on serving after SIGTERM (10m)")
     add("--drain-notice", metavar="TIME", type=duration, default=5.0, help="let gateways notice SIGTERM, before (5s)")
 
@@ -95,8 +88,8 @@ def _add_ports(group: argparse._ArgumentGroup) -> None:
 def _add_behavior(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--request-deadline", metavar="TIME", type=duration, default=10.0, help="refuse requests that stall (10s)")
-    _add_boolean(group, "--disable-endpoint-subset-filter", "disregard subset hints of the gateway")
-    _add_boolean(group, "--emit-endpoint-scores", "tell the gateway the score of each candidate")
+    add_boolean(group, "--disable-endpoint-subset-filter", "disregard subset hints of the gateway")
+    add_boolean(group, "--emit-endpoint-scores", "tell the gateway the score of each candidate")
     add(
         "--keep-header",
         metavar="NAME",
@@ -107,7 +100,7 @@ def _add_behavior(group: argparse._ArgumentGroup) -> None:
     add(
         "--fallbacks",
         metavar="N",
-        type=_fallbacks,
+        type=whole(0, _MOST_FALLBACKS),
         default=0,
         help="endpoints to list behind the picked one, for an Envoy that balances by override_host (0)",
     )
@@ -126,7 +119,7 @@ def _add_behavior(group: argparse._ArgumentGroup) -> None:
         help="how long to stay with a request: until its response ends, wherever the gateway sends it (keep)",
     )
     add("--hold", metavar="TIME", type=duration, help="how long load counts whose end cannot be seen (an estimate)")
-    _add_boolean(group, "--usage", "count tokens, where the gateway sends the bodies of responses")
+    add_boolean(group, "--usage", "count tokens, where the gateway sends the bodies of responses")
     add("--seed", metavar="N", type=int, help="make ties fall the same way each time")
 
 
@@ -135,74 +128,45 @@ def _add_pages(group: argparse._ArgumentGroup) -> None:
     add(
         "--model-name-metric-label-limit",
         metavar="N",
-        type=_whole,
+        type=whole(),
         default=100,
         help="names of models that are told apart in metrics (100)",
     )
     add(
         "--fairness-id-metric-label-limit",
         metavar="N",
-        type=_whole,
+        type=whole(),
         default=1000,
         help="fairness ids that are told apart in metrics (1000)",
     )
-    _add_boolean(group, "--deprecated-metrics", "export metrics under their former names as well")
-    _add_boolean(group, "--debug", "show at /debug/ what the picker knows and why it decided as it did")
+    add_boolean(group, "--deprecated-metrics", "export metrics under their former names as well")
+    add_boolean(group, "--debug", "show at /debug/ what the picker knows and why it decided as it did")
     choices = ("loopback", "anywhere")
     add("--debug-from", choices=choices, default="loopback", help="which connections are shown /debug/ (loopback)")
-    add("--debug-decisions", metavar="N", type=_whole, default=100, help="how many decisions are shown (100)")
+    add(
+        "--debug-decisions",
+        metavar="N",
+        type=whole(),
+        default=100,
+        help="how many decisions are shown (100)",
+    )
 
 
 def _add_logs(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--log-format", choices=("text", "json"), default="text", help="form of the log lines (text)")
-    _add_boolean(group, "--log-requests", "a line for each request, not only for those that are refused")
-
-
-def _add_boolean(group: argparse._ArgumentGroup, flag: str, text: str, *, default: bool = False) -> None:
-    shown = f"{text} ({str(default).lower()})"
-    group.add_argument(flag, metavar="true|false", nargs="?", type=_boolean, const=True, default=default, help=shown)
-
-
-def _boolean(text: str) -> bool:
-    if text not in _BOOLEANS:
-        message = f"{text!r} is neither true nor false"
-        raise argparse.ArgumentTypeError(message)
-    return _BOOLEANS[text]
-
-
-def _port(text: str) -> int:
-    # Bounded, because int() refuses thousands of digits.
-    number = int(text) if text.isascii() and text.isdecimal() and len(text) <= len("65535") else -1
-    if not 0 <= number <= _MAX_PORT:
-        message = f"{text!r} is not a port from 0 to {_MAX_PORT}"
-        raise argparse.ArgumentTypeError(message)
-    return number
+    add_boolean(group, "--log-requests", "a line for each request, not only for those that are refused")
 
 
 def _port_or_off(text: str) -> int | None:
-    return None if text == "off" else _port(text)
-
-
-def _whole(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS):
-        message = f"{text!r} is not a whole number below 10^{_MOST_DIGITS}"
-        raise argparse.ArgumentTypeError(message)
-    return int(text)
-
-
-def _fallbacks(text: str) -> int:
-    number = _whole(text)
-    if number > _MOST_FALLBACKS:
-        message = f"{text!r} is not a whole number from 0 to {_MOST_FALLBACKS}"
-        raise argparse.ArgumentTypeError(message)
-    return number
+    return None if text == "off" else port(0)(text)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     _check(arguments)
     # Whoever only validates manifests need not wait for these.
-    from inferencepool.runtime.logs import LineLimit, LogFormat, start_logging  # noqa: PLC0415
-    from inferencepool.runtime.server import LIMITED_EVENTS, give_back_large_blocks  # noqa: PLC0415
+    from inferencepool.cli._memory import give_back_large_blocks  # noqa: PLC0415 - as above
+    from inferencepool.runtime.logs import LineLimit, LogFormat, start_logging  # noqa: PLC0415 - as above
+    from inferencepool.runtime.server import LIMITED_EVENTS  # noqa: PLC0415 - as above
 
     give_back_large_blocks()
     options, scraping = _options(arguments), _scraping(arguments)
@@ -219,21 +183,21 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> None:
     """End with a message about usage if flags make no sense together."""
-    usage_error: Callable[[str], None] = arguments.usage_error
+    usage_error = usage_error_of(arguments)
     for name, reason in _LATER.items():
         if getattr(arguments, name) is not None:
-            usage_error(f"argument {_flag(name)}: {reason}")
+            usage_error(f"argument {flag_of(name)}: {reason}")
     given = {name for name in _SOURCES if getattr(arguments, name) is not None}
     if given not in _WAYS:
-        ways = ", or ".join(" and ".join(_flag(name) for name in _SOURCES if name in way) for way in _WAYS)
-        shown = ", ".join(_flag(name) for name in _SOURCES if name in given) or "none of them"
+        ways = ", or ".join(" and ".join(flag_of(name) for name in _SOURCES if name in way) for way in _WAYS)
+        shown = ", ".join(flag_of(name) for name in _SOURCES if name in given) or "none of them"
         usage_error(f"needed is {ways}; given: {shown}")
     check_cluster_flags(arguments)
     check_election_flags(arguments)
     check_limit_flags(arguments)
     for name in given.intersection(_FILES):
         if getattr(arguments, name) == STANDARD_INPUT:
-            usage_error(f"argument {_flag(name)}: standard input (-) cannot be read again; give a file")
+            usage_error(f"argument {flag_of(name)}: standard input (-) cannot be read again; give a file")
     if not arguments.request_deadline:
         usage_error("argument --request-deadline: 0 leaves no time for any request")
     if arguments.hold == 0:
@@ -243,7 +207,7 @@ def _check(arguments: argparse.Namespace) -> None:
     _check_pages(arguments, usage_error)
 
 
-def _check_headers(arguments: argparse.Namespace, usage_error: Callable[[str], None]) -> None:
+def _check_headers(arguments: argparse.Namespace, usage_error: UsageError) -> None:
     from inferencepool.adapters.extproc import FORGEABLE  # noqa: PLC0415 - as in _run
 
     for name in arguments.keep_header:
@@ -251,7 +215,7 @@ def _check_headers(arguments: argparse.Namespace, usage_error: Callable[[str], N
             usage_error(f"argument --keep-header: {name!r} is none of {', '.join(sorted(FORGEABLE))}")
 
 
-def _check_parsers(arguments: argparse.Namespace, usage_error: Callable[[str], None]) -> None:
+def _check_parsers(arguments: argparse.Namespace, usage_error: UsageError) -> None:
     from inferencepool.adapters.bodies import BodyParsers, parser_named  # noqa: PLC0415 - as in _run
 
     try:
@@ -260,20 +224,16 @@ def _check_parsers(arguments: argparse.Namespace, usage_error: Callable[[str], N
         usage_error(f"argument --parser: {error}")
 
 
-def _check_pages(arguments: argparse.Namespace, usage_error: Callable[[str], None]) -> None:
+def _check_pages(arguments: argparse.Namespace, usage_error: UsageError) -> None:
     if not arguments.metrics_staleness_threshold:
         usage_error("argument --metrics-staleness-threshold: 0 leaves no metrics that are fresh")
     for name in ("grpc_port", "grpc_health_port"):
         if arguments.metrics_port == getattr(arguments, name) != 0:
-            usage_error(f"argument --metrics-port: {arguments.metrics_port} is {_flag(name)} as well")
+            usage_error(f"argument --metrics-port: {arguments.metrics_port} is {flag_of(name)} as well")
     if arguments.debug and arguments.metrics_port is None:
         usage_error("argument --debug: there is no port for it; leave out --metrics-port off")
     if arguments.debug and not arguments.debug_decisions:
         usage_error("argument --debug-decisions: 0 leaves none to show; allowed is 1 or more")
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
 
 
 def _options(arguments: argparse.Namespace) -> ServerOptions:
@@ -294,14 +254,14 @@ def _options(arguments: argparse.Namespace) -> ServerOptions:
     except ConfigurationError as error:
         text = str(error).removeprefix("server: ")
         name, _, reason = text.partition(": ")
-        return arguments.usage_error(f"argument {_flag(name)}: {reason.replace('_', '-')}")  # type: ignore[no-any-return]
+        usage_error_of(arguments)(f"argument {flag_of(name)}: {reason.replace('_', '-')}")
 
 
 def _scraping(arguments: argparse.Namespace) -> ScrapingSetup:
     try:
         return scraping_setup(arguments)
     except ConfigurationError as error:
-        return arguments.usage_error(str(error))  # type: ignore[no-any-return]
+        usage_error_of(arguments)(str(error))
 
 
 async def _serve(arguments: argparse.Namespace, options: ServerOptions, scraping: ScrapingSetup) -> None:

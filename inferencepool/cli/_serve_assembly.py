@@ -81,6 +81,7 @@ def assemble(arguments: argparse.Namespace, options: ServerOptions, scraping: Sc
         loads=loads,
         **source.rules,
     )
+    limits = server_limits(arguments, processor)
     # With leader election the reference picker knows its own services only; without, every name follows readiness.
     elects = arguments.ha_enable_leader_election
     health = Health(("synced", LEADER) if elects else ("synced",), any_name=not elects)
@@ -95,11 +96,9 @@ def assemble(arguments: argparse.Namespace, options: ServerOptions, scraping: Sc
     scraper = make_scraper(scraping.options, picker) if scraping.options is not None else None
     if scraper is not None:
         parts.append(scraper)
-    on_closed: dict[str, Any] = {}
-    if pages is not None:
-        part, streams = pages.server_for(processor, health, scraper, states)
-        parts.append(part)
-        on_closed = {"on_closed": streams.closed}
+    served = pages.server_for(processor, health, scraper, states) if pages is not None else None
+    if served is not None:
+        parts.append(served.server)
     server = EndpointPickerServer(
         processor,
         options=options,
@@ -107,11 +106,11 @@ def assemble(arguments: argparse.Namespace, options: ServerOptions, scraping: Sc
         parts=parts,
         health=health,
         notes=source.notes,
-        limits=server_limits(arguments, processor),
-        **on_closed,
+        limits=limits,
+        on_closed=served.streams.closed if served is not None else None,
     )
-    if pages is not None:
-        pages.tell_limits(server.limits_acted)
+    if served is not None:
+        served.tell_limits(server.limits_acted)
     if source.files:
         server.load()
     return server

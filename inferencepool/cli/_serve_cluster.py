@@ -6,12 +6,11 @@ import argparse
 import logging
 from typing import TYPE_CHECKING, final
 
+from inferencepool.cli._flags import flag_of, port, usage_error_of
 from inferencepool.errors import ConfigurationError, InvalidDocumentError, InvalidSelectorError
 from inferencepool.model import InferencePool, LabelSelector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from inferencepool.adapters.extproc import ExternalProcessor
     from inferencepool.runtime.health import Health
     from inferencepool.runtime.kubernetes import LightkubeTransport, PoolWatch
@@ -42,7 +41,6 @@ CLUSTER_EVENTS = (
     "lease not reached",
     "lease makes no sense",
 )
-_MAX_PORT = 65535
 
 
 def add_cluster_flags(group: argparse._ArgumentGroup) -> None:
@@ -64,12 +62,11 @@ def follows_cluster(arguments: argparse.Namespace) -> bool:
 
 def check_cluster_flags(arguments: argparse.Namespace) -> None:
     """End with a message about usage if flags of the cluster make no sense with the others."""
-    usage_error: Callable[[str], None] = arguments.usage_error
+    usage_error = usage_error_of(arguments)
     if not follows_cluster(arguments):
         for name in ("pool_namespace", "pool_group", "kubeconfig", "context"):
             if getattr(arguments, name) is not None:
-                flag = f"--{name.replace('_', '-')}"
-                usage_error(f"argument {flag}: is of no use without --pool-name or --endpoint-selector")
+                usage_error(f"argument {flag_of(name)}: is of no use without --pool-name or --endpoint-selector")
     elif arguments.pool_group is not None and arguments.pool_name is None:
         usage_error("argument --pool-group: is of no use without --pool-name")
 
@@ -161,17 +158,8 @@ def _selector(text: str) -> LabelSelector:
 
 
 def _ports(text: str) -> tuple[int, ...]:
-    ports = tuple(dict.fromkeys(_port(each.strip()) for each in text.split(",")))
+    ports = tuple(dict.fromkeys(port()(each.strip()) for each in text.split(",")))
     if len(ports) > _MAX_PORTS:
         message = f"{text!r} has {len(ports)} ports, allowed are 1 to {_MAX_PORTS}"
         raise argparse.ArgumentTypeError(message)
     return ports
-
-
-def _port(text: str) -> int:
-    # Bounded, because int() refuses thousands of digits.
-    number = int(text) if text.isascii() and text.isdecimal() and len(text) <= len("65535") else 0
-    if not 1 <= number <= _MAX_PORT:
-        message = f"{text!r} is not a port from 1 to {_MAX_PORT}"
-        raise argparse.ArgumentTypeError(message)
-    return number

@@ -6,11 +6,10 @@ import argparse
 from typing import TYPE_CHECKING, final
 
 from inferencepool.cli._durations import duration
+from inferencepool.cli._flags import add_boolean, flag_of, usage_error_of
 from inferencepool.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from inferencepool.adapters.kubernetes import ElectionOptions
     from inferencepool.runtime.election import LeaderElection
     from inferencepool.runtime.health import Health
@@ -23,18 +22,11 @@ LEADER = "leader"
 _TIMES = ("lease_duration", "renew_deadline", "retry_period")
 
 
-def add_election_flags(group: argparse._ArgumentGroup, boolean: Callable[[str], bool]) -> None:
-    """Add the flags of leader election; *boolean* reads true or false."""
+def add_election_flags(group: argparse._ArgumentGroup) -> None:
+    """Add the flags of leader election."""
     add = group.add_argument
-    add(
-        "--ha-enable-leader-election",
-        metavar="true|false",
-        nargs="?",
-        type=boolean,
-        const=True,
-        default=False,
-        help="be ready only while leading, by a lease in the namespace of the pool (false)",
-    )
+    text = "be ready only while leading, by a lease in the namespace of the pool"
+    add_boolean(group, "--ha-enable-leader-election", text)
     add("--ha-lease-duration", metavar="TIME", type=duration, help="others may lead after it without a renewal (15s)")
     add("--ha-renew-deadline", metavar="TIME", type=duration, help="a leader stops after it without a renewal (10s)")
     add("--ha-retry-period", metavar="TIME", type=duration, help="time between renewals (2s)")
@@ -42,7 +34,7 @@ def add_election_flags(group: argparse._ArgumentGroup, boolean: Callable[[str], 
 
 def check_election_flags(arguments: argparse.Namespace) -> None:
     """End with a message about usage if flags of the election make no sense."""
-    usage_error: Callable[[str], None] = arguments.usage_error
+    usage_error = usage_error_of(arguments)
     given = [name for name in _TIMES if getattr(arguments, f"ha_{name}") is not None]
     if arguments.ha_enable_leader_election:
         if arguments.pool_name is None:
@@ -51,9 +43,9 @@ def check_election_flags(arguments: argparse.Namespace) -> None:
             _options(arguments)
         except ConfigurationError as error:
             name, _, reason = str(error).removeprefix("leader election: ").partition(": ")
-            usage_error(f"argument {_flag(name)}: {reason}")
+            usage_error(f"argument {flag_of(f'ha_{name}')}: {reason}")
     elif given:
-        usage_error(f"argument {_flag(given[0])}: is of no use without --ha-enable-leader-election")
+        usage_error(f"argument {flag_of(f'ha_{given[0]}')}: is of no use without --ha-enable-leader-election")
 
 
 def make_election_part(arguments: argparse.Namespace, health: Health) -> ElectionPart:
@@ -66,7 +58,7 @@ def make_election_part(arguments: argparse.Namespace, health: Health) -> Electio
     """
     from inferencepool.adapters.kubernetes import LeaseName  # noqa: PLC0415 - who serves files need not wait for it
     from inferencepool.runtime.election import LeaderElection  # noqa: PLC0415 - as above
-    from inferencepool.runtime.kubernetes import LightkubeTransport, choose_namespace, load_cluster  # noqa: PLC0415
+    from inferencepool.runtime.kubernetes import LightkubeTransport, choose_namespace, load_cluster  # noqa: PLC0415 - as above
 
     config = load_cluster(arguments.kubeconfig, arguments.context)
     lease = LeaseName.of_pool(arguments.pool_name, choose_namespace(arguments.pool_namespace, config))
@@ -107,7 +99,3 @@ def _options(arguments: argparse.Namespace) -> ElectionOptions:
     seconds = options.get("lease_duration", 0.0)
     # A lease counts in whole seconds; what has a fraction is refused with the others.
     return ElectionOptions(**options | ({"lease_duration": int(seconds)} if seconds.is_integer() and seconds else {}))
-
-
-def _flag(name: str) -> str:
-    return f"--ha-{name.replace('_', '-')}"

@@ -64,7 +64,7 @@ def read_serve_pool_file(file: str, *, strict: bool = False) -> PoolFile:
         try:
             parsed = _parse(document)
         except InvalidDocumentError as error:
-            issues += [_at(document, issue) for issue in error.issues]
+            issues += map(document.at, error.issues)
             continue
         reference, owner = parsed.pool_ref, f"{parsed.metadata.namespace}/{parsed.pool_ref.name}"
         if reference.kind != InferencePool.__name__ or owner != f"{pool.namespace}/{pool.name}":
@@ -112,11 +112,6 @@ def _parse(document: Document) -> InferenceObjective | InferenceModelRewrite:
     parsed = parse_object(document.value)
     assert isinstance(parsed, InferenceObjective | InferenceModelRewrite)  # noqa: S101 - its kind was looked at
     return parsed
-
-
-def _at(document: Document, issue: Issue) -> Issue:
-    field = f"{document.position}: {issue.field}" if issue.field else document.position
-    return Issue(field, issue.reason, issue.value)
 
 
 def _contradictions(pool: InferencePool, documents: tuple[PodDocument, ...]) -> Iterator[Issue]:

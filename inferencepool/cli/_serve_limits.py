@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import attrs
 
+from inferencepool.cli._flags import flag_of, usage_error_of, whole
 from inferencepool.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -20,28 +20,25 @@ __all__ = ["add_limit_flags", "check_limit_flags", "page_limits", "server_limits
 
 _UNITS = {"": 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
 _SIZE = re.compile(r"([0-9]{1,12})(Ki|Mi|Gi|)")
-# The longest body that is taken, and what comes beside it.
-_LEAST_HELD = 65 << 20
 
 
-def add_limit_flags(group: argparse._ArgumentGroup, whole: Callable[[str], int]) -> None:
-    """Add the flags to *group*; *whole* reads whole numbers."""
-    add = group.add_argument
-    add("--max-connections", metavar="N", type=whole, default=1024, help="of ext_proc, and of health (1024)")
+def add_limit_flags(group: argparse._ArgumentGroup) -> None:
+    """Add the flags to *group*."""
+    add, number = group.add_argument, whole()
+    add("--max-connections", metavar="N", type=number, default=1024, help="of ext_proc, and of health (1024)")
     add(
         "--max-connections-per-peer",
         metavar="N",
-        type=whole,
+        type=number,
         default=256,
         help="those of one address; 0 for any number (256)",
     )
-    add("--max-handshakes", metavar="N", type=whole, default=128, help="TLS handshakes at a time (128)")
-    add("--max-streams", metavar="N", type=whole, default=32_768, help="streams of ext_proc at a time (32768)")
+    add("--max-handshakes", metavar="N", type=number, default=128, help="TLS handshakes at a time (128)")
+    add("--max-streams", metavar="N", type=number, default=32_768, help="streams of ext_proc at a time (32768)")
     add(
         "--max-held-bytes",
         metavar="SIZE",
         type=_size,
-        default=520 << 20,
         help="what is held for requests that are not whole, and for answers that wait (520Mi)",
     )
     add(
@@ -51,11 +48,11 @@ def add_limit_flags(group: argparse._ArgumentGroup, whole: Callable[[str], int])
         default=4096,
         help="bytes per second that a body must bring, or it is refused (4Ki)",
     )
-    add("--max-page-connections", metavar="N", type=whole, default=32, help="of the pages (32)")
+    add("--max-page-connections", metavar="N", type=number, default=32, help="of the pages (32)")
     add(
         "--max-page-connections-per-peer",
         metavar="N",
-        type=whole,
+        type=number,
         default=16,
         help="those of one address; 0 for any number (16)",
     )
@@ -70,13 +67,10 @@ def add_limit_flags(group: argparse._ArgumentGroup, whole: Callable[[str], int])
 
 def check_limit_flags(arguments: argparse.Namespace) -> None:
     """End with a message about usage if a limit leaves no room for anything."""
-    usage_error: Callable[[str], None] = arguments.usage_error
+    usage_error = usage_error_of(arguments)
     for name in ("max_connections", "max_handshakes", "max_streams", "max_page_connections", "least_body_rate"):
         if not getattr(arguments, name):
-            usage_error(f"argument --{name.replace('_', '-')}: 0 leaves no room for any request; allowed is 1 or more")
-    if arguments.max_held_bytes < _LEAST_HELD:
-        text = f"{arguments.max_held_bytes} bytes do not hold the longest body that is taken; allowed is 65Mi or more"
-        usage_error(f"argument --max-held-bytes: {text}")
+            usage_error(f"argument {flag_of(name)}: 0 leaves no room for any request; allowed is 1 or more")
     from inferencepool.runtime.listening import read_networks  # noqa: PLC0415 - who only validates need not wait
 
     try:
@@ -86,11 +80,18 @@ def check_limit_flags(arguments: argparse.Namespace) -> None:
 
 
 def server_limits(arguments: argparse.Namespace, processor: ExternalProcessor) -> Limits:
-    """Give what clients of ext_proc may use."""
+    """Give what clients of ext_proc may use; end with a message about usage if that does not hold a body."""
     from inferencepool.runtime.extproc import extproc_limits  # noqa: PLC0415 - it imports extras
 
     limits = extproc_limits(processor)
-    held: int = arguments.max_held_bytes
+    held: int | None = arguments.max_held_bytes
+    if held is not None:
+        least = limits.message_bytes
+        if held < least:
+            text = f"{held} bytes do not hold the longest body that is taken; allowed is {least} or more"
+            usage_error_of(arguments)(f"argument --max-held-bytes: {text}")
+        # Half of it for one connection, as by default.
+        limits = attrs.evolve(limits, server_bytes=held, partial_bytes=max(least, held // 2))
     return attrs.evolve(
         limits,
         connections=arguments.max_connections,
@@ -98,9 +99,6 @@ def server_limits(arguments: argparse.Namespace, processor: ExternalProcessor) -
         exempt_peers=arguments.exempt_peer,
         handshakes=arguments.max_handshakes,
         server_streams=arguments.max_streams,
-        server_bytes=held,
-        # Half of it for one connection, as by default.
-        partial_bytes=max(limits.message_bytes, held // 2),
     )
 
 

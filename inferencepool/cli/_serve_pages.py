@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, final
 
+import attrs
+
 from inferencepool.adapters.extproc import ExchangeObserver, ExchangeObservers, ExternalProcessor
 from inferencepool.cli._serve_limits import page_limits
 from inferencepool.cli._serve_scraping import scraping_state
@@ -35,6 +37,26 @@ __all__ = ["ServedPages"]
 _PREFIX_INDEX = "approx-prefix-cache-producer"
 
 
+@attrs.frozen
+class PagesServer:
+    """
+    A server of pages, and what the pages have yet to hear of.
+
+    Attributes:
+        server: The server.
+        metrics: The page about the picker.
+        streams: What is to be told of the ends of streams.
+    """
+
+    server: PageServer
+    metrics: MetricsPage
+    streams: StreamMetrics
+
+    def tell_limits(self, acted: Callable[[], Mapping[str, Mapping[str, int]]]) -> None:
+        """Show how often limits acted: those of other servers, which *acted* gives, and those of the pages' own."""
+        self.metrics.add(LimitMetrics(lambda: {**acted(), "pages": self.server.limits_acted}))
+
+
 @final
 class ServedPages:
     """The pages that flags ask for, and what has to be told to whom for them."""
@@ -46,8 +68,6 @@ class ServedPages:
             models=arguments.model_name_metric_label_limit, fairness_ids=arguments.fairness_id_metric_label_limit
         )
         self._metrics = RequestMetrics(limits)
-        self._page: MetricsPage | None = None
-        self._server: PageServer | None = None
         self._decisions = DecisionLog(arguments.debug_decisions) if arguments.debug else None
 
     def picker_observer(self) -> Observer:
@@ -64,9 +84,9 @@ class ServedPages:
         health: Health,
         scraper: MetricsScraper | None,
         states: Mapping[str, Callable[[], object]],
-    ) -> tuple[PageServer, StreamMetrics]:
+    ) -> PagesServer:
         """
-        Give the server of the pages, and what is to be told of the ends of streams.
+        Give the server of the pages, with what is to be told for them while the picker serves.
 
         Args:
             processor: What the pages are about.
@@ -97,14 +117,7 @@ class ServedPages:
         server = PageServer(
             pages, address=arguments.address, port=arguments.metrics_port, limits=page_limits(arguments)
         )
-        self._page, self._server = metrics, server
-        return server, streams
-
-    def tell_limits(self, acted: Callable[[], Mapping[str, Mapping[str, int]]]) -> None:
-        """Show how often limits acted: those of other servers, which *acted* gives, and those of the pages' own."""
-        page, server = self._page, self._server
-        if page is not None and server is not None:
-            page.add(LimitMetrics(lambda: {**acted(), "pages": server.limits_acted}))
+        return PagesServer(server, metrics, streams)
 
 
 def _prefix_producers(profile: SchedulingProfile) -> list[ApproxPrefixCacheProducer]:

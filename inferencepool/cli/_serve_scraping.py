@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import attrs
 
 from inferencepool.adapters.exposition import ENGINES, Engine, Engines, MetricSpec
 from inferencepool.cli._durations import duration
+from inferencepool.cli._flags import add_boolean, flag_of
 from inferencepool.errors import ConfigurationError
 from inferencepool.registry import StaleMetrics, Staleness
 
@@ -71,15 +71,10 @@ class ScrapingSetup:
     staleness: Staleness | None = None
 
 
-def add_scraping_flags(group: argparse._ArgumentGroup, boolean: Callable[[str], bool]) -> None:
-    """Add the flags; *boolean* reads a truth value."""
+def add_scraping_flags(group: argparse._ArgumentGroup) -> None:
+    """Add the flags."""
     add = group.add_argument
-
-    def add_boolean(flag: str, text: str, *, default: bool) -> None:
-        shown = f"{text} ({str(default).lower()})"
-        add(flag, metavar="true|false", nargs="?", type=boolean, const=True, default=default, help=shown)
-
-    add_boolean("--scrape-metrics", "scrape the metrics of the endpoints", default=True)
+    add_boolean(group, "--scrape-metrics", "scrape the metrics of the endpoints", default=True)
     add("--refresh-metrics-interval", metavar="TIME", type=duration, default=0.05, help="between two scrapes (50ms)")
     text = "the interval grows up to this while nothing is sent to an endpoint (does not grow)"
     add("--refresh-metrics-idle-interval", metavar="TIME", type=duration, help=text)
@@ -95,8 +90,8 @@ def add_scraping_flags(group: argparse._ArgumentGroup, boolean: Callable[[str], 
     add("--model-server-metrics-max-cost", metavar="TIME", type=duration, default=0.5, help=text)
     text = "share of the time that the pages of one endpoint may take (0.1)"
     add("--model-server-metrics-max-share", metavar="SHARE", type=float, default=0.1, help=text)
-    add_boolean("--model-server-metrics-gzip", "ask for compressed pages", default=False)
-    add_boolean(_flag(_SKIP_VERIFY), "accept any certificate", default=True)
+    add_boolean(group, "--model-server-metrics-gzip", "ask for compressed pages")
+    add_boolean(group, flag_of(_SKIP_VERIFY), "accept any certificate", default=True)
     add("--model-server-metrics-https-ca-path", metavar="FILE", help="authorities to trust (those of the system)")
     add("--model-server-metrics-https-cert-path", metavar="FILE", help="certificate to show (none)")
     add("--model-server-metrics-https-key-path", metavar="FILE", help="its key")
@@ -112,7 +107,7 @@ def _add_engine_flags(group: argparse._ArgumentGroup) -> None:
     add("--engine-labels", metavar="LABELS", type=_labels, default={}, help=text)
     for name in _SPECS:
         text = f"metric of the default engine, as name{{label=value}} ({_spec_of(Engines().default, name)})"
-        add(_flag(name), metavar="SPEC", help=text)
+        add(flag_of(name), metavar="SPEC", help=text)
 
 
 def _labels(text: str) -> dict[str, str]:
@@ -135,7 +130,7 @@ def scraping_setup(arguments: argparse.Namespace) -> ScrapingSetup:
     if not arguments.scrape_metrics:
         return ScrapingSetup()
     # Whoever does not scrape need not have it.
-    from inferencepool.runtime.scraping import ScrapingOptions, ScrapingTls  # noqa: PLC0415
+    from inferencepool.runtime.scraping import ScrapingOptions, ScrapingTls  # noqa: PLC0415 - as above
 
     try:
         options = ScrapingOptions(
@@ -217,14 +212,12 @@ def _of_flag(error: ConfigurationError) -> ConfigurationError:
         text = text.removeprefix(prefix)
     for option, flag in _NAMES.items():
         if text.startswith(f"{option}: "):
-            reason = text.removeprefix(f"{option}: ").replace("without verify", f"without {_flag(_SKIP_VERIFY)}=false")
+            reason = text.removeprefix(f"{option}: ").replace(
+                "without verify", f"without {flag_of(_SKIP_VERIFY)}=false"
+            )
             return ConfigurationError(f"argument --{flag}: {reason}")
     return error
 
 
 def _spec_of(engine: str, flag: str) -> object:
     return getattr(ENGINES[engine], _SPECS[flag])
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from inferencepool.cli._collector import calm_collector
 from inferencepool.cli._durations import duration
+from inferencepool.cli._flags import usage_error_of
 from inferencepool.cli._input_file import display_name, read_lines
 from inferencepool.cli._output import one_line
 from inferencepool.cli._progress import ProgressBar
@@ -120,7 +121,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _options(arguments: argparse.Namespace) -> SimulationOptions:
-    refuse: Callable[[str], NoReturn] = arguments.usage_error
+    refuse = usage_error_of(arguments)
     if arguments.trace is not None and (arguments.rate is not None or arguments.duration is not None):
         refuse("argument --trace: the file says when requests come; leave out --rate and --duration")
     try:

@@ -9,6 +9,7 @@ from math import isfinite
 import attrs
 
 from inferencepool.cli._durations import duration
+from inferencepool.cli._flags import whole
 from inferencepool.errors import ConfigurationError
 from inferencepool.simulation import (
     EndpointLeaves,
@@ -25,7 +26,7 @@ from inferencepool.simulation import (
 
 __all__ = ["add_fleet_options", "labelled_profile", "positive_number", "simulation_options", "whole_number", "workload"]
 
-_DIGITS = 9
+_MOST = 10**9 - 1
 
 # What each option of the engine is called, and what its help says. The defaults are those of the value.
 _ENGINE: dict[str, tuple[str, str]] = {
@@ -118,20 +119,16 @@ def labelled_profile(text: str) -> tuple[str, ProfileFactory]:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+#: Reads a whole number of at most nine digits.
+whole_number = whole(0, _MOST)
+
+
 def workload(text: str) -> tuple[str, Workload]:
     """Read a workload."""
     try:
         return text, parse_workload(text)
     except ConfigurationError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def whole_number(text: str) -> int:
-    """Read a whole number of at most nine digits."""
-    if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS):
-        message = f"{text!r} is not a whole number from 0 to {10**_DIGITS - 1}"
-        raise argparse.ArgumentTypeError(message)
-    return int(text)
 
 
 def positive_number(text: str) -> float:

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from inferencepool.cli._documents import Document, read_documents
+from inferencepool.cli._flags import add_strict
 from inferencepool.cli._input_file import STANDARD_INPUT, display_name
 from inferencepool.cli._objects import JUDGED, judge
 from inferencepool.cli._output import one_line, report
-from inferencepool.cli._passing_over import add_strict, pass_over
+from inferencepool.cli._passing_over import pass_over
 from inferencepool.errors import InferencePoolError
 
 if TYPE_CHECKING:

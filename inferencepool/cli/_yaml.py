@@ -20,7 +20,7 @@ a key given twice              refused, as in strict mode; a key that overrides 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
@@ -28,7 +28,7 @@ from inferencepool.cli._input_file import refuse
 from inferencepool.cli._json import MAX_DEPTH, has_lone_surrogate
 from inferencepool.errors import InvalidDocumentError, MissingExtraError
 
-__all__ = ["MAX_ALIASED_VALUES", "parse_yaml"]
+__all__ = ["MAX_ALIASED_VALUES", "parse_yaml", "write_yaml"]
 
 #: How many values aliases may add to a document by repeating what they stand for.
 MAX_ALIASED_VALUES = 100_000
@@ -247,3 +247,19 @@ def _to_integer(digits: str, base: int) -> int | None:
         return None
     integer = int(digits.replace("o", "").replace("O", ""), base)
     return integer if _LEAST_INTEGER <= integer <= _GREATEST_INTEGER else None
+
+
+def write_yaml(documents: Sequence[Mapping[str, Any]]) -> str:
+    """
+    Write *documents* as YAML, without a line break at the end.
+
+    Raises:
+        MissingExtraError: PyYAML is not installed.
+    """
+    try:
+        import yaml  # noqa: PLC0415 - an extra
+    except ImportError:
+        message = '--output yaml needs PyYAML: pip install "inferencepool[yaml]"; --output json does not'
+        raise MissingExtraError(message) from None
+    text: str = yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True, width=120)
+    return text.rstrip("\n")

@@ -120,7 +120,7 @@ def _whole(least: int, most: int = _MAX_WHOLE) -> _Validator:
 
 def _seconds(_: Any, attribute: Any, value: Any) -> None:
     # Envoy counts in milliseconds.
-    good = type(value) in {int, float} and isfinite(value) and 0.001 <= value <= _MAX_SECONDS  # noqa: PLR2004
+    good = type(value) in {int, float} and isfinite(value) and 0.001 <= value <= _MAX_SECONDS  # noqa: PLR2004 - the millisecond
     if not good:
         raise _refuse(attribute.name, value, f"is not a number of seconds from 0.001 to {_MAX_SECONDS}")
 
@@ -242,7 +242,7 @@ class EnvoyOptions:
     """
 
     cluster: ClusterKind = attrs.field(default=ClusterKind.OVERRIDE_HOST, converter=_to_cluster)
-    listen: HostPort = attrs.field(default=HostPort("0.0.0.0", 8080), validator=_listening)  # noqa: S104
+    listen: HostPort = attrs.field(default=HostPort("0.0.0.0", 8080), validator=_listening)  # noqa: S104 - a proxy listens for all
     admin: HostPort | None = attrs.field(default=None, validator=_optional(_listening))
     epp_address: HostPort | None = attrs.field(default=None, validator=_optional(_address(1)))
     epp_tls: bool = attrs.field(default=True, validator=_flag)

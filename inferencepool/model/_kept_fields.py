@@ -2,41 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from datetime import date
-
 from inferencepool.model._schema import DNS_SUBDOMAIN, Reader, check_label_key, check_text, quoted
 
-__all__ = ["read_kept_fields", "read_server_time"]
+__all__ = ["read_kept_fields"]
 
 _GREATEST = 2**63 - 1
-# As Go reads it: the letters T and Z are capitals, an hour may have one digit, and offsets end at 24 hours, 60 minutes.
-_TIME = re.compile(
-    r"(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})T([01]?[0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.,][0-9]+)?"
-    r"(Z|[-+]([01][0-9]|2[0-4]):([0-5][0-9]|60))"
-)
 # Finalizers that garbage collection sets; core types may have no others without a domain before them.
 _ORPHAN, _FOREGROUND = "orphan", "foregroundDeletion"
 _PLAIN_FINALIZERS = ("kubernetes", _ORPHAN, _FOREGROUND)
-
-
-def read_server_time(reader: Reader, name: str) -> str | None:
-    """Read a time of metadata, which the API server decodes; what is wrong is noted in *reader*."""
-    text = reader.text(name)
-    if text is not None and not _is_time(text):
-        reader.wrong(name, f"{quoted(text)} is not a time of RFC 3339, such as 2026-01-31T12:00:00Z", text)
-    return text
-
-
-def _is_time(text: str) -> bool:
-    found = _TIME.fullmatch(text)
-    if found is None:
-        return False
-    try:
-        date.fromisoformat(found["day"])
-    except ValueError:
-        return False
-    return True
 
 
 def read_kept_fields(metadata: Reader, *, core: bool) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
-from inferencepool.model._kept_fields import read_kept_fields, read_server_time
+from inferencepool.model._kept_fields import read_kept_fields
 from inferencepool.model._schema import DNS_LABEL, DNS_SUBDOMAIN, Reader, quoted, to_whole
 
 __all__ = ["ObjectMeta"]
@@ -22,6 +23,11 @@ _FIELDS = (
     "deletionTimestamp",
 )
 _MOST_ANNOTATED = 256 * 1024
+# As Go reads it: the letters T and Z are capitals, an hour may have one digit, and offsets end at 24 hours, 60 minutes.
+_TIME = re.compile(
+    r"(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})T([01]?[0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.,][0-9]+)?"
+    r"(Z|[-+]([01][0-9]|2[0-4]):([0-5][0-9]|60))"
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -72,8 +78,8 @@ class ObjectMeta:
             uid=reader.text("uid", "") or "",
             labels=reader.labels("labels", nulls=True) or {},
             annotations=_read_annotations(reader),
-            creation_timestamp=read_server_time(reader, "creationTimestamp"),
-            deletion_timestamp=read_server_time(reader, "deletionTimestamp"),
+            creation_timestamp=reader.time("creationTimestamp", _TIME),
+            deletion_timestamp=reader.time("deletionTimestamp", _TIME),
             other={name: value for name, value in reader.document.items() if name not in _FIELDS},
         )
         read_kept_fields(reader, core=root.document.get("apiVersion", "v1") == "v1")

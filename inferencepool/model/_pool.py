@@ -151,7 +151,7 @@ class InferencePool:
             InvalidDocumentError: Something is wrong; it tells everything that is.
         """
         # Imported here, because the conversion needs this class.
-        from inferencepool.model._conversion import read_v1alpha2  # noqa: PLC0415
+        from inferencepool.model._conversion import read_v1alpha2  # noqa: PLC0415 - as said above
 
         root = Reader.of(document)
         if issue := outdated(document):
@@ -181,7 +181,7 @@ class InferencePool:
             InvalidDocumentError: Neither version can express a selector with expressions, nor v1alpha2 a pool without
                 a picker.
         """
-        from inferencepool.model._conversion import to_v1alpha2  # noqa: PLC0415
+        from inferencepool.model._conversion import to_v1alpha2  # noqa: PLC0415 - as in from_dict
 
         if version == "v1alpha2":
             return to_v1alpha2(self)

@@ -13,7 +13,7 @@ from inferencepool._showing import show_length, show_names
 __all__ = ["InferenceRequest"]
 
 
-_FOUR_BYTES = next(code for code in "IL" if array(code).itemsize == 4)  # noqa: PLR2004
+_FOUR_BYTES = next(code for code in "IL" if array(code).itemsize == 4)  # noqa: PLR2004 - bytes of 32 bits
 
 
 def _packed(ids: Sequence[int] | None) -> Sequence[int] | None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import date
 from enum import StrEnum
 from typing import Any
 
 import attrs
 
-from inferencepool.model._schema import CONDITION_TYPE, DNS_LABEL, DOMAIN_PATH, GROUP, KIND, REASON, Reader, quoted
+from inferencepool.model._schema import CONDITION_TYPE, DNS_LABEL, DOMAIN_PATH, GROUP, KIND, REASON, Reader
 
 __all__ = [
     "PENDING",
@@ -86,7 +85,7 @@ class Condition:
             status=reader.text("status", "", required=True, one_of=("True", "False", "Unknown")) or "",
             reason=reader.text("reason", "", required=True, least=1, most=1024, pattern=REASON) or "",
             message=reader.text("message", "", required=True, most=32768) or "",
-            last_transition_time=read_time(reader, "lastTransitionTime", required=True) or "",
+            last_transition_time=reader.time("lastTransitionTime", _TIME, required=True) or "",
             observed_generation=reader.whole("observedGeneration", low=0, high=2**63 - 1),
         )
         reader.done()
@@ -113,25 +112,6 @@ def _plain(value: str) -> str:
 
 PENDING = Condition(type="Accepted", status="Unknown", reason="Pending", message="Waiting for controller")
 """The condition that an object has before any controller looked at it."""
-
-
-def read_time(reader: Reader, name: str, *, required: bool = False) -> str | None:
-    """Read a time of RFC 3339; what is wrong is noted in *reader*."""
-    text = reader.text(name, required=required)
-    if text is not None and not _is_time(text):
-        reader.wrong(name, f"{quoted(text)} is not a time of RFC 3339, such as 2026-01-31T12:00:00Z", text)
-    return text
-
-
-def _is_time(text: str) -> bool:
-    found = _TIME.fullmatch(text)
-    if found is None:
-        return False
-    try:
-        date.fromisoformat(found["day"])
-    except ValueError:
-        return False
-    return True
 
 
 def to_conditions(conditions: Iterable[Condition]) -> tuple[Condition, ...]:

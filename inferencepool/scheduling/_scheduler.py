@@ -27,6 +27,7 @@ from inferencepool.scheduling._ranked_fleet import RankedFleet
 from inferencepool.scheduling._reservations import ReservedLoad
 from inferencepool.scheduling._result import PickResult
 from inferencepool.scheduling._scan import candidates_of
+from inferencepool.scheduling._strategies import LISTENING
 from inferencepool.scheduling._terms import Bonuses, bonuses, demand_of, plain_costs
 from inferencepool.selection import parse_subset
 
@@ -77,8 +78,7 @@ class Scheduler:
         self._choose = partial(choose_plainly, profile) if profile.picker_kind == "pick" else picker.choose
         self._others = MaxScorePicker()
         self._prepare, self._has_cached, self._picked, self._started, self._released, self._headers = (
-            [getattr(part, event) for part in profile.parts_with(event)]
-            for event in ("prepare", "has_cached", "picked", "started", "released", "response_headers")
+            [getattr(part, event) for part in profile.parts_with(event)] for event in LISTENING
         )
         self._lock = new_lock()
         self._fleet = RankedFleet(profile, self._rng)

@@ -8,12 +8,15 @@ from difflib import get_close_matches
 
 from inferencepool.errors import ConfigurationError
 
-__all__ = ["check_spelling", "kind_of", "quoted", "strategy_name"]
+__all__ = ["LISTENING", "check_spelling", "kind_of", "quoted", "strategy_name"]
 
 _LONGEST_SHOWN = 200
 
+LISTENING = ("prepare", "has_cached", "picked", "started", "released", "response_headers")
+"""Methods that a strategy or a producer may have to be told, or asked, of what became of a request."""
+
 # What any strategy or producer may have beside the method of its role; what else it has is its own affair.
-_METHODS = ("amounts", "notes", "picked", "prepare", "produce", "released", "response_headers", "started")
+_METHODS = ("amounts", "notes", "produce", *LISTENING)
 _ATTRIBUTES = ("is_preference", "pointwise", "producers", "until_started")
 
 # How alike names must be, from 0 to 1. Nearer ones are honest names: ``start``, ``picker``, ``preferred``.

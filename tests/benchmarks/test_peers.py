@@ -109,7 +109,7 @@ class TestCatalog:
     @pytest.mark.parametrize("peer", [peer for peer in PEERS if not peer.missing], ids=lambda peer: peer.name)
     def test_everything_that_can_run_is_there(self, peer: Peer) -> None:
         """A peer that can be run has a worker, and ways of which each is described once."""
-        import benchmarks.peers.workers  # noqa: PLC0415
+        import benchmarks.peers.workers  # noqa: PLC0415 - only this test needs it
 
         folder = Path(benchmarks.peers.workers.__path__[0])
         assert (folder / f"{peer.worker}.py").exists()

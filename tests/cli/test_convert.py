@@ -1,16 +1,22 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import yaml
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
 
 from inferencepool.cli import main
+from inferencepool.cli._conversion import convert_document
+from inferencepool.errors import InvalidDocumentError
 from inferencepool.model import validate
+from tests.strategies.documents import garbage, mutated, old_models, valid
 
 V1, OLD = "inference.networking.k8s.io/v1", "inference.networking.x-k8s.io/v1alpha2"
 SPEC: dict[str, Any] = {
@@ -22,8 +28,13 @@ SPEC: dict[str, Any] = {
 OLD_SPEC: dict[str, Any] = {"selector": {"app": "x"}, "targetPortNumber": 8000, "extensionRef": {"name": "epp"}}
 
 
-def _pool(version: str, spec: dict[str, Any], **metadata: Any) -> dict[str, Any]:
+def _pool(version: Any, spec: dict[str, Any], **metadata: Any) -> dict[str, Any]:
     return {"apiVersion": version, "kind": "InferencePool", "metadata": {"name": "x", **metadata}, "spec": spec}
+
+
+def _model(**spec: Any) -> dict[str, Any]:
+    spec = {"modelName": "chat", "poolRef": {"name": "x"}, **spec}
+    return {"apiVersion": OLD, "kind": "InferenceModel", "metadata": {"name": "m"}, "spec": spec}
 
 
 class Convert:
@@ -114,13 +125,7 @@ def test_other_documents(convert: Convert) -> None:
 
 def test_inference_model(convert: Convert) -> None:
     """An InferenceModel becomes an objective with a priority, and a rewrite if it has targets."""
-    spec = {
-        "modelName": "chat",
-        "criticality": "Sheddable",
-        "poolRef": {"name": "x"},
-        "targetModels": [{"name": "chat-1", "weight": 10}],
-    }
-    made = convert({"apiVersion": OLD, "kind": "InferenceModel", "metadata": {"name": "m"}, "spec": spec})
+    made = convert(_model(criticality="Sheddable", targetModels=[{"name": "chat-1", "weight": 10}]))
     objective, rewrite = made["items"]
 
     assert [(), ()] == [validate(objective), validate(rewrite)]
@@ -145,6 +150,17 @@ def test_yaml_from_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     captured = capsys.readouterr()
     assert [V1, V1] == [document["apiVersion"] for document in yaml.safe_load_all(captured.out)]
     assert "standard input: comments are not kept" in captured.err
+
+
+@given(mutated(valid() | old_models(), spare=("kind",)) | garbage(), st.sampled_from(["v1", "v1alpha2"]))
+@example(_model(criticality=["Critical"]), "v1")
+@example(_model(criticality={"Critical": 1}), "v1")
+@example(_pool([V1], SPEC), "v1")
+def test_any_document_is_converted_or_refused(document: Any, to: Literal["v1", "v1alpha2"]) -> None:
+    """Whatever its fields hold, a document becomes others, or the error says what is wrong with it."""
+    assume(isinstance(document, dict))
+    with contextlib.suppress(InvalidDocumentError):
+        assert convert_document(document, to).documents
 
 
 def test_both_versions_at_once(convert: Convert) -> None:

@@ -430,10 +430,16 @@ class TestFlags:
             ),
             (["--endpoints-file", "a", "--debug-decisions", "1e3"], "--debug-decisions: '1e3' is not a whole number"),
             (["--endpoints-file", "a", "--debug-from", "here"], "argument --debug-from: invalid choice: 'here'"),
-            (["--endpoints-file", "a", "--fairness-id-metric-label-limit", "-1"], "'-1' is not a whole number below"),
+            (
+                ["--endpoints-file", "a", "--fairness-id-metric-label-limit", "-1"],
+                "'-1' is not a whole number from 0 to 999999",
+            ),
             (["--endpoints-file", "a", "--metrics-staleness-threshold", "0"], "0 leaves no metrics that are fresh"),
             (["--endpoints-file", "a", "--max-connections", "0"], "argument --max-connections: 0 leaves no room"),
-            (["--endpoints-file", "a", "--max-held-bytes", "64Mi"], "67108864 bytes do not hold the longest body"),
+            (
+                ["--endpoints-file", "a", "--max-held-bytes", "64Mi"],
+                "67108864 bytes do not hold the longest body that is taken; allowed is 68157440",
+            ),
             (["--endpoints-file", "a", "--max-held-bytes", "1GB"], "'1GB' is not a number of bytes such as 4096"),
             (["--endpoints-file", "a", "--least-body-rate", "0"], "argument --least-body-rate: 0 leaves no room"),
             (["--endpoints-file", "a", "--exempt-peer", "node"], "argument --exempt-peer: 'node' is neither"),

@@ -14,7 +14,6 @@ import pytest
 
 from inferencepool.adapters.exposition import ENGINES, Engines, MetricSpec
 from inferencepool.cli import main
-from inferencepool.cli._serve import _boolean
 from inferencepool.cli._serve_scraping import ScrapingSetup, add_scraping_flags, allow_connections, scraping_setup
 from inferencepool.registry import StaleMetrics, Staleness
 from inferencepool.runtime.scraping import ScrapingOptions, ScrapingTls
@@ -24,7 +23,7 @@ from tests.cli.test_serve import Server, entry, write
 def setup_of(*flags: str) -> ScrapingSetup:
     """What *flags* say."""
     parser = argparse.ArgumentParser()
-    add_scraping_flags(parser.add_argument_group("metrics"), _boolean)
+    add_scraping_flags(parser.add_argument_group("metrics"))
     return scraping_setup(parser.parse_args(flags))
 
 

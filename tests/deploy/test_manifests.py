@@ -5,7 +5,7 @@ from typing import Any
 
 import lightkube.resources.apps_v1
 import lightkube.resources.core_v1
-import lightkube.resources.rbac_authorization_v1  # noqa: F401
+import lightkube.resources.rbac_authorization_v1  # noqa: F401 - looked up by its name
 import msgspec
 import pytest
 from lightkube.core.resource_registry import resource_registry

@@ -150,7 +150,7 @@ class TestPrefixCacheScorer:
 
         assert isinstance(request.prompt_tokens, array)
         assert [1, 2**32 - 1] == list(request.prompt_tokens)
-        assert ["a"] == InferenceRequest(prompt_tokens=["a"]).prompt_tokens  # type: ignore[list-item]
+        assert ["a"] == InferenceRequest(prompt_tokens=["a"]).prompt_tokens  # type: ignore[list-item]  # wrong on purpose
 
     @pytest.mark.parametrize("profile", [[PrefixCacheScorer()], [QueueScorer()]], ids=["prefix", "none"])
     def test_if_available(self, profile: list[Any]) -> None:

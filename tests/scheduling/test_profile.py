@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from inferencepool.errors import ConfigurationError, EndpointsFilteredError
-from inferencepool.model import Candidate, Candidates, InferenceRequest
+from inferencepool.model import Candidate, Candidates, InferenceRequest, Snapshot
 from inferencepool.plugins import QueueScorer
 from inferencepool.scheduling import (
     MAX_WEIGHT,
     MaxScorePicker,
     NamedFilter,
+    PickResult,
     Scheduler,
     SchedulingProfile,
     ScoredCandidate,
@@ -133,6 +134,24 @@ class Misspelt:
         """Never asked."""
 
 
+class MisspeltProducer:
+    """A producer that would never be asked whether it knows a request."""
+
+    def produce(self, request: InferenceRequest, snapshot: Snapshot) -> None:
+        """Find nothing out."""
+
+    def has_chached(self, _result: PickResult) -> bool:
+        """Never asked."""
+        return True
+
+
+class WithMisspeltProducer:
+    """A scorer with that producer."""
+
+    producers = (MisspeltProducer(),)
+    score = Misspelt.score
+
+
 class OddlyPointwise:
     """A scorer with an attribute that looks like one that is looked for."""
 
@@ -170,6 +189,10 @@ class TestMistakes:
             ({"picker": MaxScorePicker}, "picker max-score-picker: MaxScorePicker is a class"),
             ({"scorers": [OfClass()]}, "producer misspelt: Misspelt is a class"),
             ({"scorers": [Misspelt()]}, "misspelt: release: is not looked for, but released is"),
+            (
+                {"scorers": [WithMisspeltProducer()]},
+                "misspelt-producer: has_chached: is not looked for, but has_cached is",
+            ),
             ({"scorers": [OddlyPointwise()]}, "oddly-pointwise: point_wise: is not looked for, but pointwise is"),
             ({"scorers": [Nearly()]}, "has none of them, but score_endpoint; is score_endpoints meant?"),
         ],
@@ -183,6 +206,6 @@ class TestMistakes:
     def test_type_checkers_see_what_is_no_scorer(self) -> None:
         """Mypy would tell of a comment that ignores nothing; pyright is asked in `tests.test_page_types`."""
         with pytest.raises(ConfigurationError):
-            SchedulingProfile(scorers=[Nearly()])  # type: ignore[list-item]
+            SchedulingProfile(scorers=[Nearly()])  # type: ignore[list-item]  # wrong on purpose
         with pytest.raises(ConfigurationError):
-            SchedulingProfile(filters=[Nearly()])  # type: ignore[list-item]
+            SchedulingProfile(filters=[Nearly()])  # type: ignore[list-item]  # wrong on purpose

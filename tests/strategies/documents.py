@@ -212,6 +212,17 @@ def imports() -> st.SearchStrategy[dict[str, Any]]:
     return _documents(IMPORTS, "InferencePoolImport", {}, status=status)
 
 
+def old_models() -> st.SearchStrategy[dict[str, Any]]:
+    """Make InferenceModels, which objectives and rewrites replaced."""
+    target = _object({"name": _NAMES}, weight=st.integers(1, 1_000_000))
+    spec = _object(
+        {"modelName": _NAMES, "poolRef": st.fixed_dictionaries({"name": _NAMES})},
+        criticality=st.sampled_from(["Critical", "Standard", "Sheddable"]),
+        targetModels=st.lists(target, max_size=2),
+    )
+    return _documents(V1ALPHA2, "InferenceModel", {"spec": spec})
+
+
 def pods() -> st.SearchStrategy[dict[str, Any]]:
     """Make valid pods."""
     ips = st.sampled_from(["10.0.0.1", "FD00:0::1", "::ffff:10.0.0.1", ""])

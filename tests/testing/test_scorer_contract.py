@@ -146,14 +146,14 @@ BAD = {
         _scores(lambda c: [1 / len(c)] * len(c), pointwise=True),
         "is pointwise, yet gave default/pod-0-rank-0 (10.0.0.1:8000) 0.3333333333333333 among others and [1.0] alone",
     ),
-    "changed column": (_spoils(lambda _, c: c.snapshot.waiting_queue_size.append(1)), "changed its input"),  # type: ignore[attr-defined]
-    "changed headers": (_spoils(lambda r, _: r.headers.update(a="b")), "changed its input"),  # type: ignore[attr-defined]
+    "changed column": (_spoils(lambda _, c: c.snapshot.waiting_queue_size.append(1)), "changed its input"),  # type: ignore[attr-defined]  # wrong on purpose
+    "changed headers": (_spoils(lambda r, _: r.headers.update(a="b")), "changed its input"),  # type: ignore[attr-defined]  # wrong on purpose
     "changed model": (_spoils(lambda r, _: setattr(r, "model", "x")), "changed its input"),
-    "changed labels": (_spoils(lambda _, c: c[0].endpoint.labels.update(a="b")), "changed its input"),  # type: ignore[attr-defined]
-    "changed LoRA sets": (_spoils(lambda _, c: c.snapshot.lora_active.update(x=1)), "changed its input"),  # type: ignore[attr-defined]
+    "changed labels": (_spoils(lambda _, c: c[0].endpoint.labels.update(a="b")), "changed its input"),  # type: ignore[attr-defined]  # wrong on purpose
+    "changed LoRA sets": (_spoils(lambda _, c: c.snapshot.lora_active.update(x=1)), "changed its input"),  # type: ignore[attr-defined]  # wrong on purpose
     "no load": (_load(lambda c: [0.0] * len(c)), "gave [0.0], not a LinearLoad"),
     "too many loads": (_load(lambda c: LinearLoad([0] * (len(c) + 1), 1, 1)), "gave 2 loads for 1 candidates"),
-    "fractions of requests": (_load(lambda c: LinearLoad([0.5] * len(c), 1, 1)), "not whole numbers"),  # type: ignore[list-item]
+    "fractions of requests": (_load(lambda c: LinearLoad([0.5] * len(c), 1, 1)), "not whole numbers"),  # type: ignore[list-item]  # wrong on purpose
     "fractional zero": (_linear(0.5, 1.0), "gave the loads [0] and the zero 0.5, not whole numbers"),
     "negative step": (_linear(0, -1.0), "gave the step -1.0, not a finite number of 0 or more"),
     "NaN step": (_linear(0, NAN), "gave the step nan, not a finite number of 0 or more"),
@@ -175,14 +175,14 @@ BAD = {
     "slots for a set": (_sets(lambda _, __: [(1.0, {0, 1})]), "gave {0, 1}, not an EndpointSet"),
     "a complement": (_sets(lambda _, s: [(1.0, ~s.lora_room)]), "gave -1, not an EndpointSet"),
     "changing sets": (_changing_sets(), "for equal input"),
-    "changed sets": (_sets(lambda _, s: s.lora_active.update(x=1) or []), "changed its input"),  # type: ignore[attr-defined]
+    "changed sets": (_sets(lambda _, s: s.lora_active.update(x=1) or []), "changed its input"),  # type: ignore[attr-defined]  # wrong on purpose
     "no sets among": (SimpleNamespace(affinities_among=lambda _, __: None), "gave None, not a list"),
     "score among": (
         SimpleNamespace(affinities_among=lambda _, c: [(c.total_in_flight(), c.members)]),
         "not a score from 0 to 1",
     ),
     "no demand": (_measured(lambda _, __: 3), "has a measure that gave 3, not a Demand"),
-    "half a token": (_measured(lambda _, __: Demand(0.5)), "has a measure that gave the amount 0.5"),  # type: ignore[arg-type]
+    "half a token": (_measured(lambda _, __: Demand(0.5)), "has a measure that gave the amount 0.5"),  # type: ignore[arg-type]  # wrong on purpose
     "less than nothing": (_measured(lambda _, __: Demand(1, [(-1, 1)])), "has a measure that gave the amount -1"),
     "a relative measure": (
         _measured(lambda _, __: Demand(1), is_relative=True),

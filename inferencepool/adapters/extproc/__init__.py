@@ -5,8 +5,9 @@ The Endpoint Picker's side of Envoy's ext_proc, without I/O.
 plain values. `decode` and `encode` are their form on the wire; `hand_back` is both for most chunks of a response.
 """
 
-from inferencepool.adapters.extproc._codec import decode, encode, hand_back
 from inferencepool.adapters.extproc._decision import Decision
+from inferencepool.adapters.extproc._decode import decode
+from inferencepool.adapters.extproc._encode import encode
 from inferencepool.adapters.extproc._exchange import (
     DecisionObserver,
     Exchange,
@@ -14,6 +15,7 @@ from inferencepool.adapters.extproc._exchange import (
     ExchangeObservers,
     RequestTraits,
 )
+from inferencepool.adapters.extproc._handing_back import hand_back
 from inferencepool.adapters.extproc._headers import FORGEABLE
 from inferencepool.adapters.extproc._messages import (
     Answer,

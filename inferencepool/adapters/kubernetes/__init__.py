@@ -8,7 +8,7 @@ from inferencepool.adapters.kubernetes._lease import Lease, LeaseName
 from inferencepool.adapters.kubernetes._named_pool import NamedPool
 from inferencepool.adapters.kubernetes._options import ReflectorOptions
 from inferencepool.adapters.kubernetes._pods import read_pod
-from inferencepool.adapters.kubernetes._pool_search import PoolMissing, PoolSearch
+from inferencepool.adapters.kubernetes._pool_search import PoolMissing
 from inferencepool.adapters.kubernetes._pool_view import PoolView
 from inferencepool.adapters.kubernetes._reflector import Reflector
 from inferencepool.adapters.kubernetes._resources import (
@@ -45,7 +45,6 @@ __all__ = [
     "NamedPool",
     "ObjectivesChanged",
     "PoolMissing",
-    "PoolSearch",
     "PoolView",
     "Reflector",
     "ReflectorOptions",

@@ -176,7 +176,7 @@ class PoolView:
     def _take_next(self, pool: InferencePool, delta: Delta[Pod]) -> list[Effect]:
         """Take the first list of the pods of *pool*, with which it takes effect."""
         # Nothing but a list comes first.
-        assert isinstance(delta, Listed)  # noqa: S101
+        assert isinstance(delta, Listed)  # noqa: S101 - it tells the type checker
         assert self._next is not None  # noqa: S101 - it is *pool*'s
         is_new = self._pool is None
         self._pool, self._pods, self._next = pool, self._next[1], None

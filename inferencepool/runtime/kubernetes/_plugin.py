@@ -103,7 +103,7 @@ class TokenPlugin:
     async def _listen(self, process: Process) -> tuple[bytes, bytes]:
         """Give what the plugin prints until it ends; kill it if that is too much or takes too long."""
         assert process.stdout is not None  # noqa: S101 - they are pipes
-        assert process.stderr is not None  # noqa: S101
+        assert process.stderr is not None  # noqa: S101 - as above
         output, complaint = bytearray(), bytearray()
         printing = asyncio.create_task(self._collect(process.stdout, output))
         complaining = asyncio.create_task(_drain(process.stderr, complaint))

@@ -30,6 +30,16 @@ def _seconds(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
         _refuse(attribute.name, value, "a finite number of seconds above 0")
 
 
+def _number(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        _refuse(attribute.name, value, "a number above 0")
+
+
+def _share(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        _refuse(attribute.name, value, "a share above 0, up to 1")
+
+
 @attrs.frozen(kw_only=True)
 class ScrapingTls:
     """
@@ -136,9 +146,9 @@ class ScrapingOptions:
     path: str | None = None
     port: int | None = None
     max_page_size: int = 1024 * 1024
-    most_per_second: float = attrs.field(default=4000.0)
+    most_per_second: float = attrs.field(default=4000.0, validator=_number)
     most_cost: float = attrs.field(default=0.5, validator=_seconds)
-    most_share: float = attrs.field(default=0.1)
+    most_share: float = attrs.field(default=0.1, validator=_share)
     gzip: bool = False
     tls: ScrapingTls = attrs.field(factory=ScrapingTls)
     engines: Engines = attrs.field(factory=Engines)
@@ -155,10 +165,6 @@ class ScrapingOptions:
         if type(self.max_page_size) is not int or not _LEAST_PAGE_SIZE <= self.max_page_size <= MAX_PAGE_SIZE:
             allowed = f"a number of bytes from {_LEAST_PAGE_SIZE} to {MAX_PAGE_SIZE}"
             _refuse("max_page_size", self.max_page_size, allowed)
-        if not self.most_per_second > 0:
-            _refuse("most_per_second", self.most_per_second, "a number above 0")
-        if not 0 < self.most_share <= 1:
-            _refuse("most_share", self.most_share, "a share above 0, up to 1")
         if self.idle_interval is not None and self.idle_interval < self.interval:
             _refuse("idle_interval", self.idle_interval, f"interval, {self.interval}, or more")
         if self.scheme != "https" and self.tls != ScrapingTls():

@@ -1,7 +1,6 @@
 """The endpoint picker as a server: ext_proc, health, TLS, files that are read again, and an orderly end."""
 
 from inferencepool.runtime.server._files import FileReport, WatchedFile
-from inferencepool.runtime.server._memory import give_back_large_blocks
 from inferencepool.runtime.server._options import ServerOptions
 from inferencepool.runtime.server._parts import DrainListener, ServerPart
 from inferencepool.runtime.server._request_log import LIMITED_EVENTS, RequestLog
@@ -16,5 +15,4 @@ __all__ = [
     "ServerOptions",
     "ServerPart",
     "WatchedFile",
-    "give_back_large_blocks",
 ]

@@ -194,7 +194,7 @@ def _read_path(parts: list[str]) -> Target:
             return Target()
     namespace = ""
     # `namespaces/x` is the object itself, and so is what hangs on it; `namespaces/x/pods` are the pods in it.
-    if rest[0] == "namespaces" and len(rest) > 2 and rest[2] not in (*_SUBRESOURCES, "finalize"):  # noqa: PLR2004
+    if rest[0] == "namespaces" and len(rest) > 2 and rest[2] not in (*_SUBRESOURCES, "finalize"):  # noqa: PLR2004 - what is in the namespace stands third
         namespace, rest = rest[1], rest[2:]
     plural, name, subresource = (*rest, "", "")[:3]
     return Target(

@@ -123,7 +123,7 @@ def test_without_a_path_the_members_tell_the_api(body: dict[str, Any], expected:
     told: list[tuple[str, str]] = []
 
     def telling(parser: Any) -> Any:
-        class Telling(type(parser)):  # type: ignore[misc]
+        class Telling(type(parser)):  # type: ignore[misc]  # a class known only here
             def read(self, body: bytes, route: Any, budget: Any) -> Any:
                 told.append((self.name, route.claim))
                 return super().read(body, route, budget)

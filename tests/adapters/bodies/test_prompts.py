@@ -162,7 +162,7 @@ def test_items_of_responses() -> None:
     assert prompt([message, call], RESPONSES).startswith(
         prompt([sent_back], RESPONSES) + b"\xfe\xff\xfcfunction_call\xfb"
     )
-    assert prompt([message], RESPONSES) == prompt("a", RESPONSES)  # type: ignore[arg-type]
+    assert prompt([message], RESPONSES) == prompt("a", RESPONSES)  # type: ignore[arg-type]  # wrong on purpose
     assert prompt([{"role": "user", "content": 1}, 7, None], RESPONSES).count(b"\xfe\xff\xfc") == 3
     assert prompt([{"role": "user", "content": [text_part("a"), call]}], RESPONSES) != prompt(
         [message, call], RESPONSES

@@ -52,7 +52,7 @@ class Parsed:
         findings = apply_rules(self.engine, samples)
         if not findings.values:
             return False
-        self.metrics = attrs.evolve(self.metrics, **findings.values, observed_at=observed_at)  # type: ignore[arg-type]
+        self.metrics = attrs.evolve(self.metrics, **findings.values, observed_at=observed_at)  # type: ignore[arg-type]  # values by the names of fields
         self.missing, self.wrong = tuple(findings.missing), findings.wrong
         return True
 

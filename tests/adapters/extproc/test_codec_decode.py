@@ -14,8 +14,7 @@ import pytest
 from hypothesis import example, given, reject
 from hypothesis import strategies as st
 
-from inferencepool.adapters.extproc import _decode
-from inferencepool.adapters.extproc._codec import decode
+from inferencepool.adapters.extproc import _decode, decode
 from inferencepool.adapters.extproc._messages import (
     BodyMode,
     Message,

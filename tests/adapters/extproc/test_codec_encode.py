@@ -9,7 +9,7 @@ import attrs
 import pytest
 from hypothesis import given
 
-from inferencepool.adapters.extproc._codec import encode
+from inferencepool.adapters.extproc import encode
 from inferencepool.adapters.extproc._messages import (
     Answer,
     ImmediateResponse,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inferencepool.adapters.extproc._codec import decode
+from inferencepool.adapters.extproc import decode
 from inferencepool.adapters.extproc._messages import RequestHeaders
 from inferencepool.adapters.extproc._wire import delimited
 from inferencepool.errors import InvalidMessageError

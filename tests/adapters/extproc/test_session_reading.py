@@ -51,7 +51,7 @@ REWRITE = {"x-gateway-model-name-rewrite": "other"}
 def begin(bench: Bench, data: bytes = DEAR, **more: object) -> Session:
     """Begin a session whose request has come whole."""
     session = bench.session()
-    feed(session, head(path=CHAT, **more), RequestBody(data, end_of_stream=True))  # type: ignore[arg-type]
+    feed(session, head(path=CHAT, **more), RequestBody(data, end_of_stream=True))  # type: ignore[arg-type]  # passed on as they come
     assert session.working
     return session
 

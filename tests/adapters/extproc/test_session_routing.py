@@ -373,7 +373,7 @@ def test_a_compressed_body_is_rewritten_and_leaves_as_it_was_before(mode: BodyMo
     bench = make_bench(rewrites=[rewrite("lora", models=("llama",))], observe_picks=True)
     _, answers = ask(bench, head(mode, headers=compressed), data)
     _, others = ask(bench, head(mode, headers=compressed), gzip.compress(body("other")))
-    changed = passed_on(answers) if mode is FULL else answers[-1].replacement  # type: ignore[union-attr]
+    changed = passed_on(answers) if mode is FULL else answers[-1].replacement  # type: ignore[union-attr]  # it is an answer to a body
 
     assert body("lora") == changed
     assert ("content-encoding",) == routing_of(answers).remove_headers

@@ -7,7 +7,8 @@ from random import Random
 
 import pytest
 
-from inferencepool.adapters.kubernetes import Failure, Get, NamedPool, PoolMissing, PoolSearch, ReflectorOptions, Wait
+from inferencepool.adapters.kubernetes import Failure, Get, NamedPool, PoolMissing, ReflectorOptions, Wait
+from inferencepool.adapters.kubernetes._pool_search import PoolSearch
 
 V1 = "/apis/inference.networking.k8s.io/v1/namespaces/default/inferencepools"
 LEGACY = "/apis/inference.networking.x-k8s.io/v1alpha2/namespaces/default/inferencepools"

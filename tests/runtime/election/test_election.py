@@ -209,7 +209,7 @@ def test_stream_that_ends(server: ApiServer, play: Callable[[Scenario], None]) -
         await replicas.leader()
         replicas.start("b")
         for count in (1, 2, 3):
-            await replicas.until(lambda count=count: server.requests.count(verb="watch") == count)  # type: ignore[misc]
+            await replicas.until(lambda count=count: server.requests.count(verb="watch") == count)  # type: ignore[misc]  # its type cannot be inferred
             await replicas.until(lambda: server.end_watches("end") == 1)
 
         assert [("a", True)] == replicas.told
@@ -382,7 +382,7 @@ def test_without_rights(server: ApiServer, play: Callable[[Scenario], None], cap
 def test_listener_that_fails(server: ApiServer, tmp_path: Path) -> None:
     """A mistake of who is told ends the election with that mistake, and gives the lease up."""
 
-    class Mistake(Exception):  # noqa: N818
+    class Mistake(Exception):  # noqa: N818 - named after what it stands for
         pass
 
     def fail(leading: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 import grpc  # type: ignore[import-untyped]  # grpcio ships no types
-import grpc.aio  # type: ignore[import-untyped]
+import grpc.aio  # type: ignore[import-untyped]  # as above
 
 from inferencepool.adapters.extproc import Answer, Exchange, Message
 from inferencepool.runtime.extproc import EXT_PROC_SERVICE, extproc_limits, extproc_routes

@@ -22,7 +22,7 @@ def test_msgspec_comes_second(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "orjson", None)
     loads = fastest_loads()
 
-    assert isinstance(loads.__self__, msgspec.json.Decoder)  # type: ignore[attr-defined]
+    assert isinstance(loads.__self__, msgspec.json.Decoder)  # type: ignore[attr-defined]  # it is a bound method
     assert loads(b'{"a": [1]}') == {"a": [1]}
     with pytest.raises(ValueError, match="malformed"):
         loads(b"{]")

@@ -125,7 +125,7 @@ class TestTheServerStops:
             streams.append(stream)
         await peer.flush()
         for stream in streams:
-            await peer.until(lambda each=stream: bool(peer.data(each)))  # type: ignore[misc]
+            await peer.until(lambda each=stream: bool(peer.data(each)))  # type: ignore[misc]  # its type cannot be inferred
         return peer, streams
 
     def test_streams_end_as_their_gateways_need_it(self) -> None:

@@ -211,7 +211,7 @@ class TestRun:
     )
     def test_arguments(self, interval: float, limit: int, expected: str) -> None:
         """Arguments that make no sense are refused."""
-        ignore: Callable[[bytes], Awaitable[None]] = lambda _content: asyncio.sleep(0)  # noqa: E731
+        ignore: Callable[[bytes], Awaitable[None]] = lambda _content: asyncio.sleep(0)  # noqa: E731 - the type is needed
         with pytest.raises(ConfigurationError, match=expected):
             FileWatcher("file", limit=limit, on_change=ignore, interval=interval)
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import grpc  # type: ignore[import-untyped]  # grpcio ships no types
-import grpc.aio  # type: ignore[import-untyped]
+import grpc.aio  # type: ignore[import-untyped]  # as above
 import pytest
 
 from inferencepool.runtime.grpc import Closure, GrpcServer, Limits, Reason, Status

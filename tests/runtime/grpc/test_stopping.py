@@ -226,7 +226,7 @@ def test_grace_is_checked(grace: float) -> None:
 def test_path_of_a_method_is_checked() -> None:
     """A path without a slash would never be called."""
     with pytest.raises(ConfigurationError, match=r"'test\.Service/Echo'"):
-        GrpcServer({"test.Service/Echo": Journal().keep(lambda *_: None)})  # type: ignore[arg-type]
+        GrpcServer({"test.Service/Echo": Journal().keep(lambda *_: None)})  # type: ignore[arg-type]  # never called
 
 
 def test_several_addresses() -> None:
@@ -277,7 +277,7 @@ def test_errors_are_logged_when_nobody_listens(caplog: pytest.LogCaptureFixture)
             message = "no call"
             raise LookupError(message)
 
-        server = GrpcServer({"/x/None": no_call})  # type: ignore[dict-item]
+        server = GrpcServer({"/x/None": no_call})  # type: ignore[dict-item]  # wrong on purpose
         await server.start(LOOPBACK, 0)
         peer = await Peer.connect(server.port)
         stream = peer.open("/x/None", end=True)

@@ -102,7 +102,7 @@ class TestRequests:
                     aclosing(transport.stream_lines(PODS, WATCH)) as pieces,
                 ):
                     await anext(pieces)
-                    (connection,) = transport._client._transport._pool.connections  # type: ignore[attr-defined]
+                    (connection,) = transport._client._transport._pool.connections  # type: ignore[attr-defined]  # internals of the client
                     stream = connection._connection._network_stream
                     probed = stream.get_extra_info("socket")
                     assert probed.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)

@@ -386,7 +386,7 @@ def test_one_feed_that_is_heard_wakes_the_others(server: ApiServer, tmp_path: Pa
         await watch.wait_until_synced()
         server.stop(how="reset")
         async with asyncio.timeout(PATIENCE):
-            while "pods" not in watch.problems or len(watch.problems) < 2 or len(naps) < len(watch.problems):  # noqa: ASYNC110
+            while "pods" not in watch.problems or len(watch.problems) < 2 or len(naps) < len(watch.problems):  # noqa: ASYNC110 - there is no event for it
                 await asyncio.sleep(0.01)
             server.start()
             is_back = True

@@ -127,7 +127,7 @@ async def test_bad_server(name: str, caplog: pytest.LogCaptureFixture) -> None:
             assert 3 == (await running.next_page("good")).waiting_queue_size
             assert not running.is_stale("good")
             assert 0 == running.scrapes("good").fetch_errors
-            told = [record.fields for record in caplog.records if record.getMessage() == "metrics stale"]  # type: ignore[attr-defined]
+            told = [record.fields for record in caplog.records if record.getMessage() == "metrics stale"]  # type: ignore[attr-defined]  # set by log_event
             assert [("default/bad", True)] == [(each["endpoint"], reason in each["reason"]) for each in told]
 
             # As soon as it behaves it is fresh again.

@@ -145,7 +145,7 @@ async def test_dear_endpoint_is_scraped_less_often(caplog: pytest.LogCaptureFixt
         await until(lambda: running.scrapes("a").postponed >= 2)
         scrapes = running.scrapes("a")
         target = running.scraper._targets["default/a"]
-        told = [record.fields for record in caplog.records if record.getMessage() == "metrics page too costly"]  # type: ignore[attr-defined]
+        told = [record.fields for record in caplog.records if record.getMessage() == "metrics page too costly"]  # type: ignore[attr-defined]  # set by log_event
 
         assert 0.2 == pytest.approx(scrapes.cost)
         assert target.due - target.began > 0.9

@@ -24,7 +24,10 @@ from inferencepool.runtime.scraping import ScrapingOptions, ScrapingTls
         *(({"path": path}, "scraping: path: .* is not a path") for path in ("", "x", "/a b", "/a\r\nx", "/é", "/#a")),
         *(({"port": port}, "scraping: port: .* is not a port from 1 to 65535") for port in (0, 65536, True, "80")),
         *(({"max_page_size": size}, "scraping: max_page_size: ") for size in (1023, 1 << 30, 1e6)),
-        *(({"most_per_second": most}, "scraping: most_per_second: ") for most in (0, -1, nan)),
+        *(({"most_per_second": most}, "scraping: most_per_second: .* is not a number above 0")
+          for most in (0, -1, nan, True, None, "5")),
+        *(({"most_share": most}, "scraping: most_share: .* is not a share above 0, up to 1")
+          for most in (0, -1, nan, 1.1, True, None, "0.5")),
         ({"tls": ScrapingTls(verify=True)}, "scraping: tls: it is of no use with the scheme http"),
     ],
 )  # fmt: skip

@@ -144,9 +144,9 @@ class TestFiles:
 class TestCertificates:
     def test_certificate_is_followed(self, tmp_path: Path, events: Events) -> None:
         """With a directory and reload, a new pair of files is taken into use, and a wrong one is told."""
-        from datetime import UTC, datetime  # noqa: PLC0415
+        from datetime import UTC, datetime  # noqa: PLC0415 - only this test needs it
 
-        from inferencepool.runtime.tls._certificate import make_self_signed  # noqa: PLC0415
+        from inferencepool.runtime.tls._certificate import make_self_signed  # noqa: PLC0415 - as above
 
         def write() -> None:
             certificate = make_self_signed((), datetime.now(UTC))

@@ -332,12 +332,12 @@ class TestChoosing:
         [
             (lambda _: Fault.split(0), r"chunks \[0\], batch 1: sizes must be 1 or more"),
             (lambda _: Fault.merge(0), "sizes must be 1 or more"),
-            (lambda _: Fault.drop("explode"), "'explode' is not one of reset, close, silence"),  # type: ignore[arg-type]
+            (lambda _: Fault.drop("explode"), "'explode' is not one of reset, close, silence"),  # type: ignore[arg-type]  # wrong on purpose
             (lambda server: server.inject(Fault(), times=0), "inject: times: 0 is less than 1"),
             (lambda server: server.inject(Fault(), skip=-1), "inject: skip: -1 is less than 0"),
             (lambda server: server.end_watches("bang"), "'bang' is not one of end, expire, reset, close, silence"),
             (lambda server: server.stop(how="silence"), "'silence' is not one of close, reset"),
-            (lambda _: ApiServer(expired="never"), "expired: 'never' is not one of event, status"),  # type: ignore[arg-type]
+            (lambda _: ApiServer(expired="never"), "expired: 'never' is not one of event, status"),  # type: ignore[arg-type]  # wrong on purpose
             (lambda _: ApiServer(history=0), "history: 0 is less than 1"),
             (lambda _: ApiServer(bookmark_interval=0), "bookmark_interval: 0 is less than 0.001"),
         ],

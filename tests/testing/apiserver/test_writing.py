@@ -96,7 +96,7 @@ def test_generated_names(client: Client) -> None:
         (LEASES, {"metadata": {"name": "l"}, "spec": {"leaseDurationSeconds": 0}}, 422, "must be greater than 0"),
         (LEASES, {"metadata": {"name": "l"}, "spec": {"leaseTransitions": -1}}, 422, "greater than or equal to 0"),
         (LEASES, {"metadata": {"name": "l"}, "spec": {"renewTime": "2026-01-01T00:00:00Z"}}, 400, "parsing time"),
-        (POOLS, POOL | {"spec": POOL["spec"] | {"targetPorts": []}}, 422, "spec.targetPorts"),  # type: ignore[operator]
+        (POOLS, POOL | {"spec": POOL["spec"] | {"targetPorts": []}}, 422, "spec.targetPorts"),  # type: ignore[operator]  # its spec is a mapping
     ],
 )
 def test_what_cannot_be_created(client: Client, path: str, body: Any, status: int, told: str) -> None:

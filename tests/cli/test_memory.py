@@ -10,7 +10,7 @@ import pytest
 _PROGRAM = """
 import resource
 from pathlib import Path
-from inferencepool.runtime.server import give_back_large_blocks
+from inferencepool.cli._memory import give_back_large_blocks
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
