@@ -47,7 +47,7 @@ class AnthropicParser:
     def read(self, body: bytes, route: Route, budget: Budget) -> Steps[ParsedBody]:
         """Do in steps what `parse` does, as far as *budget* goes; see `SteppedParser`."""
         if route.claim == _COUNT_TOKENS:
-            counted = yield from read_auxiliary(self._loads, body, budget, UsageKind.NONE)
+            counted = yield from read_auxiliary(self._loads, body, route, budget, UsageKind.NONE)
             return attrs.evolve(counted, reads_response=False)
         document, span = whole_object(self._loads, body, _FAILURE) or (
             yield from read_object(body, _MEMBERS, _READERS, budget, _FAILURE)

@@ -77,7 +77,7 @@ class OpenAIParser:
     def read(self, body: bytes, route: Route, budget: Budget) -> Steps[ParsedBody]:
         """Do in steps what `parse` does, as far as *budget* goes; see `SteppedParser`."""
         if route.claim in AUXILIARY_CLAIMS:
-            return (yield from read_auxiliary(self._loads, body, budget, UsageKind.OPENAI))
+            return (yield from read_auxiliary(self._loads, body, route, budget, UsageKind.OPENAI))
         _, readers = _APIS.get(route.claim, _COMPLETIONS)
         document = whole_object(self._loads, body, _FAILURE) or (
             yield from read_object(body, _MEMBERS, readers, budget, _FAILURE)
