@@ -31,17 +31,18 @@ _LONGEST_VALUE = 1 << 12
 _MOST_PARTS = 2_000
 _STRIDE = 1 << 20
 
-_DISPOSITION = b"content-disposition:"
+_DISPOSITION = re.compile(rb"(?:\A|\r\n)content-disposition:((?:[^\r]++|\r(?!\n))*+)", re.IGNORECASE)
 _TOKEN = rb"[!#-'*+\-.0-9A-Z^-z|~]++"
 # Some readers take a backslash in front of the last quote for an escape, whatever is in front of it.
 _QUOTED = rb'"(?:[^"\\]++|\\.)*+(?<!\\)"'
 # Whatever no reader takes for something else than a text, such as quotes, escapes and angle brackets.
 _UNQUOTED = rb"[ \t!#-:=-\[\]-~]*+"
 _PARAMETER = re.compile(rb";[ \t]*+(%b)[ \t]*+=[ \t]*+(%b[ \t]*+|%b)" % (_TOKEN, _QUOTED, _UNQUOTED), re.DOTALL)
-_USUAL = re.compile(rb"[ \t]*+%b[ \t]*+(?:%b)*+(?:;[ \t]*+)?+" % (_TOKEN, _PARAMETER.pattern), re.DOTALL)
+# Clients write two or three parameters.
+_USUAL = re.compile(rb"[ \t]*+%b[ \t]*+(?:%b){0,64}+(?:;[ \t]*+)?+" % (_TOKEN, _PARAMETER.pattern), re.DOTALL)
 # Charset, language, and what may be escaped by percent signs: RFC 2231, section 4.
 _EXTENDED = re.compile(rb"[0-9A-Za-z_-]*+'[0-9A-Za-z-]*+'([0-9A-Za-z_.%\[\]-]*+)")
-_UTF8 = re.compile(r"""[^"]*;[ \t]*charset[ \t]*=[ \t]*("?)utf-?8\1[ \t]*(?:;[^"]*)?""")
+_UTF8 = re.compile(r""".*;[ \t]*charset[ \t]*=[ \t]*("?)utf-?8\1[ \t]*(?:;.*)?""")
 
 
 def is_form(content_type: str) -> bool:
@@ -125,8 +126,7 @@ def _find(body: bytes, delimiter: bytes, at: int) -> Steps[int]:
 
 def _name_of(head: bytes) -> str | None:
     """Give the name of a field by the header lines of its part; empty for a file, None where readers differ."""
-    length = len(_DISPOSITION)
-    values = [line[length:] for line in head.split(_LINE) if line[:length].lower() == _DISPOSITION]
+    values = _DISPOSITION.findall(head)
     if not values:
         return ""
     if len(values) > 1 or not _USUAL.fullmatch(values[0]):
