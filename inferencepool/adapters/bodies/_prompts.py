@@ -211,7 +211,8 @@ def append_content(parts: PromptParts, item: Any) -> bool:
 def _append_text(parts: PromptParts, item: Any) -> bool:
     """Append what may be a text, as a part; tell whether it is one."""
     if isinstance(item, str):
-        parts.extend((_PART, encode_text(item)))
+        parts.append(_PART)
+        parts.append(encode_text(item))
     elif isinstance(item, Piece) and item.is_text:
         parts.append(_PART)
         parts.add(item)

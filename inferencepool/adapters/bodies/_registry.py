@@ -136,9 +136,12 @@ def _shown(path: str) -> str:
     return path if len(path) <= _LONGEST_SHOWN else f"{path[:_LONGEST_SHOWN]}..."
 
 
-def _is_plain(headers: Mapping[str, str]) -> bool:
+def _is_plain(headers: Mapping[str, str], body: bytes) -> bool:
     """Tell whether a body is as its client made it and no form, and its path is told."""
-    return _ENCODING not in headers and any(map(headers.get, _PATH_HEADERS)) and not is_form(headers.get(_TYPE, ""))
+    if _ENCODING in headers or not any(map(headers.get, _PATH_HEADERS)):
+        return False
+    # Nothing that begins so is taken for a form.
+    return body[:1] == b"{" or not is_form(headers.get(_TYPE, ""))
 
 
 def _read(parser: BodyParser, route: Route, body: bytes, budget: Budget) -> Steps[ParsedBody]:
@@ -221,7 +224,7 @@ class BodyParsers:
             InvalidRequestError: No parser fits, or the one that does refuses *body*, or that is not compressed as told.
             RequestTooLargeError: It is too long once it is unpacked.
         """
-        if _is_plain(headers):
+        if _is_plain(headers, body):
             parser, route = self.find(request_path(headers))
             return parser.parse(body, route)
         return finished(self.read(headers, body))
@@ -241,7 +244,7 @@ class BodyParsers:
             InvalidRequestError: As `parse` does, at once or in any step.
         """
         budget = Budget() if budget is None else budget
-        if not _is_plain(headers):
+        if not _is_plain(headers, body):
             return self._read_veiled(headers, body, budget)
         return _read(*self.find(request_path(headers)), body, budget)
 
