@@ -71,7 +71,8 @@ def former_options(value: str | bytes) -> tuple[bytes, dict[bytes, bytes]]:
     """Read a header as python-multipart did before it took extended forms for odd: with the module for mails."""
     message = Message()
     message["content-type"] = value if isinstance(value, str) else value.decode("latin-1")
-    (kind, _), *given = message.get_params() or []
+    parameters: Any = message.get_params()
+    (kind, _), *given = parameters
     options = {}
     for key, text in given:
         options[key.encode("latin-1")] = (text[-1] if isinstance(text, tuple) else text).encode("latin-1")
