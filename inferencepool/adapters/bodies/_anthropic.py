@@ -12,7 +12,13 @@ from inferencepool.adapters.bodies._body import ParsedBody, Route, UsageKind
 from inferencepool.adapters.bodies._decoding import Loads, loads_json
 from inferencepool.adapters.bodies._fields import Prompt, is_list, read_count, read_flag, read_model, read_salt
 from inferencepool.adapters.bodies._pieces import Reader, read_content, read_messages, read_object, whole_object
-from inferencepool.adapters.bodies._prompts import Piece, PromptParts, append_message, append_tools
+from inferencepool.adapters.bodies._prompts import (
+    Piece,
+    PromptParts,
+    append_message,
+    append_message_object,
+    append_tools,
+)
 from inferencepool.adapters.bodies._steps import Budget, Steps, finished
 from inferencepool.errors import InvalidRequestError
 
@@ -47,7 +53,7 @@ class AnthropicParser:
     def read(self, body: bytes, route: Route, budget: Budget) -> Steps[ParsedBody]:
         """Do in steps what `parse` does, as far as *budget* goes; see `SteppedParser`."""
         if route.claim == _COUNT_TOKENS:
-            counted = yield from read_auxiliary(self._loads, body, budget, UsageKind.NONE)
+            counted = yield from read_auxiliary(self._loads, body, route, budget, UsageKind.NONE)
             return attrs.evolve(counted, reads_response=False)
         document, span = whole_object(self._loads, body, _FAILURE) or (
             yield from read_object(body, _MEMBERS, _READERS, budget, _FAILURE)
@@ -90,13 +96,8 @@ def _append_messages(parts: PromptParts, messages: Any) -> None:
         parts.add(messages)
         return
     for index, item in enumerate(messages):
-        if not _append_one(parts, item):
+        if not append_message_object(parts, item):
             _refuse_message(index)
-
-
-def _append_one(parts: PromptParts, item: Any) -> bool:
-    role = item.get("role", "") if isinstance(item, dict) else None
-    return isinstance(role, str) and append_message(parts, role, item.get("content"), item)
 
 
 def _refuse_message(index: int) -> NoReturn:
@@ -109,4 +110,4 @@ def _refuse_message(index: int) -> NoReturn:
 
 _FAILURE = "error unmarshaling request body"
 _MEMBERS = frozenset({"model", "stream", "max_tokens", "cache_salt", "tools", "system", "messages"})
-_READERS: Mapping[str, Reader] = {"system": read_content, "messages": read_messages(_append_one)}
+_READERS: Mapping[str, Reader] = {"system": read_content, "messages": read_messages(append_message_object)}

@@ -54,6 +54,8 @@ class ParsedBody:
         plain: The body as it was before it was compressed, of which *model_span* tells; None where it was not.
         unread_encoding: The ``content-encoding`` that hides the body, because it is none of those that are known;
             empty where it was read.
+        unread: Why the body could not be read, though its path says that it should; empty where it was. Servers may
+            read it all the same, so that where the model matters such a request is refused.
         reads_response: Whether the response is of interest; False for calls that generate nothing.
         usage: Where the response tells its usage.
     """
@@ -71,6 +73,7 @@ class ParsedBody:
     model_span: tuple[int, int] | None = None
     plain: bytes | None = attrs.field(default=None, repr=show_length)
     unread_encoding: str = ""
+    unread: str = ""
     reads_response: bool = True
     usage: UsageKind = UsageKind.NONE
 
@@ -83,10 +86,12 @@ class Route:
     Attributes:
         path: The request's path as `request_path` gives it.
         claim: The claim of the parser that fits it; empty for a fallback, which claims nothing.
+        content_type: The header ``content-type`` of a form (``multipart/form-data``); empty for all other bodies.
     """
 
     path: str
     claim: str = ""
+    content_type: str = ""
 
 
 class BodyParser(Protocol):

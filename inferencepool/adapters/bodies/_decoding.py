@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from inferencepool.errors import InvalidRequestError
 
-__all__ = ["BYTE_ORDER_MARK", "SCAN", "Loads", "decode_object", "loads_json"]
+__all__ = ["BYTE_ORDER_MARK", "LETTERS", "SCAN", "STRING", "Loads", "decode_object", "loads_json"]
 
 Loads = Callable[[bytes], Any]
 """Reads JSON text as ``json.loads`` does. It may refuse more than `loads_json`, which then has the last word."""
 
 #: May stand in front of a body: Python's ``json.loads``, which the engines use, passes over it.
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+#: A string in text that need not be checked, and what stands between its quotes.
+STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+LETTERS = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 
 _KINDS = {list: "an array", str: "a string", bool: "a boolean", int: "a number", float: "a number", type(None): "null"}
 

@@ -96,7 +96,7 @@ def _inflate(body: bytes, coding: str, budget: Budget) -> Steps[bytes]:
 def _deflate_window(body: bytes) -> int:
     """Tell apart what RFC 9110 calls deflate, zlib's format, and the bare data that some clients send."""
     head = int.from_bytes(body[:2], "big")
-    return _ZLIB_WINDOW if body[:1] and body[0] & 0x0F == 8 and not head % 31 else _RAW_WINDOW  # noqa: PLR2004
+    return _ZLIB_WINDOW if body[:1] and body[0] & 0x0F == 8 and not head % 31 else _RAW_WINDOW  # noqa: PLR2004 - RFC 1950
 
 
 def _broken(coding: str) -> InvalidRequestError:

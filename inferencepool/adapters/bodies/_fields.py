@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from inferencepool.adapters.bodies._prompts import Piece, PromptParts, encode_text
 
 __all__ = [
+    "GREATEST_COUNT",
     "OBJECTS",
     "TEXTS",
     "Prompt",
@@ -26,7 +27,8 @@ __all__ = [
     "read_tokens",
 ]
 
-_GREATEST_COUNT = 2**63 - 1
+#: Greatest number of tokens.
+GREATEST_COUNT = 2**63 - 1
 # As pydantic 2 reads them in its lax mode.
 _YES = frozenset({"1", "on", "t", "true", "y", "yes"})
 _WHOLE = re.compile(r"[^\S\x1c-\x1f]*+[+-]?(?:0[0_]*(?=[0-9]))?[0-9]++(?:_[0-9]++)*+(?:\.0++)?[^\S\x1c-\x1f]*+")
@@ -94,7 +96,7 @@ def read_count(value: Any) -> int | None:
         value = int(value.partition(".")[0].replace("_", ""))
     elif isinstance(value, float):
         value = int(value) if value.is_integer() else None
-    return int(value) if isinstance(value, int) and 0 <= value <= _GREATEST_COUNT else None
+    return int(value) if isinstance(value, int) and 0 <= value <= GREATEST_COUNT else None
 
 
 def read_tokens(value: Any) -> Sequence[int] | None:

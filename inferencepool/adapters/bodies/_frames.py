@@ -9,9 +9,10 @@ import attrs
 from inferencepool.adapters.bodies._protobuf import fields
 from inferencepool.adapters.bodies._usage import UNKNOWN, Usage
 
-__all__ = ["FrameReader"]
+__all__ = ["HEADER_LENGTH", "FrameReader"]
 
-_HEADER_LENGTH = 5
+#: In front of a message in its frame: a flag for compression, and a length of 4 bytes.
+HEADER_LENGTH = 5
 _MOST_FIELDS = 64
 
 _Fields = dict[int, int | bytes]
@@ -47,8 +48,8 @@ class FrameReader:
         pending = self._pending
         pending += chunk
         at = 0
-        while len(pending) - at >= _HEADER_LENGTH:
-            start = at + _HEADER_LENGTH
+        while len(pending) - at >= HEADER_LENGTH:
+            start = at + HEADER_LENGTH
             length = int.from_bytes(pending[at + 1 : start], "big")
             if length > self.max_frame_size:
                 self._skipped = max(0, start + length - len(pending))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from inferencepool.adapters.bodies._multipart import FORM_MARK
+from inferencepool.adapters.bodies._multipart import FORM_MARK, is_form
 from inferencepool.adapters.bodies._pieces import member_kinds
 from inferencepool.adapters.bodies._steps import Steps
 from inferencepool.errors import InvalidRequestError
@@ -55,13 +55,13 @@ def infer_path(headers: Mapping[str, str], body: bytes) -> Steps[str]:
         headers: Headers, names in lower case.
         body: The body, unpacked.
     """
-    if body.startswith(FORM_MARK):
+    kind = headers.get("content-type", "")
+    if is_form(kind) or body.startswith(FORM_MARK):
         return _AUDIO
     try:
         kinds = yield from member_kinds(body, _NAMES)
     except InvalidRequestError:
         # What calls itself something else than JSON is no request to a model; all else is refused, and told why, there.
-        kind = headers.get("content-type", "")
         return _COMPLETIONS if not kind or "json" in kind.lower() else _NO_API
     return _path_of(kinds, is_anthropic=_ANTHROPIC_HEADER in headers or not _ANTHROPIC.isdisjoint(kinds))
 

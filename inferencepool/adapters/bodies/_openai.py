@@ -23,7 +23,14 @@ from inferencepool.adapters.bodies._fields import (
 )
 from inferencepool.adapters.bodies._pieces import Reader, read_messages, read_object, read_text, whole_object
 from inferencepool.adapters.bodies._prompt_pieces import read_input, read_kind, read_prompt_value
-from inferencepool.adapters.bodies._prompts import Piece, PromptParts, append_item, append_message, append_tools
+from inferencepool.adapters.bodies._prompts import (
+    Piece,
+    PromptParts,
+    append_item,
+    append_message,
+    append_message_object,
+    append_tools,
+)
 from inferencepool.adapters.bodies._steps import Budget, Steps, finished
 from inferencepool.errors import InvalidRequestError
 
@@ -77,7 +84,7 @@ class OpenAIParser:
     def read(self, body: bytes, route: Route, budget: Budget) -> Steps[ParsedBody]:
         """Do in steps what `parse` does, as far as *budget* goes; see `SteppedParser`."""
         if route.claim in AUXILIARY_CLAIMS:
-            return (yield from read_auxiliary(self._loads, body, budget, UsageKind.OPENAI))
+            return (yield from read_auxiliary(self._loads, body, route, budget, UsageKind.OPENAI))
         _, readers = _APIS.get(route.claim, _COMPLETIONS)
         document = whole_object(self._loads, body, _FAILURE) or (
             yield from read_object(body, _MEMBERS, readers, budget, _FAILURE)
@@ -126,7 +133,7 @@ def _read_embeddings(document: dict[str, Any]) -> tuple[Prompt, int | None]:
     found = Prompt() if holds_objects(given) else read_prompt(given)
     if found is None and given is None:
         parts = PromptParts()
-        if append_all(parts, document.get("messages"), _append_chat):
+        if append_all(parts, document.get("messages"), append_message_object):
             found = Prompt.of(parts)
     if found is None:
         _refuse("embeddings request: must have input")
@@ -145,19 +152,12 @@ def _read_chat(document: dict[str, Any]) -> tuple[Prompt, int | None]:
     messages = document.get("messages")
     parts = PromptParts()
     append_tools(parts, document.get("tools"))
-    if not append_all(parts, messages, _append_chat):
+    if not append_all(parts, messages, append_message_object):
         _refuse("chat completions request: must have valid messages")
     limit = read_count(document.get("max_completion_tokens"))
     if limit is None:
         limit = read_count(document.get("max_tokens"))
     return Prompt.of(parts), limit
-
-
-def _append_chat(parts: PromptParts, message: Any) -> bool:
-    if not isinstance(message, dict):
-        return False
-    role = message.get("role", "")
-    return isinstance(role, str) and append_message(parts, role, message.get("content"), message)
 
 
 def _read_responses(document: dict[str, Any]) -> tuple[Prompt, int | None]:
@@ -221,12 +221,12 @@ _COMPLETIONS: tuple[_Read, Mapping[str, Reader]] = (
     _read_completions,
     {"prompt": read_prompt_value, "prompt_embeds": read_kind},
 )
-_CHAT: tuple[_Read, Mapping[str, Reader]] = _read_chat, {"messages": read_messages(_append_chat)}
+_CHAT: tuple[_Read, Mapping[str, Reader]] = _read_chat, {"messages": read_messages(append_message_object)}
 _RESPONSES = {"input": read_messages(_append_item), "instructions": read_text}
 _APIS: dict[str, tuple[_Read, Mapping[str, Reader]]] = {
     "chat/completions": _CHAT,
     "chat/completions/render": _CHAT,
-    "embeddings": (_read_embeddings, {"input": read_input, "messages": read_messages(_append_chat)}),
+    "embeddings": (_read_embeddings, {"input": read_input, "messages": read_messages(append_message_object)}),
     "responses": (_read_responses, _RESPONSES),
     "conversations": (_read_conversations, {"items": read_messages(_append_item)}),
     "images/generations": (_read_images, {"prompt": read_text}),

@@ -84,7 +84,7 @@ def read_kind(scanner: Scanner, budget: Budget) -> Steps[Any]:
 def _opening(scanner: Scanner) -> Steps[bytes]:
     """Give what the value at this place begins with: up to two brackets of lists and the byte that follows."""
     start, found = scanner.at, b""
-    while not found or (found[-1:] == b"[" and len(found) <= 2):  # noqa: PLR2004
+    while not found or (found[-1:] == b"[" and len(found) <= 2):  # noqa: PLR2004 - as said
         scanner.at += bool(found)
         following = yield from scanner.spaces()
         if not following:

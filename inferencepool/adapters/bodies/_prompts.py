@@ -32,6 +32,7 @@ __all__ = [
     "append_content",
     "append_item",
     "append_message",
+    "append_message_object",
     "append_result_content",
     "append_tools",
     "encode_text",
@@ -174,6 +175,14 @@ def append_message(parts: PromptParts, role: str, content: Any, others: Mapping[
     return True
 
 
+def append_message_object(parts: PromptParts, message: Any) -> bool:
+    """Append what may be an object that is a message, as `append_message` does; tell whether it is one."""
+    if not isinstance(message, dict):
+        return False
+    role = message.get("role", "")
+    return isinstance(role, str) and append_message(parts, role, message.get("content"), message)
+
+
 def _append_contents(parts: PromptParts, content: Any) -> bool:
     if isinstance(content, str):
         parts.append(_PART)
@@ -193,17 +202,17 @@ def _append_contents(parts: PromptParts, content: Any) -> bool:
 
 def append_content(parts: PromptParts, item: Any) -> bool:
     """Append an item of a message's content, an object or a text; tell whether it is one."""
-    if isinstance(item, dict):
-        _append_part(parts, item)
-    else:
+    if not isinstance(item, dict):
         return _append_text(parts, item)
+    _append_part(parts, item)
     return True
 
 
 def _append_text(parts: PromptParts, item: Any) -> bool:
     """Append what may be a text, as a part; tell whether it is one."""
     if isinstance(item, str):
-        parts.extend((_PART, encode_text(item)))
+        parts.append(_PART)
+        parts.append(encode_text(item))
     elif isinstance(item, Piece) and item.is_text:
         parts.append(_PART)
         parts.add(item)
@@ -217,13 +226,9 @@ def append_result_content(parts: PromptParts, item: Any) -> bool:
     # A result inside a result would be no request that any server takes, so it is not unfolded further.
     if isinstance(item, dict) and item.get("type") != "tool_result":
         _append_part(parts, item)
-    elif isinstance(item, str):
-        parts.extend((_PART, encode_text(item)))
-    elif isinstance(item, Piece) and item.is_valid:
-        if item.is_text:
-            parts.append(_PART)
+    elif isinstance(item, Piece) and item.is_list and item.is_valid:
         parts.add(item)
-    elif item is not None:
+    elif item is not None and not _append_text(parts, item):
         parts.extend((_PART, _KIND, _JSON, _to_json(item)))
     return True
 
@@ -240,14 +245,9 @@ def _append_part(parts: PromptParts, part: Any) -> None:
         return
     kind = part.get("type")
     kind = kind if isinstance(kind, str) else ""
-    text = part.get("text")
-    if kind in _TEXTS and isinstance(text, str):
-        parts.append(_PART)
-        parts.append(encode_text(text))
-    elif kind in _TEXTS and isinstance(text, Piece) and text.is_text:
-        parts.append(_PART)
-        parts.add(text)
-    elif kind == "tool_result":
+    if kind in _TEXTS and _append_text(parts, part.get("text")):
+        return
+    if kind == "tool_result":
         _append_result(parts, part)
     else:
         _append_object(parts, kind, part)

@@ -17,6 +17,7 @@ from inferencepool.adapters.bodies._decoding import Loads, loads_json
 from inferencepool.adapters.bodies._encodings import is_encoded, known_encodings, unpack
 from inferencepool.adapters.bodies._engines import SglangHttpParser, VllmHttpParser
 from inferencepool.adapters.bodies._inferring import infer_path
+from inferencepool.adapters.bodies._multipart import is_form
 from inferencepool.adapters.bodies._openai import OpenAIParser
 from inferencepool.adapters.bodies._steps import Budget, Steps, finished
 from inferencepool.adapters.bodies._vllm_grpc import VllmGrpcParser
@@ -26,6 +27,7 @@ __all__ = ["PARSERS", "BodyParsers", "PassthroughParser", "default_parsers", "pa
 
 _PATH_HEADERS = (":path", "x-original-path", "x-forwarded-path")
 _ENCODING = "content-encoding"
+_TYPE = "content-type"
 _DEFAULT_PATH = "/v1/completions"
 
 # Paths come from clients: neither many different ones nor long ones may fill the memory.
@@ -134,9 +136,12 @@ def _shown(path: str) -> str:
     return path if len(path) <= _LONGEST_SHOWN else f"{path[:_LONGEST_SHOWN]}..."
 
 
-def _is_plain(headers: Mapping[str, str]) -> bool:
-    """Tell whether a body is as its client made it, and its path is told."""
-    return _ENCODING not in headers and any(map(headers.get, _PATH_HEADERS))
+def _is_plain(headers: Mapping[str, str], body: bytes) -> bool:
+    """Tell whether a body is as its client made it and no form, and its path is told."""
+    if _ENCODING in headers or not any(map(headers.get, _PATH_HEADERS)):
+        return False
+    # Nothing that begins so is taken for a form.
+    return body[:1] == b"{" or not is_form(headers.get(_TYPE, ""))
 
 
 def _read(parser: BodyParser, route: Route, body: bytes, budget: Budget) -> Steps[ParsedBody]:
@@ -219,7 +224,7 @@ class BodyParsers:
             InvalidRequestError: No parser fits, or the one that does refuses *body*, or that is not compressed as told.
             RequestTooLargeError: It is too long once it is unpacked.
         """
-        if _is_plain(headers):
+        if _is_plain(headers, body):
             parser, route = self.find(request_path(headers))
             return parser.parse(body, route)
         return finished(self.read(headers, body))
@@ -239,12 +244,12 @@ class BodyParsers:
             InvalidRequestError: As `parse` does, at once or in any step.
         """
         budget = Budget() if budget is None else budget
-        if not _is_plain(headers):
+        if not _is_plain(headers, body):
             return self._read_veiled(headers, body, budget)
         return _read(*self.find(request_path(headers)), body, budget)
 
     def _read_veiled(self, headers: Mapping[str, str], body: bytes, budget: Budget) -> Steps[ParsedBody]:
-        """Read a body that is compressed, or whose path is not told."""
+        """Read a body that is compressed or a form, or whose path is not told."""
         encoding = headers.get(_ENCODING, "")
         has_path = any(map(headers.get, _PATH_HEADERS))
         parser, route = self.find(request_path(headers))
@@ -256,6 +261,8 @@ class BodyParsers:
             return ParsedBody(unread_encoding=encoding[:_LONGEST_SHOWN])
         if not has_path:
             parser, route = self.find((yield from infer_path(headers, body)))
+        if is_form(kind := headers.get(_TYPE, "")):
+            route = attrs.evolve(route, content_type=kind)
         parsed = yield from _read(parser, route, body, budget)
         return parsed if plain is None else attrs.evolve(parsed, plain=plain)
 

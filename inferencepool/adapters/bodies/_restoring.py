@@ -8,12 +8,12 @@ from typing import Final, final
 
 import attrs
 
+from inferencepool.adapters.bodies._decoding import BYTE_ORDER_MARK
 from inferencepool.adapters.bodies._restoring_values import ValueRestorer
 
 __all__ = ["ModelRestorer"]
 
 _DATA: Final = b"data:"
-_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"[\r\n]")
 
 # One event as all servers write it: simple members, then the model. Whatever is written otherwise is walked through.
@@ -107,7 +107,7 @@ class ModelRestorer:
 
     def _begin_line(self, data: bytes, at: int, sent: list[bytes]) -> int:
         """Tell what line begins at *at*; keep its beginning back if that is too short to tell."""
-        marks = (_DATA, _BYTE_ORDER_MARK + _DATA) if self._is_first else (_DATA,)
+        marks = (_DATA, BYTE_ORDER_MARK + _DATA) if self._is_first else (_DATA,)
         first = data[at : at + len(marks[-1])]
         if any(len(first) < len(mark) and mark.startswith(first) for mark in marks):
             self._head = first

@@ -7,12 +7,10 @@ from typing import final
 
 import attrs
 
-from inferencepool.adapters.bodies._decoding import loads_json
+from inferencepool.adapters.bodies._decoding import LETTERS, STRING, loads_json
 
 __all__ = ["ValueRestorer"]
 
-_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
-_LETTERS = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 # Commas and colons tell keys from values, and matter only in objects whose keys are looked at.
 _MARK_WATCHED = re.compile(rb'["\[\]{},:]')
 _MARK = re.compile(rb'["\[\]{}]')
@@ -77,7 +75,7 @@ class ValueRestorer:
                 self._pass(mark)
                 at += 1
             elif watches and (self._expects_key or self._key == "model"):
-                text = _STRING.match(data, at)
+                text = STRING.match(data, at)
                 if text is None and len(data) - at <= self._longest():
                     break
                 if text is None:
@@ -131,6 +129,6 @@ class ValueRestorer:
 
 def _leave_string(data: bytes, at: int) -> tuple[int, bool]:
     """Go to the end of a string, or as far as it is there and no escape is cut; tell whether there is more of it."""
-    found = _LETTERS.match(data, at)
+    found = LETTERS.match(data, at)
     at = found.end() if found else at
     return (at + 1, False) if data[at : at + 1] == _QUOTE else (at, True)

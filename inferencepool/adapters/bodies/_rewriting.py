@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+from inferencepool.adapters.bodies._decoding import STRING
 from inferencepool.adapters.bodies._multipart import FORM_MARK, Fields, insert_field, read_fields
 from inferencepool.adapters.bodies._steps import finished
 from inferencepool.errors import InvalidRequestError
@@ -18,7 +19,6 @@ _KEY = re.compile(
     rb"(?:m|\\u006[dD])(?:o|\\u006[fF])(?:d|\\u0064)(?:e|\\u0065)(?:l|\\u006[cC])"
     rb'"[ \t\r\n]*:[ \t\r\n]*'
 )
-_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _PLAIN = re.compile(rb"[^ \t\r\n,}\]]+")
 _BRACKET = re.compile(rb'[\[{]|[\]}]|"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _FIELD = frozenset({"model"})
@@ -92,7 +92,7 @@ def _nesting(text: bytes) -> int:
 
 def _end_of_value(body: bytes, start: int) -> int:
     if body[start : start + 1] not in {b"{", b"["}:
-        found = _STRING.match(body, start) or _PLAIN.match(body, start)
+        found = STRING.match(body, start) or _PLAIN.match(body, start)
         return start if found is None else found.end()
     depth = 0
     for token in _BRACKET.finditer(body, start):

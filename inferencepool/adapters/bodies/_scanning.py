@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final, NoReturn, final
 
-from inferencepool.adapters.bodies._decoding import SCAN, loads_json
+from inferencepool.adapters.bodies._decoding import LETTERS, SCAN, loads_json
 from inferencepool.adapters.bodies._nesting import nesting
 from inferencepool.adapters.bodies._steps import Steps
 from inferencepool.errors import InvalidRequestError
@@ -51,7 +51,6 @@ _CLOSING = frozenset("]}")
 _ENDS = frozenset(", ]}\t\r\n")
 _SPACES = re.compile(rb"[ \t\r\n]*+")
 _SCALAR = re.compile(rb'[^ \t\r\n,:"\[\]{}]*+')
-_LETTERS = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _STRICT_LETTERS = re.compile(rb'(?:[^"\\\x00-\x1f]++|\\[^u]|\\u[0-9a-fA-F]{4})*+')
 _DIGITS = b"0123456789, \t\r\n"
 
@@ -297,7 +296,7 @@ class Scanner:
             quote = body.find(b'"', at, stop)
             if body.find(b"\\", at, stop if quote < 0 else quote) < 0:
                 self.at = stop if quote < 0 else quote + 1
-            elif found := _LETTERS.match(body, at, stop):
+            elif found := LETTERS.match(body, at, stop):
                 self.at = found.end()
                 quote = self.at if body[self.at : self.at + 1] == b'"' and self.at < stop else -1
                 self.at += quote >= 0
@@ -319,7 +318,7 @@ class Scanner:
             self.at += 1
             return ""
         # Neither a letter nor a pair of escapes that stands for one is cut in two.
-        while end == stop < len(body) and start < end and body[end] & 0xC0 == 0x80:  # noqa: PLR2004
+        while end == stop < len(body) and start < end and body[end] & 0xC0 == 0x80:  # noqa: PLR2004 - goes on
             end = stop = end - 1
         text: str = self.decode_text(b'"%b"' % body[start:end], start)
         if len(text) > 1 and "\ud800" <= text[-1] <= "\udbff" and body[end : end + 2] == b"\\u":

@@ -9,15 +9,15 @@ import attrs
 
 from inferencepool.adapters.bodies._body import UsageKind
 from inferencepool.adapters.bodies._decoding import Loads, decode_object, loads_json
+from inferencepool.adapters.bodies._fields import GREATEST_COUNT
 from inferencepool.adapters.bodies._pieces import is_cheap
 from inferencepool.errors import InvalidRequestError
 
-__all__ = ["NEEDLES", "UNKNOWN", "Usage", "merge_event", "read_usage"]
+__all__ = ["LONGEST_TAIL", "NEEDLES", "UNKNOWN", "Usage", "merge_event", "read_tail", "read_usage"]
 
-_GREATEST_COUNT = 2**63 - 1
 _KEYS = (b'"usage"', b'"meta_info"')
-# Bytes at the end of a response that is dear to read, in which its usage is looked for.
-_LONGEST_TAIL = 1 << 14
+#: Bytes at the end of a response that is dear to read, in which its usage is looked for.
+LONGEST_TAIL = 1 << 14
 
 #: What text tells usage at all, by kind, and what an event has that tells it. Inside strings quotes are escaped, so
 #: that nothing a model says looks like a key.
@@ -62,9 +62,15 @@ def read_usage(body: bytes, kind: UsageKind, loads: Loads = loads_json) -> Usage
         kind: Where the usage stands.
         loads: Reads JSON text.
     """
-    if kind not in NEEDLES:
-        return UNKNOWN
-    document = _decode(body, loads)
+    return _usage_of(_decode(body, loads), kind) if kind in NEEDLES else UNKNOWN
+
+
+def read_tail(body: bytes, kind: UsageKind, loads: Loads) -> Usage:
+    """Do what `read_usage` does for a response that is dear to read, of which *body* is the end."""
+    return _usage_of(_decode_tail(body, loads), kind)
+
+
+def _usage_of(document: dict[str, Any], kind: UsageKind) -> Usage:
     if kind is UsageKind.SGLANG:
         return _from_sglang(document.get("meta_info"))
     if kind is UsageKind.ANTHROPIC:
@@ -89,18 +95,22 @@ def merge_event(former: Usage, data: bytes, kind: UsageKind, loads: Loads) -> Us
 
 
 def _decode(data: bytes, loads: Loads) -> dict[str, Any]:
-    """
-    Read *data* as far as that is cheap.
+    """Read *data* as far as that is cheap."""
+    return _decode_whole(data, loads) if is_cheap(data) else _decode_tail(data, loads)
 
-    Of a response that is dear, such as one with embeddings, only the last members are read, from the last ``usage`` or
-    ``meta_info`` on: if these are the end of an object, they are members of the outermost one, because all brackets
-    behind those of a member would be one too many.
+
+def _decode_tail(data: bytes, loads: Loads) -> dict[str, Any]:
     """
-    if not is_cheap(data):
-        at = max(data.rfind(key, -_LONGEST_TAIL) for key in _KEYS)
-        if at < 0:
-            return {}
-        data = b"{" + data[at:]
+    Read the last members of *data*, from the last ``usage`` or ``meta_info`` on.
+
+    If these are the end of an object, they are members of the outermost one, because all brackets behind those of a
+    member would be one too many.
+    """
+    at = max(data.rfind(key, -LONGEST_TAIL) for key in _KEYS)
+    return {} if at < 0 else _decode_whole(b"{" + data[at:], loads)
+
+
+def _decode_whole(data: bytes, loads: Loads) -> dict[str, Any]:
     try:
         return decode_object(loads, data, "response")
     except InvalidRequestError:
@@ -154,6 +164,6 @@ def _to_count(value: Any) -> int | None:
             value = float(value)
         except ValueError:
             return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _GREATEST_COUNT:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= GREATEST_COUNT:
         return None
     return int(value)

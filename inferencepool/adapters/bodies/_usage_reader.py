@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from inferencepool.adapters.bodies._body import UsageKind
-from inferencepool.adapters.bodies._decoding import Loads, loads_json
+from inferencepool.adapters.bodies._decoding import BYTE_ORDER_MARK, Loads, loads_json
 from inferencepool.adapters.bodies._frames import FrameReader
-from inferencepool.adapters.bodies._usage import NEEDLES, UNKNOWN, Usage, merge_event, read_usage
+from inferencepool.adapters.bodies._usage import (
+    LONGEST_TAIL,
+    NEEDLES,
+    UNKNOWN,
+    Usage,
+    merge_event,
+    read_tail,
+    read_usage,
+)
 
-__all__ = ["MAX_BODY_SIZE", "MAX_EVENT_SIZE", "UsageReader"]
+__all__ = ["MAX_SIZE", "UsageReader"]
 
-#: Longest event and longest response in JSON that are read, in bytes.
-MAX_EVENT_SIZE = 2**20
-MAX_BODY_SIZE = 2**26
+#: Longest event, and longest response in JSON, that are read as a whole, in bytes.
+MAX_SIZE = 2**20
 
 # Usage is told once, or with each of the tokens that come together.
 _MOST_EVENTS = 64
 _MOST_LINES = 1_024
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Where one line ends and the next is empty, as far as two bytes can tell: lines end with CR, LF, or both, and both
 # together are one end. The LF that may follow then begins the next event with an empty line, which says nothing.
 _BOUNDARIES = (b"\n\n", b"\n\r", b"\r\r")
@@ -39,8 +45,8 @@ class UsageReader:
         kind: Where the usage stands.
         event_stream: Whether the response is a stream of events (``text/event-stream``); JSON otherwise.
         loads: Reads JSON text.
-        max_event_size: Longest event that is read, in bytes; up to twice as many are kept.
-        max_body_size: Longest response in JSON that is read, in bytes.
+        max_size: Longest event, and longest response in JSON, that is read as a whole, in bytes; up to twice as many
+            are kept. Of a longer response the last 16 KiB are read.
     """
 
     def __init__(
@@ -49,19 +55,17 @@ class UsageReader:
         *,
         event_stream: bool,
         loads: Loads = loads_json,
-        max_event_size: int = MAX_EVENT_SIZE,
-        max_body_size: int = MAX_BODY_SIZE,
+        max_size: int = MAX_SIZE,
     ) -> None:
         self._kind = kind
         self._event_stream = event_stream
         self._loads = loads
-        self._max_event_size = max_event_size
-        self._max_body_size = max_body_size
+        self._max_size = max_size
         self._needle = NEEDLES[kind][0] if kind in NEEDLES else None
-        self._frames = _frame_reader(kind, max_event_size)
-        # What came and was not read yet: a whole response in JSON, or the beginning of an event.
+        self._frames = _frame_reader(kind, max_size)
+        # What came and was not read yet: a response in JSON or its end, or the beginning of an event.
         self._pending = bytearray()
-        # Whether the response, or the event that is under way, is longer than allowed.
+        # Whether the response, or the event that is under way, is longer than what is read as a whole.
         self._skipping = False
         self._usage = UNKNOWN
 
@@ -86,19 +90,23 @@ class UsageReader:
     def finish(self) -> Usage:
         """Take the end of the response, and give what is known then. An event without its end counts as whole."""
         pending, self._pending = bytes(self._pending), bytearray()
-        if self._needle is not None and not self._skipping and pending:
-            if self._event_stream:
-                self._read_events(pending)
-            else:
-                self._usage = read_usage(pending, self._kind, self._loads)
+        if self._needle is None or not pending:
+            return self.usage
+        if not self._event_stream:
+            read = read_tail if self._skipping else read_usage
+            self._usage = read(pending, self._kind, self._loads)
+        elif not self._skipping:
+            self._read_events(pending)
         return self.usage
 
     def _keep(self, chunk: bytes) -> None:
-        if self._skipping or len(self._pending) + len(chunk) > self._max_body_size:
+        """Keep a response in JSON, or its end once that is all that will be read."""
+        pending = self._pending
+        pending += chunk
+        # What is cut off is twice as long as what stays, so that it is moved once on the average.
+        if len(pending) > (3 * LONGEST_TAIL if self._skipping else self._max_size):
             self._skipping = True
-            self._pending.clear()
-        else:
-            self._pending += chunk
+            del pending[:-LONGEST_TAIL]
 
     def _feed_part(self, chunk: bytes) -> None:
         pending = self._pending
@@ -119,7 +127,7 @@ class UsageReader:
             del pending[: end + 2]
             self._read_events(whole)
         # Ends of lines of two bytes count as one below, so that an event may be twice as long here.
-        if len(pending) > 2 * self._max_event_size + 4:
+        if len(pending) > 2 * self._max_size + 4:
             self._skipping = True
             del pending[:-1]
 
@@ -130,7 +138,7 @@ class UsageReader:
         if b"\r" in text:
             text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         for event in _last_events(text, needle):
-            if len(event) <= self._max_event_size and event.count(b"\n") <= _MOST_LINES:
+            if len(event) <= self._max_size and event.count(b"\n") <= _MOST_LINES:
                 data = _data_of(event)
                 if pattern.search(data):
                     self._usage = merge_event(self._usage, data, self._kind, self._loads)
@@ -157,7 +165,7 @@ def _last_events(text: bytes, needle: bytes) -> list[bytes]:
 def _data_of(event: bytes) -> bytes:
     """Put the lines of data of *event* together."""
     values = []
-    for line in event.removeprefix(_BYTE_ORDER_MARK).split(b"\n"):
+    for line in event.removeprefix(BYTE_ORDER_MARK).split(b"\n"):
         name, _, value = line.partition(b":")
         if name == b"data":
             values.append(value.removeprefix(b" "))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from array import array
 
 from inferencepool.adapters.bodies._body import ParsedBody, Route, UsageKind
+from inferencepool.adapters.bodies._frames import HEADER_LENGTH
 from inferencepool.adapters.bodies._protobuf import all_fields
 from inferencepool.adapters.bodies._steps import Budget, Steps, finished
 from inferencepool.errors import InvalidRequestError
@@ -20,7 +21,6 @@ _SERVICE = "vllm.grpc.engine.VllmEngine"
 _GENERATE = f"{_SERVICE}/Generate"
 _EMBED = f"{_SERVICE}/Embed"
 
-_HEADER_LENGTH = 5
 _GREATEST_TOKEN = 2**32 - 1
 
 _TOKEN_BYTES = 4
@@ -73,11 +73,11 @@ class VllmGrpcParser:
 
 def _unframe(body: bytes) -> bytes:
     """Take the message out of its frame: a flag for compression, a length of 4 bytes, the message."""
-    length = int.from_bytes(body[1:_HEADER_LENGTH], "big")
-    if len(body) < _HEADER_LENGTH + length or len(body) < _HEADER_LENGTH or body[0]:
+    length = int.from_bytes(body[1:HEADER_LENGTH], "big")
+    if len(body) < HEADER_LENGTH + length or len(body) < HEADER_LENGTH or body[0]:
         text = "invalid or unsupported gRPC payload"
         raise InvalidRequestError(text)
-    return body[_HEADER_LENGTH : _HEADER_LENGTH + length]
+    return body[HEADER_LENGTH : HEADER_LENGTH + length]
 
 
 def _read_generate(message: bytes, budget: Budget) -> Steps[ParsedBody]:
@@ -175,7 +175,7 @@ def _read_tokens(message: bytes, budget: Budget) -> Steps[tuple[array[int], int]
 def _whole_numbers(data: bytes, at: int, size: int) -> bytes:
     """Give about *size* bytes from *at* on, so that no number is cut in two."""
     part = data[at : at + size]
-    while at + len(part) < len(data) and part[-1] > 0x7F and len(part) < size + _LONGEST_VARINT:  # noqa: PLR2004
+    while at + len(part) < len(data) and part[-1] > 0x7F and len(part) < size + _LONGEST_VARINT:  # noqa: PLR2004 - as below
         part = data[at : at + len(part) + 1]
     return part
 
@@ -191,7 +191,7 @@ def _varints(data: bytes) -> list[int]:
     value = shift = 0
     for byte in data:
         value |= (byte & 0x7F) << shift
-        if byte > 0x7F:  # noqa: PLR2004
+        if byte > 0x7F:  # noqa: PLR2004 - as above
             shift += 7
             if shift > 63:  # noqa: PLR2004 - ten bytes hold 64 bits
                 reason = "a number is longer than 10 bytes"

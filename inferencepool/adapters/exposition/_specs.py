@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TypeVar
 
 import attrs
 
@@ -14,9 +13,6 @@ from inferencepool.adapters.exposition._samples import Series
 from inferencepool.errors import ConfigurationError
 
 __all__ = ["Combine", "MetricSpec", "is_later"]
-
-
-_S = TypeVar("_S", bound=Series)
 
 
 def _freeze(labels: Mapping[str, str]) -> Mapping[str, str]:
@@ -92,18 +88,6 @@ class MetricSpec:
         if sample.name != self.name and sample.name not in self.aliases:
             return False
         return all(labels.get(key) == value for key, value in self.labels.items())
-
-    def find_latest(self, samples: Iterable[_S]) -> _S | None:
-        """
-        Find the matching sample with the greatest timestamp; the first of equals; None if none matches.
-
-        A sample without a timestamp is older than any with one.
-        """
-        latest: _S | None = None
-        for sample in filter(self.matches, samples):
-            if latest is None or is_later(sample, latest):
-                latest = sample
-        return latest
 
 
 def is_later(sample: Series, other: Series) -> bool:

@@ -85,7 +85,7 @@ def inquire(processor: ExternalProcessor, head: RequestHeaders, parsed: ParsedBo
         parsed: What its body tells; None when it has none, or was not read.
 
     Raises:
-        InvalidRequestError: The body names no model.
+        InvalidRequestError: The body names no model, or rewrites depend on the model and the body cannot be read.
         UnreadableBodyError: Rewrites depend on the model, and the body's encoding hides it.
     """
     headers = head.headers
@@ -159,14 +159,23 @@ def _target_model(
     if parsed is None:
         return None, ""
     if not parsed.can_rewrite:
-        if parsed.unread_encoding and (processor.rewrites or names.value_of(names.MODEL_REWRITE, head.headers)):
-            text = f"content-encoding: {parsed.unread_encoding!r} hides the model, allowed are gzip and deflate"
-            raise UnreadableBodyError(text)
+        if processor.rewrites or names.value_of(names.MODEL_REWRITE, head.headers):
+            _require_read(parsed)
         return None, ""
     decision = processor.rewrites.resolve(parsed.model, processor.rng)
     if decision is not None:
         return decision.model, decision.rewrite
     return names.value_of(names.MODEL_REWRITE, head.headers) or None, ""
+
+
+def _require_read(parsed: ParsedBody) -> None:
+    """Refuse a body that was not read: the server may find the model of a rewrite in it."""
+    if parsed.unread_encoding:
+        text = f"content-encoding: {parsed.unread_encoding!r} hides the model, allowed are gzip and deflate"
+        raise UnreadableBodyError(text)
+    if parsed.unread:
+        text = f"{parsed.unread}; the model must be known where it may be rewritten"
+        raise InvalidRequestError(text)
 
 
 def _to_request(

@@ -161,8 +161,10 @@ def test_names_in_any_way(name: str) -> None:
     ],
 )
 def test_what_is_no_form(body: bytes) -> None:
-    """It is passed on, and nothing is known of it."""
-    assert not PARSERS.parse(AUDIO, body).can_rewrite
+    """It is passed on, and nothing is known of it but that."""
+    parsed = PARSERS.parse(AUDIO, body)
+
+    assert (None, False, True) == (parsed.model, parsed.can_rewrite, "no form" in parsed.unread)
 
 
 def test_a_model_that_would_break_a_form() -> None:

@@ -306,7 +306,8 @@ class TestOthers:
         """Of a call that counts tokens the model is read if there is one, and nothing of its response."""
         counted = parse("/v1/messages/count_tokens", {"model": "m", "messages": 1})
 
-        assert parse("/v1/messages/count_tokens", b"no JSON") == ParsedBody(reads_response=False)
+        unread = "invalid request: Expecting value: line 1 column 1 (char 0)"
+        assert parse("/v1/messages/count_tokens", b"no JSON") == ParsedBody(reads_response=False, unread=unread)
         assert counted == ParsedBody(model="m", can_rewrite=True, reads_response=False)
 
     def test_vllm_generate(self) -> None:

@@ -23,7 +23,7 @@ from inferencepool.adapters.bodies import _pieces as pieces
 from inferencepool.adapters.bodies import _prompt_pieces as prompt_pieces
 from inferencepool.adapters.bodies import _scanning as scanning
 from inferencepool.errors import InvalidRequestError
-from tests.strategies.bodies import KEYS, TEXTS, VALUES, json_texts, messages
+from tests.strategies.bodies import KEYS, TEXTS, VALUES, json_texts, messages, objects
 
 NAMES = ("openai-parser", "anthropic-parser", "vllmhttp-parser", "sglanghttp-parser")
 PARSERS = BodyParsers(parser_named(name) for name in NAMES)
@@ -295,6 +295,26 @@ def test_nothing_else_is_raised(text: str, at: int, put: bytes, path: str) -> No
             read_in_steps(path, body, 7)
         except InvalidRequestError:
             return
+
+
+@given(
+    objects(),
+    st.sampled_from(["utf-8", "utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"]),
+    st.sampled_from([b"", b"NaN", b"\xed\xa0\x80", b"\r\n", b"\xef\xbb\xbf", b'"model":"b",', b",", b"\0", b"\x0c"]),
+    st.integers(0, 60),
+)
+def test_the_model_is_the_one_that_a_server_reads(body: bytes, encoding: str, put: bytes, at: int) -> None:
+    """Of what Python's json makes an object the same model is found, in one go and in steps, or none with a reason."""
+    body = (body[:at] + put + body[at:]).decode("utf-8", "surrogatepass").encode(encoding, "surrogatepass")
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return
+    if not isinstance(document, dict):
+        return
+    model = document.get("model")
+    for parsed in (PARSERS.parse({":path": "/v1/rerank"}, body), read_in_steps("/v1/rerank", body, 7)):
+        assert parsed.unread or parsed.model == (model if isinstance(model, str) else None)
 
 
 def test_long_texts_are_cut_between_letters() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import orjson
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferencepool.adapters.bodies import Usage, UsageKind, UsageReader, loads_json, read_usage
+from inferencepool.adapters.bodies import _usage as usages
 from inferencepool.adapters.bodies._usage import UNKNOWN
 from tests.strategies.bodies import cuts, event_streams
 
@@ -20,7 +22,7 @@ COUNTS = st.integers(0, 99)
 
 def read_stream(kind: UsageKind, *chunks: bytes, limit: int = 2**20) -> Usage:
     """Read a stream of events."""
-    reader = UsageReader(kind, event_stream=True, max_event_size=limit)
+    reader = UsageReader(kind, event_stream=True, max_size=limit)
     for chunk in chunks:
         reader.feed(chunk)
     return reader.finish()
@@ -195,7 +197,7 @@ def test_events(kind: str, stream: str, expected: Usage) -> None:
 
 def test_an_event_that_is_too_long_is_passed_over() -> None:
     """An event above the limit is neither read nor kept, and those behind it are read."""
-    reader = UsageReader(UsageKind.OPENAI, event_stream=True, max_event_size=100)
+    reader = UsageReader(UsageKind.OPENAI, event_stream=True, max_size=100)
     reader.feed(b'data: {"usage":{"prompt_tokens":1},"a":"')
     for _ in range(1_000):
         reader.feed(b"x" * 100)
@@ -211,14 +213,35 @@ def test_a_last_event_that_is_too_long_tells_nothing() -> None:
     assert Usage() == read_stream(UsageKind.OPENAI, b"data: " + b"x" * 300, b'\ndata: {"usage":{"a":1}}', limit=100)
 
 
-def test_a_response_that_is_too_long_tells_nothing() -> None:
-    """A response in JSON above the limit is not kept."""
-    reader = UsageReader(UsageKind.OPENAI, event_stream=False, max_body_size=30)
-    for chunk in (b'{"usage":{"prompt_tokens":1}', b"    ", b"}"):
-        reader.feed(chunk)
-    assert not reader._pending
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("chunk", [1 << 10, 60_000, 5 << 20])
+def test_of_a_long_response_its_end_is_kept(kind: UsageKind, chunk: int) -> None:
+    """Of a response in JSON above the limit no more is kept than is read: its end, which tells the usage."""
+    reader = UsageReader(kind, event_stream=False, max_size=100_000)
+    member = b"meta_info" if kind is UsageKind.SGLANG else b"usage"
+    told = b'"%b":{"input_tokens":7,"prompt_tokens":7}' % member
+    body = b'{"data":["%b"],%b,"id":"a"}' % (b"x" * (8 << 20), told)
+    for at in range(0, len(body), chunk):
+        reader.feed(body[at : at + chunk])
+        assert len(reader._pending) <= 100_000
+        assert at < 100_000 or sys.getsizeof(reader._pending) <= 200_000
 
-    assert Usage() == reader.finish()
+    assert 7 == reader.finish().prompt_tokens
+
+
+@given(st.data(), st.integers(0, 400), st.integers(1, 300))
+def test_the_end_of_a_long_response_tells_what_the_whole_would(data: st.DataObject, padding: int, limit: int) -> None:
+    """Wherever it is cut, and whatever the limit."""
+    usage = b'"usage":{"prompt_tokens":7}'
+    body = b'{"a":"%b","b":{%b},%b}' % (b"x" * padding, usage, data.draw(st.sampled_from([usage, b'"c":1', b'"c":{}'])))
+    reader = UsageReader(UsageKind.OPENAI, event_stream=False, max_size=limit)
+    for chunk in data.draw(cuts(body)):
+        reader.feed(chunk)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(usages, "is_cheap", lambda _: len(body) <= limit)
+        expected = read_usage(body, UsageKind.OPENAI)
+
+    assert expected == reader.finish()
 
 
 class TestWork:
@@ -321,7 +344,7 @@ class TestVllmGrpc:
 
     def test_what_cannot_be_read_tells_nothing(self) -> None:
         """Compressed frames, long ones, errors and what is no message; those behind them are read."""
-        reader = UsageReader(UsageKind.VLLM_GRPC, event_stream=False, max_event_size=100)
+        reader = UsageReader(UsageKind.VLLM_GRPC, event_stream=False, max_size=100)
         known = self.frame(self.message(f2=self.whole()))
         for odd in (self.frame(b"?", 1), self.frame(bytes(5_000)), self.frame(b"\xff"), self.frame(b"")):
             reader.feed(odd[:50])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferencepool.adapters.exposition import ENGINES, Engine, MetricSpec, Sample, engine_named
+from inferencepool.adapters.exposition import ENGINES, Combine, Engine, MetricSpec, Sample, engine_named, read_page
 from inferencepool.errors import ConfigurationError
 from tests.strategies.exposition import LABEL_NAMES, LABEL_VALUES, NAMES
 
@@ -52,16 +52,18 @@ def test_refused(text: str) -> None:
 )
 def test_latest_sample(timestamps: list[int | None], expected: int) -> None:
     """The greatest timestamp wins, then the first sample."""
-    samples = [Sample("a", {"n": str(at)}, 1.0, timestamp) for at, timestamp in enumerate(timestamps)]
+    page = "".join(f'a{{n="{at}"}} {at} {stamp or ""}\n' for at, stamp in enumerate(timestamps))
+    engine = Engine(name="mine", queued_requests=MetricSpec("a", combine=Combine.LATEST))
 
-    assert samples[expected] is MetricSpec("a").find_latest(samples)
+    assert expected == read_page(page, engine).metrics.waiting_queue_size
 
 
-def test_no_sample_matches() -> None:
+def test_which_samples_match() -> None:
     """A series needs the name and every label of the specification."""
     samples = [Sample("a", {"b": "d"}, 1.0), Sample("ab", {"b": "c"}, 1.0), Sample("a", {}, 1.0)]
+    wanted = Sample("a", {"b": "c", "d": "e"}, 1.0)
 
-    assert MetricSpec("a", {"b": "c"}).find_latest(samples) is None
+    assert [wanted] == list(filter(MetricSpec("a", {"b": "c"}).matches, [*samples, wanted]))
 
 
 def test_engines() -> None:
