@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any, Generic, TypeVar, final
@@ -14,7 +13,7 @@ from inferencepool.adapters.kubernetes._asked import Asked
 from inferencepool.adapters.kubernetes._backoff import Backoff
 from inferencepool.adapters.kubernetes._deltas import Delta, Foreign, Listed, Upserted
 from inferencepool.adapters.kubernetes._feed import Failure, Get, Step, Stream, Wait
-from inferencepool.adapters.kubernetes._lines import LineSplitter
+from inferencepool.adapters.kubernetes._lines import EventLines
 from inferencepool.adapters.kubernetes._listing import (
     KnownObjects,
     Listing,
@@ -41,9 +40,6 @@ _NOT_OFFERED = (400, 422, 501)
 _VERSION_STANDS = (None, 401, 403, 429, 500, 502, 503)
 # After so many failures in a row the server is no longer taken for the one that gave the resource version.
 _FAILURES_TO_LIST = 3
-# Events, and bytes of them, that are read before others have their turn.
-_SLICE = 200
-_SLICE_BYTES = 512 * 1024
 _INITIAL_END = "k8s.io/initial-events-end"
 _MALFORMED = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
 
@@ -111,7 +107,6 @@ class Reflector(Generic[_T]):
         self._selectors = {name: text for name, text in selectors.items() if text}
         self._read = read
         self._options = options if options is not None else ReflectorOptions()
-        self._loads = loads
         self._clock = clock
         self._rng = rng if rng is not None else Random()
         self._backoff = Backoff(self._options, self._rng)
@@ -122,14 +117,13 @@ class Reflector(Generic[_T]):
         self._listening = self._answered = False
         self._wait: float | None = None
         self._version: str | None = None
-        self._lines = LineSplitter(self._options.max_line)
+        self._events = EventLines(loads, self._options.max_line)
         self._watch_seconds = 0
         self._began = self._heard = clock()
         self._pages = Pages(resource, self._options, loads)
         self._listing = Listing(read)
         self._known = KnownObjects(self._options.max_objects)
         self._foreign_told = False
-        self._unread_lines: deque[bytes] = deque()
 
     @property
     def subject(self) -> str:
@@ -183,11 +177,11 @@ class Reflector(Generic[_T]):
     @property
     def unread(self) -> bool:
         """Whether something of what was handed over last is not read yet."""
-        return self._pages.unread or bool(self._unread_lines)
+        return self._pages.unread or self._events.unread
 
     def read(self) -> list[Delta[_T]]:
         """Read on in what was handed over last, a slice."""
-        return self._read_page() if self._pages.unread else self._read_lines()
+        return self._read_page() if self._pages.unread else self._read_events()
 
     def receive_page(self, body: bytes) -> list[Delta[_T]]:
         """Take a page of the list; the last one gives what exists."""
@@ -228,30 +222,30 @@ class Reflector(Generic[_T]):
         A piece that is empty tells that the server has begun to answer.
         """
         try:
-            self._unread_lines.extend(self._lines.feed(data))
+            self._events.feed(data)
         except ValueError as error:
             self._refuse_watch(error)
             return []
         if not data:
             self._hear()
-        return self._read_lines()
+        return self._read_events()
 
-    def _read_lines(self) -> list[Delta[_T]]:
+    def _read_events(self) -> list[Delta[_T]]:
         deltas: list[Delta[_T]] = []
-        size = count = 0
+        told = False
         try:
-            while self._unread_lines and self._listening and count < _SLICE and size < _SLICE_BYTES:
-                line = self._unread_lines.popleft()
-                count, size = count + 1, size + len(line)
-                event = self._loads(line)
-                deltas += self._take(event["type"], event["object"])
+            for kind, document in self._events.read() if self._listening else ():
+                told = True
+                deltas += self._take(kind, document)
+                if not self._listening:
+                    break
         except _MALFORMED as error:
             self._refuse_watch(error)
             return deltas
         if not self._listening:
-            self._unread_lines.clear()
+            self._events.drop()
             return deltas
-        if count:
+        if told:
             # Part of an event is no news: a server may let it drip.
             self._hear()
         self._end_late()
@@ -267,7 +261,7 @@ class Reflector(Generic[_T]):
         if self._phase is _Phase.INITIAL and seconds > self._options.page_timeout:
             self.fail(Failure("the list as a stream took too long"))
         elif self._phase is _Phase.WATCH and seconds > self._watch_seconds + self._options.grace:
-            if self._lines.pending:
+            if self._events.pending:
                 self.fail(Failure("an event of the watch took too long"))
             else:
                 self.end_stream()
@@ -278,7 +272,7 @@ class Reflector(Generic[_T]):
             self.fail(Failure("the list as a stream ended before it was complete"))
             return
         self._listening, self._answered = False, True
-        self._unread_lines.clear()
+        self._events.drop()
         self._forgive()
         if self._clock() - self._began < self._options.healthy_after:
             self._wait = self._backoff.after_short_turn("the watch ended early")
@@ -287,7 +281,7 @@ class Reflector(Generic[_T]):
         """Hear that the present step failed, in whatever way; what was told stays as it is."""
         self._listening = False
         self._pages.drop()
-        self._unread_lines.clear()
+        self._events.drop()
         expired = failure.status == _GONE
         match self._phase:
             case _Phase.INITIAL:
@@ -320,10 +314,9 @@ class Reflector(Generic[_T]):
         shortest = self._options.watch_timeout
         self._watch_seconds = max(1, round(self._rng.uniform(shortest, 2 * shortest)))
         self._phase = phase
-        self._lines = LineSplitter(self._options.max_line)
+        self._events.begin()
         self._listening, self._answered = True, False
         self._foreign_told = False
-        self._unread_lines.clear()
         self._began = self._clock()
         common = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(self._watch_seconds)}
         return Stream(self._path, {**self._selectors, **common, **params})
