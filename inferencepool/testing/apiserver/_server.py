@@ -15,7 +15,7 @@ from inferencepool.errors import ConfigurationError
 from inferencepool.model import join_host_port
 from inferencepool.testing.apiserver import _refusals as refusals
 from inferencepool.testing.apiserver._access import ADMIN, Access, service_account_name
-from inferencepool.testing.apiserver._accounts import Account
+from inferencepool.testing.apiserver._accounts import Account, write_role
 from inferencepool.testing.apiserver._api import Api
 from inferencepool.testing.apiserver._catalog import Catalog
 from inferencepool.testing.apiserver._collections import Collection, ObjectLike, Pods
@@ -218,16 +218,12 @@ class ApiServer:
 
         With *rules*, a role with them in its namespace is made and bound to it, too, all of the same *name*.
         """
-        metadata = {"name": name, "namespace": namespace}
         if self._catalog.find("", "v1", "serviceaccounts") is not None:
             accounts = self.collection("serviceaccounts")
             if accounts.find(name, namespace) is None:
-                accounts.add({"metadata": metadata})
+                accounts.add({"metadata": {"name": name, "namespace": namespace}})
         if rules:
-            reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
-            subject = {"kind": "ServiceAccount", **metadata}
-            self.collection("roles").add({"metadata": metadata, "rules": list(rules)})
-            self.collection("rolebindings").add({"metadata": metadata, "roleRef": reference, "subjects": [subject]})
+            write_role(self, name, namespace, rules)
         return Account(self, self._access, service_account_name(namespace, name), namespace)
 
     def collection(self, plural: str, group: str | None = None) -> Collection:
