@@ -12,7 +12,7 @@ from inferencepool.adapters.bodies import Loads, loads_json
 from inferencepool.adapters.kubernetes._asked import Asked
 from inferencepool.adapters.kubernetes._backoff import Backoff
 from inferencepool.adapters.kubernetes._deltas import Delta, Foreign, Listed, Upserted
-from inferencepool.adapters.kubernetes._feed import Failure, Get, Step, Stream, Wait
+from inferencepool.adapters.kubernetes._feed import Failure, Step, Stream, Wait
 from inferencepool.adapters.kubernetes._lines import EventLines
 from inferencepool.adapters.kubernetes._listing import (
     KnownObjects,
@@ -26,6 +26,7 @@ from inferencepool.adapters.kubernetes._listing import (
 )
 from inferencepool.adapters.kubernetes._options import ReflectorOptions
 from inferencepool.adapters.kubernetes._pages import Pages
+from inferencepool.adapters.kubernetes._position import Position, is_another_server
 from inferencepool.adapters.kubernetes._resources import ApiResource
 
 __all__ = ["Reflector"]
@@ -36,10 +37,6 @@ _GONE = 410
 _BAD_REQUEST = 400
 # Answers to a request for a list as a stream that mean: this server has none.
 _NOT_OFFERED = (400, 422, 501)
-# Answers to a watch that say nothing against the resource version it began with.
-_VERSION_STANDS = (None, 401, 403, 429, 500, 502, 503)
-# After so many failures in a row the server is no longer taken for the one that gave the resource version.
-_FAILURES_TO_LIST = 3
 _INITIAL_END = "k8s.io/initial-events-end"
 _MALFORMED = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
 
@@ -48,6 +45,7 @@ class _Phase(enum.Enum):
     LIST = enum.auto()
     INITIAL = enum.auto()
     WATCH = enum.auto()
+    CHECK = enum.auto()
 
 
 @final
@@ -57,7 +55,8 @@ class Reflector(Generic[_T]):
 
     It lists all objects, in pages or as a stream, and watches from there on. After a watch that ended in order it goes
     on where that was. After one whose resource version the server no longer knows, and after several that failed, it
-    lists again, which tells what went in between. Resource versions are opaque texts to it.
+    lists again, which tells what went in between. After any other that failed it asks first how far the server is, with
+    a list of one object, and lists again where that is less far than it was, as after a restore from a backup.
 
     What was told stays true to the best of its knowledge as long as the server does not answer; `age` says for how long
     it has not. Not thread-safe.
@@ -101,10 +100,7 @@ class Reflector(Generic[_T]):
         self.namespace = namespace
         self.problem: Failure | None = None
         self.synced = False
-        self._path = resource.collection(namespace)
-        self._asked = Asked(resource, namespace, name)
-        selectors = {"labelSelector": label_selector, "fieldSelector": f"metadata.name={name}" if name else ""}
-        self._selectors = {name: text for name, text in selectors.items() if text}
+        self._asked = Asked(resource, namespace, name, label_selector)
         self._read = read
         self._options = options if options is not None else ReflectorOptions()
         self._clock = clock
@@ -116,7 +112,7 @@ class Reflector(Generic[_T]):
         self._phase = _Phase.LIST
         self._listening = self._answered = False
         self._wait: float | None = None
-        self._version: str | None = None
+        self._position = Position()
         self._events = EventLines(loads, self._options.max_line)
         self._watch_seconds = 0
         self._began = self._heard = clock()
@@ -144,7 +140,7 @@ class Reflector(Generic[_T]):
     def patience(self) -> float:
         """Seconds that the present page may take, or the next piece of a stream."""
         match self._phase:
-            case _Phase.LIST:
+            case _Phase.LIST | _Phase.CHECK:
                 return self._options.page_timeout
             case _Phase.INITIAL:
                 return self._options.grace
@@ -161,18 +157,16 @@ class Reflector(Generic[_T]):
         if self._wait is not None:
             wait, self._wait = self._wait, None
             return Wait(wait)
-        if self._version is not None:
-            return self._begin(_Phase.WATCH, {"resourceVersion": self._version})
+        if self._position.version is not None:
+            if self._position.doubtful:
+                self._phase = _Phase.CHECK
+                return self._asked.page(1)
+            return self._begin(_Phase.WATCH, {"resourceVersion": self._position.version})
         if self._streams and not self._by_pages:
             self._begin_list()
             return self._begin(_Phase.INITIAL, {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"})
         self._phase = _Phase.LIST
-        params = {**self._selectors}
-        if self._limited:
-            params["limit"] = str(self._options.page_size)
-        if self._pages.token:
-            params["continue"] = self._pages.token
-        return Get(self._path, params)
+        return self._asked.page(self._options.page_size if self._limited else None, self._pages.token)
 
     @property
     def unread(self) -> bool:
@@ -195,6 +189,8 @@ class Reflector(Generic[_T]):
     def _read_page(self) -> list[Delta[_T]]:
         deltas: list[Delta[_T]] = []
         try:
+            if self._phase is _Phase.CHECK:
+                return self._check()
             for item in self._pages.read():
                 foreign = self._asked.why_not(item)
                 if foreign:
@@ -210,6 +206,15 @@ class Reflector(Generic[_T]):
         except _MALFORMED as error:
             self._refuse_page(error)
         return deltas
+
+    def _check(self) -> list[Delta[_T]]:
+        """Read how far the server is; an object that it tells along with it is no news."""
+        self._pages.read()
+        if not self._pages.unread:
+            version = check_version(self._pages.version)
+            self._pages.begin()
+            self._position.confirm(version)
+        return []
 
     def _refuse_page(self, error: Exception) -> None:
         self._begin_list()
@@ -252,7 +257,7 @@ class Reflector(Generic[_T]):
         return deltas
 
     def _refuse_watch(self, error: Exception) -> None:
-        self._version = None
+        self._position.version = None
         self.fail(Failure(f"the watch cannot be read: {type(error).__name__}: {error}"))
 
     def _end_late(self) -> None:
@@ -283,6 +288,9 @@ class Reflector(Generic[_T]):
         self._pages.drop()
         self._events.drop()
         expired = failure.status == _GONE
+        if self._phase is _Phase.WATCH:
+            self._forgive()
+        failures = self._backoff.failures + 1
         match self._phase:
             case _Phase.INITIAL:
                 self._by_pages = True
@@ -295,13 +303,11 @@ class Reflector(Generic[_T]):
                     # The rest of the pages is gone. In one piece the list cannot expire.
                     self._begin_list()
                     self._limited = False
-                elif failure.status == _BAD_REQUEST or self._backoff.failures + 1 >= _FAILURES_TO_LIST:
+                elif failure.status == _BAD_REQUEST or is_another_server(failures):
                     # The server may not know the token any more, and say so in another way.
                     self._begin_list()
-            case _Phase.WATCH:
-                self._forgive()
-                if failure.status not in _VERSION_STANDS or self._backoff.failures + 1 >= _FAILURES_TO_LIST:
-                    self._version = None
+            case _Phase.WATCH | _Phase.CHECK:
+                self._position.doubt(failure.status, failures)
         if expired:
             self._wait = self._backoff.after_short_turn(failure.reason)
             self.problem = failure if self._wait is not None else self.problem
@@ -318,8 +324,7 @@ class Reflector(Generic[_T]):
         self._listening, self._answered = True, False
         self._foreign_told = False
         self._began = self._clock()
-        common = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(self._watch_seconds)}
-        return Stream(self._path, {**self._selectors, **common, **params})
+        return self._asked.watch(self._watch_seconds, params)
 
     def _begin_list(self) -> None:
         self._pages.begin()
@@ -327,7 +332,7 @@ class Reflector(Generic[_T]):
         self._listing = Listing(self._read)
 
     def _complete(self, version: object) -> Listed[_T]:
-        self._version = check_version(version)
+        self._position.begin(check_version(version))
         listed = self._listing.finish()
         self._known.replace(self._listing.uids)
         self._begin_list()
@@ -360,7 +365,7 @@ class Reflector(Generic[_T]):
 
     def _advance(self, metadata: Mapping[str, Any]) -> None:
         if self._phase is _Phase.WATCH:
-            self._version = version_of(metadata) or self._version
+            self._position.version = version_of(metadata) or self._position.version
 
     def _take_initial(self, kind: object, document: Mapping[str, Any], metadata: Mapping[str, Any]) -> list[Delta[_T]]:
         """Take an event of a list as a stream, whose end a bookmark tells."""
