@@ -30,6 +30,7 @@ from inferencepool.registry._listeners import Listener, Listeners
 from inferencepool.registry._placement import Placement
 from inferencepool.registry._staleness import Staleness
 from inferencepool.selection import expand
+from inferencepool.selection._membership import has_ended
 
 __all__ = ["EndpointRegistry", "RegistryStatistics"]
 
@@ -86,7 +87,7 @@ class EndpointRegistry:
         self._pool = pool
         self._pods: dict[tuple[str, str], Pod] = {}
         self._columns = Columns()
-        self._placement = Placement(self._columns)
+        self._placement = Placement(self._columns, clock)
         self._slots = self._placement.slots
         self._lock = new_lock()
         self._arrived = Condition(self._lock)
@@ -332,7 +333,7 @@ class EndpointRegistry:
     def _upsert(self, pod: Pod) -> MembershipChange:
         endpoints = () if self._pool is None else expand(self._pool, pod)
         self._pods[pod.key] = pod
-        return self._placement.place(pod.key, endpoints)
+        return self._placement.place(pod.key, endpoints, for_good=has_ended(pod))
 
     def _delete(self, key: tuple[str, str]) -> MembershipChange:
         self._pods.pop(key, None)
