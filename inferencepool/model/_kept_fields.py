@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 
 from inferencepool.model._schema import DNS_SUBDOMAIN, Reader, check_label_key, check_text, quoted
 
@@ -21,7 +22,21 @@ _PLAIN_FINALIZERS = ("kubernetes", _ORPHAN, _FOREGROUND)
 
 def read_server_time(reader: Reader, name: str) -> str | None:
     """Read a time of metadata, which the API server decodes; what is wrong is noted in *reader*."""
-    return reader.time(name, _TIME)
+    text = reader.text(name)
+    if text is not None and not _is_time(text):
+        reader.wrong(name, f"{quoted(text)} is not a time of RFC 3339, such as 2026-01-31T12:00:00Z", text)
+    return text
+
+
+def _is_time(text: str) -> bool:
+    found = _TIME.fullmatch(text)
+    if found is None:
+        return False
+    try:
+        date.fromisoformat(found["day"])
+    except ValueError:
+        return False
+    return True
 
 
 def read_kept_fields(metadata: Reader, *, core: bool) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date
 from typing import Any, TypeAlias, TypeVar
 
 import attrs
@@ -199,13 +198,6 @@ class Reader:
             return default
         return str(value)
 
-    def time(self, name: str, pattern: re.Pattern[str], *, required: bool = False) -> str | None:
-        """Read a time of RFC 3339 that is spelled as *pattern* has it, with its day in the group ``day``."""
-        text = self.text(name, required=required)
-        if text is not None and not is_time(text, pattern):
-            self.wrong(name, f"{quoted(text)} is not a time of RFC 3339, such as 2026-01-31T12:00:00Z", text)
-        return text
-
     def whole(self, name: str, *, low: int, high: int, required: bool = False) -> int | None:
         """Read a whole number from *low* to *high*."""
         value = self.get(name, required=required)
@@ -323,18 +315,6 @@ class Reader:
         if found:
             raise InvalidDocumentError(_in_order(found), source)
         return build()
-
-
-def is_time(text: str, pattern: re.Pattern[str]) -> bool:
-    """Tell whether *text* is a time as *pattern* has it, of a day that there is."""
-    found = pattern.fullmatch(text)
-    if found is None:
-        return False
-    try:
-        date.fromisoformat(found["day"])
-    except ValueError:
-        return False
-    return True
 
 
 def _in_order(found: Iterable[tuple[_Place, Issue]]) -> tuple[Issue, ...]:

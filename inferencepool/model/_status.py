@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from datetime import date
 from enum import StrEnum
 from typing import Any
 
 import attrs
 
-from inferencepool.model._schema import CONDITION_TYPE, DNS_LABEL, DOMAIN_PATH, GROUP, KIND, REASON, Reader
+from inferencepool.model._schema import CONDITION_TYPE, DNS_LABEL, DOMAIN_PATH, GROUP, KIND, REASON, Reader, quoted
 
 __all__ = [
     "PENDING",
@@ -23,8 +24,8 @@ __all__ = [
 
 GATEWAY_GROUP = "gateway.networking.k8s.io"
 
-#: What the API server takes as `format: date-time`; Python's own reader takes more shapes than RFC 3339 has.
-TIME = re.compile(
+# What the API server takes as `format: date-time`; Python's own reader takes more shapes than RFC 3339 has.
+_TIME = re.compile(
     r"(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]+)?"
     r"([Zz]|[-+][0-9]{2}:[0-9]{2})"
 )
@@ -116,7 +117,21 @@ PENDING = Condition(type="Accepted", status="Unknown", reason="Pending", message
 
 def read_time(reader: Reader, name: str, *, required: bool = False) -> str | None:
     """Read a time of RFC 3339; what is wrong is noted in *reader*."""
-    return reader.time(name, TIME, required=required)
+    text = reader.text(name, required=required)
+    if text is not None and not _is_time(text):
+        reader.wrong(name, f"{quoted(text)} is not a time of RFC 3339, such as 2026-01-31T12:00:00Z", text)
+    return text
+
+
+def _is_time(text: str) -> bool:
+    found = _TIME.fullmatch(text)
+    if found is None:
+        return False
+    try:
+        date.fromisoformat(found["day"])
+    except ValueError:
+        return False
+    return True
 
 
 def to_conditions(conditions: Iterable[Condition]) -> tuple[Condition, ...]:

@@ -23,8 +23,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 
 from inferencepool.errors import InvalidDocumentError
 from inferencepool.model import parse_object
-from inferencepool.model._schema import is_time
-from inferencepool.model._status import TIME
+from inferencepool.model._status import _is_time
 from tests.strategies import documents
 
 _BESIDE = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "crds"
@@ -35,7 +34,7 @@ pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"the folder of CRDs
 FORMATS = FormatChecker(formats=())
 FORMATS.checks("int32")(lambda value: not isinstance(value, int) or -(2**31) <= value < 2**31)
 FORMATS.checks("int64")(lambda value: not isinstance(value, int) or -(2**63) <= value < 2**63)
-FORMATS.checks("date-time")(lambda value: not isinstance(value, str) or is_time(value, TIME))
+FORMATS.checks("date-time")(lambda value: not isinstance(value, str) or _is_time(value))
 
 
 @cache
