@@ -13,16 +13,17 @@ import attrs
 import pytest
 
 from inferencepool.adapters.extproc import ExternalProcessor, ProcessorOptions
-from inferencepool.adapters.kubernetes import ElectionOptions, ReflectorOptions
+from inferencepool.adapters.kubernetes import ElectionOptions, ReflectorOptions, _pool_search, _served
 from inferencepool.cli._main import _parser
 from inferencepool.gateway import EnvoyOptions
 from inferencepool.picker import EndpointPicker
 from inferencepool.plugins import ApproxPrefixCacheProducer
-from inferencepool.registry import EndpointRegistry, Staleness
+from inferencepool.registry import EndpointRegistry, Staleness, _away
 from inferencepool.runtime.exporter import CardinalityLimits
 from inferencepool.runtime.extproc import extproc_limits
 from inferencepool.runtime.grpc import Limits
 from inferencepool.runtime.http import PageLimits
+from inferencepool.runtime.kubernetes import _kubeconfig_extras, _unused_pods
 from inferencepool.runtime.logs import LineLimit
 from inferencepool.runtime.scraping import ScrapingOptions
 from inferencepool.runtime.server import ServerOptions
@@ -48,6 +49,16 @@ OWNERS: dict[str, type] = {
 }
 # Of which every field is a limit, and so is on the page.
 WHOLE = {"grpc.Limits": Limits, "PageLimits": PageLimits, "CardinalityLimits": CardinalityLimits}
+# Limits that nobody can set, by the name that the page gives them.
+FIXED = {
+    "Away.KEPT_SECONDS": _away.KEPT_SECONDS,
+    "Away.MOST_KEPT": _away.MOST_KEPT,
+    "Kubeconfig.MOST_GROUPS": _kubeconfig_extras.MOST_GROUPS,
+    "PoolSearch.MOST_BYTES": _pool_search.MOST_BYTES,
+    "PoolSearch.MOST_NAMED": _pool_search.MOST_NAMED,
+    "ServedResources.MOST_BYTES": _served.MOST_BYTES,
+    "UnusedPods.MOST_REMEMBERED": _unused_pods.MOST_REMEMBERED,
+}
 UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "ms": 0.001}
 # As flags and their help have them.
 SHORT_UNITS = {"": 1, "Ki": 1 << 10, "Mi": 1 << 20, "s": 1, "ms": 0.001}
@@ -80,6 +91,8 @@ def lines() -> Iterator[Line]:
 def default_of(limit: str) -> Any:
     """Give the default that a limit has in ``serve``."""
     owner, _, name = limit.rpartition(".")
+    if limit in FIXED:
+        return FIXED[limit]
     if owner == "grpc.Limits":
         return getattr(extproc_limits(ExternalProcessor(EndpointPicker(EndpointRegistry()))), name) or None
     return inspect.signature(OWNERS[owner]).parameters[name].default or None
@@ -136,6 +149,11 @@ def test_no_limit_is_left_out(owner: str) -> None:
     told = {line.limit for line in LIMITED}
 
     assert set() == {f"{owner}.{field.name}" for field in attrs.fields(WHOLE[owner])} - told
+
+
+def test_no_fixed_limit_is_left_out() -> None:
+    """What is fixed is on the page, by the name of its constant, and nothing else in capitals is."""
+    assert FIXED.keys() == {line.limit for line in LIMITED if line.limit.rpartition(".")[2].isupper()}
 
 
 def test_all_flags_exist() -> None:

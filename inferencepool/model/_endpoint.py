@@ -33,6 +33,7 @@ class Endpoint:
         node_address: IP address of the node that the pod runs on.
         other_addresses: The other IP addresses of the pod, as of a dual-stack one: they name it, and are not sent to.
         pod_uid: The pod's UID; tells a pod from a later one of the same name.
+        restarts: How often the pod's containers were restarted.
         id: ``<namespace>/<pod>-rank-<rank>``; ``<namespace>/<pod>`` without a rank.
         destination: ``ip:port``, IPv6 in brackets: the value of ``x-gateway-destination-endpoint``.
     """
@@ -46,6 +47,7 @@ class Endpoint:
     node_address: str | None = None
     other_addresses: tuple[str, ...] = ()
     pod_uid: str = ""
+    restarts: int = 0
     id: str = attrs.field(init=False, repr=False, eq=False)
     destination: str = attrs.field(init=False, repr=False, eq=False)
 

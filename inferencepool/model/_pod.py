@@ -23,6 +23,8 @@ _RENAMED = {
 }
 
 _TEXTS = {str}
+# That of a number of Kubernetes.
+_MOST_RESTARTS = (1 << 31) - 1
 
 
 def _to_ip(ip: str | None) -> str | None:
@@ -73,6 +75,7 @@ class Pod:
         ready: Whether its first condition of type ``Ready`` has the status ``True``.
         phase: Its phase, such as ``Running``; empty where it is not told.
         deletion_timestamp: Since when it is being deleted; None when it is not.
+        restarts: How often its containers were restarted, all together: what they had cached was lost then.
         resource_version: An opaque text; no order can be read from it.
 
     Raises:
@@ -90,6 +93,7 @@ class Pod:
     ready: bool = False
     phase: str = ""
     deletion_timestamp: str | None = None
+    restarts: int = 0
     resource_version: str = attrs.field(default="", eq=False)
 
     @property
@@ -121,12 +125,15 @@ class Pod:
         host_ip: str | None = None
         ready = False
         phase = ""
+        restarts = 0
         if status is not None:
             ips = tuple(filter(None, (_read_ip(item, "ip") for item in status.items("podIPs") or [])))
             ip = _read_ip(status, "podIP") or (ips[0] if ips else None)
             host_ip = _read_ip(status, "hostIP")
             ready = _read_ready(status.items("conditions") or [])
             phase = status.text("phase") or ""
+            containers = status.items("containerStatuses") or []
+            restarts = sum(each.whole("restartCount", low=0, high=_MOST_RESTARTS) or 0 for each in containers)
         return root.finish(
             source_of("Pod", document),
             "ignore",
@@ -142,6 +149,7 @@ class Pod:
                 ready=ready,
                 phase=phase,
                 deletion_timestamp=meta.deletion_timestamp,
+                restarts=restarts,
                 resource_version=meta.resource_version,
             ),
         )
@@ -160,6 +168,8 @@ class Pod:
         status: dict[str, Any] = {"conditions": [{"type": "Ready", "status": "True" if self.ready else "False"}]}
         if self.phase:
             status["phase"] = self.phase
+        if self.restarts:
+            status["containerStatuses"] = [{"restartCount": self.restarts}]
         if self.ip:
             status["podIP"] = self.ip
         if self.ips:

@@ -29,11 +29,16 @@ class Fleet:
         endpoints: Endpoint by slot; None in a slot that is free.
         births: Number by slot that tells one occupant of a slot from the next; an endpoint keeps its own for life.
         members: The set of all endpoints.
+        caches: Number by slot that tells what one process has cached from what another one has. An endpoint that comes
+            back as the same pod within five minutes has the slot and the number that it had, whatever its birth, and
+            one whose containers restarted gets another number. A free slot keeps that of the endpoint that may come
+            back to it; else it is 0. The same as *births* where it is not given.
     """
 
     endpoints: tuple[Endpoint | None, ...] = ()
     births: tuple[int, ...] = ()
     members: EndpointSet = 0
+    caches: tuple[int, ...] = attrs.field(default=attrs.Factory(lambda self: self.births, takes_self=True))
 
     @cached_property
     def slots(self) -> Sequence[int]:

@@ -11,7 +11,7 @@ import attrs
 from cachetools import LRUCache
 
 from inferencepool._lock import tolerant_lock
-from inferencepool.model import InferenceRequest, Snapshot
+from inferencepool.model import EndpointSet, InferenceRequest, Snapshot
 from inferencepool.plugins._parameters import checked_choice, checked_flag, checked_whole_number, refusal
 from inferencepool.plugins._tokens import BYTES_PER_TOKEN
 from inferencepool.prefix import HashChainIndex, JointMatch, PrefixIndex, PrefixMatch, PrefixTree, token_bytes
@@ -57,7 +57,9 @@ class ApproxPrefixCacheProducer:
     A request with several prompts has as much cached as all of them together, by the blocks of each.
 
     A prompt counts as cached at the endpoint that was picked, until others push it out. Prompts of different models,
-    salts, and of text and token ids, never match. What is remembered of an endpoint goes when the endpoint does.
+    salts, and of text and token ids, never match. What is remembered of an endpoint is forgotten when its containers
+    restart or another one takes its place. Of one that went it is kept for five minutes, in which it may come back as
+    the same pod; meanwhile nobody has it cached.
 
     Thread-safe: the index has its own lock, another guards which endpoints it knows. Not to be shared between
     registries: slots mean other endpoints there.
@@ -84,7 +86,9 @@ class ApproxPrefixCacheProducer:
     index: PrefixIndex = attrs.field(init=False, repr=False)
     _lock: Lock = attrs.field(factory=tolerant_lock, init=False, repr=False)
     _generation: int = attrs.field(default=-1, init=False, repr=False)
-    _births: Sequence[int] = attrs.field(default=(), init=False, repr=False)
+    # By slot, see `Fleet.caches`; and whether something is remembered of endpoints that are away.
+    _caches: Sequence[int] = attrs.field(default=(), init=False, repr=False)
+    _some_away: bool = attrs.field(default=False, init=False, repr=False)
     # By slot: the generation that told the size of the engine's cache, its blocks, and the tokens of a block.
     _sizes: dict[int, tuple[int, int | None, int | None]] = attrs.field(factory=dict, init=False, repr=False)
     _waiting: LRUCache[PickResult, PrefixMatch] = attrs.field(init=False, repr=False)
@@ -125,7 +129,7 @@ class ApproxPrefixCacheProducer:
             known: PrefixMatch | None = produced.get(self)
             if known is not None:
                 return known
-        if snapshot.fleet.births is not self._births:
+        if snapshot.fleet.caches is not self._caches:
             self.prepare(snapshot)
         if request.prompt_tokens is None:
             found = self.index.match(request.prompt, (request.model, request.cache_salt))
@@ -133,6 +137,8 @@ class ApproxPrefixCacheProducer:
             found = self.index.match(token_bytes(request.prompt_tokens), (request.model, request.cache_salt, "tokens"))
         if request.more_prompts:
             found = self._match_more(request, found)
+        if self._some_away and found.levels:
+            found = attrs.evolve(found, levels=_among(found.levels, snapshot.fleet.members))
         if produced is not None:
             produced[self] = found
         return found
@@ -144,17 +150,21 @@ class ApproxPrefixCacheProducer:
         return bool(self.match(result.request, result.snapshot).blocks(result.slot))
 
     def prepare(self, snapshot: Snapshot, /) -> None:
-        """Forget the endpoints that are gone, and what was remembered of slots that have another one now."""
-        births = snapshot.fleet.births
+        """Forget what was cached by those that are gone or were restarted."""
+        fleet = snapshot.fleet
+        caches = fleet.caches
         with self._lock:
-            if births is self._births or snapshot.generation < self._generation:
+            if caches is self._caches or snapshot.generation < self._generation:
                 return
-            before = self._births
-            gone = [slot for slot, (old, new) in enumerate(zip(before, births, strict=False)) if old != new]
-            for slot in (*gone, *range(len(births), len(before))):
+            before = self._caches
+            gone = [slot for slot, (old, new) in enumerate(zip(before, caches, strict=False)) if old != new]
+            for slot in (*gone, *range(len(caches), len(before))):
                 self._sizes.pop(slot, None)
                 self.index.remove(slot)
-            self._births, self._generation = births, snapshot.generation
+            self._some_away = any(
+                cache and endpoint is None for cache, endpoint in zip(caches, fleet.endpoints, strict=False)
+            )
+            self._caches, self._generation = caches, snapshot.generation
 
     def picked(self, result: PickResult, /) -> None:
         """Remember where the prompt went, now or when the response begins."""
@@ -221,7 +231,19 @@ class ApproxPrefixCacheProducer:
         tokens_per_block = self.block_size_tokens if self.compatibility else size or self.block_size_tokens
         with self._lock:
             # Another thread may know better by now: picks from different snapshots end in any order.
-            is_there = self._births[slot : slot + 1] == (result.birth,)
+            is_there = self._caches[slot : slot + 1] == (result.snapshot.fleet.caches[slot],)
             if is_there and generation >= self._sizes.get(slot, _UNKNOWN)[0]:
                 self._sizes[slot] = (generation, blocks, size)
                 self.index.set_capacity(slot, max(1, blocks * tokens_per_block // self.block_size_tokens))
+
+
+def _among(levels: Sequence[tuple[int, EndpointSet]], members: EndpointSet) -> list[tuple[int, EndpointSet]]:
+    """Give the levels of a match with *members* only."""
+    found: list[tuple[int, EndpointSet]] = []
+    known = 0
+    for blocks, holders in levels:
+        there = holders & members
+        if there != known:
+            found.append((blocks, there))
+            known = there
+    return found

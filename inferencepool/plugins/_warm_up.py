@@ -31,7 +31,8 @@ class WarmUpFilter:
     An endpoint that has just joined has nothing cached, so strategies of affinity pass it over, and it stays cold. For
     *duration* seconds the new ones are kept alone with the probability ``share * new / candidates``: with a *share* of
     1 they get what they would get of requests spread evenly; all other requests are decided as ever. Endpoints of the
-    first fleet that it sees do not count as new. What it drops may be a fallback.
+    first fleet that it sees do not count as new, nor do those that come back with what they had cached (see
+    `Fleet.caches`); those whose containers restarted do. What it drops may be a fallback.
 
     *When to choose it:* beside strategies of affinity, where fleets grow under load.
 
@@ -57,7 +58,7 @@ class WarmUpFilter:
     share: float = attrs.field(default=0.25, validator=checked_number(_NAME, 1e-3, 10))
     clock: Callable[[], float] = attrs.field(default=time.monotonic, kw_only=True)
     _lock: Lock = attrs.field(factory=tolerant_lock, init=False, repr=False)
-    _births: Sequence[int] | None = attrs.field(default=None, init=False, repr=False)
+    _caches: Sequence[int] | None = attrs.field(default=None, init=False, repr=False)
     _generation: int = attrs.field(default=-1, init=False, repr=False)
     # When each group of endpoints joined, and the slots of those that are still there.
     _joined: deque[tuple[float, EndpointSet]] = attrs.field(factory=deque, init=False, repr=False)
@@ -77,17 +78,17 @@ class WarmUpFilter:
 
     def prepare(self, snapshot: Snapshot, /) -> None:
         """Take note of who joined and who went."""
-        births = snapshot.fleet.births
-        if births is self._births:
+        caches = snapshot.fleet.caches
+        if caches is self._caches:
             return
         with self._lock:
-            if births is self._births or snapshot.generation < self._generation:
+            if caches is self._caches or snapshot.generation < self._generation:
                 return
-            before, self._births, self._generation = self._births, births, snapshot.generation
+            before, self._caches, self._generation = self._caches, caches, snapshot.generation
             if not before:
                 return
             known = len(before)
-            changed = [slot for slot, birth in enumerate(births) if slot >= known or before[slot] != birth]
+            changed = [slot for slot, cache in enumerate(caches) if slot >= known or before[slot] != cache]
             other = to_endpoint_set(changed)
             self._joined = deque((at, rest) for at, group in self._joined if (rest := group & ~other))
             if came := other & snapshot.fleet.members:

@@ -82,7 +82,7 @@ class MembershipChange:
 
     Attributes:
         added: New endpoints.
-        updated: Endpoints whose labels or node changed while their address stayed.
+        updated: Endpoints whose labels, node or number of restarts changed while their address stayed.
         removed: Endpoints that are gone.
     """
 

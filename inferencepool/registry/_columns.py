@@ -10,6 +10,7 @@ import attrs
 
 from inferencepool.model import Endpoint, EndpointMetrics, EndpointSet, Fleet, Snapshot, to_slots
 from inferencepool.model._metrics import SIGNALS
+from inferencepool.registry._away import Away
 from inferencepool.registry._staleness import Ages, StaleMetrics, Staleness
 
 __all__ = ["Columns"]
@@ -24,7 +25,7 @@ class Columns:
     What is known about each slot. Writing costs O(1); `publish` copies.
 
     Not thread-safe: the registry's lock guards it. A slot that is freed is used again only after the next `publish`, so
-    that a slot means one endpoint within a snapshot.
+    that a slot means one endpoint within a snapshot; and, as long as the endpoint may come back, by that one alone.
 
     Attributes:
         members: The slots in use.
@@ -42,6 +43,8 @@ class Columns:
     _born: int = 0
     _endpoints: list[Endpoint | None] = attrs.field(factory=list)
     _births: list[int] = attrs.field(factory=list)
+    _caches: list[int] = attrs.field(factory=list)
+    _away: Away = attrs.field(factory=Away)
     _metrics: list[EndpointMetrics] = attrs.field(factory=list)
     _waiting: list[int] = attrs.field(factory=list)
     _running: list[int] = attrs.field(factory=list)
@@ -50,35 +53,46 @@ class Columns:
     _free: list[int] = attrs.field(factory=list)
     _leaving: list[int] = attrs.field(factory=list)
 
-    def add(self, endpoint: Endpoint) -> int:
-        """Give *endpoint* a slot."""
-        if self._free:
-            slot = self._free.pop()
-            self._endpoints[slot] = endpoint
-        else:
-            slot = len(self._endpoints)
-            self._endpoints.append(endpoint)
-            self._births.append(0)
-            self._metrics.append(_NOTHING)
-            self._waiting.append(0)
-            self._running.append(0)
-            self._usage.append(0.0)
-            self._observed_at.append(_NEVER)
+    def add(self, endpoint: Endpoint, now: float) -> int:
+        """Give *endpoint* a slot: the one that it had where it comes back as what it was."""
         self._born += 1
+        kept = self._away.come_back(endpoint, now)
+        if kept is not None:
+            slot = kept
+        else:
+            self._release(self._away.give_up(endpoint))
+            slot = self._free.pop() if self._free else self._append()
+            self._caches[slot] = self._born
+        self._endpoints[slot] = endpoint
         self._births[slot] = self._born
         self.members |= 1 << slot
         self._note_unknown(slot, _NOTHING.unknown)
         self._touch_fleet()
         return slot
 
+    def _append(self) -> int:
+        self._endpoints.append(None)
+        self._births.append(0)
+        self._caches.append(0)
+        self._metrics.append(_NOTHING)
+        self._waiting.append(0)
+        self._running.append(0)
+        self._usage.append(0.0)
+        self._observed_at.append(_NEVER)
+        return len(self._endpoints) - 1
+
     def replace(self, slot: int, endpoint: Endpoint) -> None:
-        """Give the occupant of *slot* other labels or another node."""
+        """Give the occupant of *slot* other labels or another node, or restart it, so that its cache is empty."""
+        before = self._endpoints[slot]
+        if before is None or before.restarts != endpoint.restarts:
+            self._born += 1
+            self._caches[slot] = self._born
         self._endpoints[slot] = endpoint
         self._touch_fleet()
 
-    def remove(self, slot: int) -> None:
-        """Free *slot*."""
-        self._endpoints[slot] = None
+    def remove(self, slot: int, now: float, *, for_good: bool = False) -> None:
+        """Free *slot*, and keep it for its endpoint, unless that went *for_good*."""
+        endpoint, self._endpoints[slot] = self._endpoints[slot], None
         self._metrics[slot] = _NOTHING
         self._waiting[slot] = self._running[slot] = 0
         self._usage[slot] = 0.0
@@ -88,8 +102,15 @@ class Columns:
         self.lost &= ~(1 << slot)
         self._note_unknown(slot, frozenset())
         self.departed |= 1 << slot
-        self._leaving.append(slot)
+        self._release([slot] if endpoint is None or for_good else self._away.leave(endpoint, slot, now))
         self._touch_fleet()
+
+    def _release(self, slots: Sequence[int]) -> None:
+        """Let *slots* be used by others, from the next snapshot on."""
+        for slot in slots:
+            self._caches[slot] = 0
+            self._leaving.append(slot)
+            self._touch_fleet()
 
     def observe(self, slot: int, metrics: EndpointMetrics, observed_at: float) -> bool:
         """Write *metrics* that were observed at *observed_at*; False when these or later ones are there already."""
@@ -148,8 +169,9 @@ class Columns:
         Returns:
             The snapshot, and when the next endpoint becomes stale.
         """
+        self._release(self._away.expire(now))
         if self._fleet is None:
-            self._fleet = Fleet(tuple(self._endpoints), tuple(self._births), self.members)
+            self._fleet = Fleet(tuple(self._endpoints), tuple(self._births), self.members, tuple(self._caches))
         self._free += self._leaving
         self._leaving.clear()
         self.departed = 0

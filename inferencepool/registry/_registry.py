@@ -27,8 +27,10 @@ from inferencepool.registry._changes import (
 )
 from inferencepool.registry._columns import Columns
 from inferencepool.registry._listeners import Listener, Listeners
+from inferencepool.registry._placement import Placement
 from inferencepool.registry._staleness import Staleness
 from inferencepool.selection import expand
+from inferencepool.selection._membership import has_ended
 
 __all__ = ["EndpointRegistry", "RegistryStatistics"]
 
@@ -84,9 +86,9 @@ class EndpointRegistry:
         self._interval = publish_interval
         self._pool = pool
         self._pods: dict[tuple[str, str], Pod] = {}
-        self._slots_by_pod: dict[tuple[str, str], dict[int | None, tuple[int, Endpoint]]] = {}
-        self._slots: dict[str, int] = {}
         self._columns = Columns()
+        self._placement = Placement(self._columns, clock)
+        self._slots = self._placement.slots
         self._lock = new_lock()
         self._arrived = Condition(self._lock)
         self._staleness = staleness
@@ -331,11 +333,11 @@ class EndpointRegistry:
     def _upsert(self, pod: Pod) -> MembershipChange:
         endpoints = () if self._pool is None else expand(self._pool, pod)
         self._pods[pod.key] = pod
-        return self._place(pod.key, endpoints)
+        return self._placement.place(pod.key, endpoints, for_good=has_ended(pod))
 
     def _delete(self, key: tuple[str, str]) -> MembershipChange:
         self._pods.pop(key, None)
-        return self._place(key, ())
+        return self._placement.place(key, ())
 
     def _resync(self, pods: dict[tuple[str, str], Pod]) -> MembershipChange:
         return self._take(self._pool, pods)
@@ -345,15 +347,15 @@ class EndpointRegistry:
             message = f"registry: endpoints: it has the pool {self._pool.namespace}/{self._pool.name}, allowed is none"
             raise ConfigurationError(message)
         # With no pool, no pod has endpoints: all that are here were listed.
-        gone = [self._place(key, ()) for key in list(self._slots_by_pod) if key not in listed]
-        return MembershipChange.of([*gone, *itertools.starmap(self._place, listed.items())])
+        gone = [self._placement.place(key, ()) for key in self._placement.pods() if key not in listed]
+        return MembershipChange.of([*gone, *itertools.starmap(self._placement.place, listed.items())])
 
     def _set_pool(self, pool: InferencePool | None, pods: dict[tuple[str, str], Pod] | None) -> MembershipChange:
         self._check_pool(pool)
         return self._take(pool, self._pods if pods is None else pods)
 
     def _check_pool(self, pool: InferencePool | None) -> None:
-        if pool is not None and self._pool is None and self._slots_by_pod:
+        if pool is not None and self._pool is None and self._slots:
             message = (
                 f"registry: pool: {len(self._slots)} endpoints were given that belong to no pool, allowed are none"
             )
@@ -364,36 +366,7 @@ class EndpointRegistry:
         expanded = {key: () if pool is None else expand(pool, pod) for key, pod in pods.items()}
         gone = [self._delete(key) for key in list(self._pods) if key not in pods]
         self._pool, self._pods = pool, pods
-        return MembershipChange.of([*gone, *itertools.starmap(self._place, expanded.items())])
-
-    def _place(self, key: tuple[str, str], endpoints: tuple[Endpoint, ...]) -> MembershipChange:
-        """Let *endpoints* be those of the pod *key*. One that moved to another address or pod counts as a new one."""
-        before = self._slots_by_pod.get(key, {})
-        after: dict[int | None, tuple[int, Endpoint]] = {}
-        added, updated, removed = [], [], []
-        wanted = {endpoint.rank: endpoint for endpoint in endpoints}
-        for rank, (slot, old) in before.items():
-            new = wanted.get(rank)
-            if new is None or (new.destination, new.pod_uid) != (old.destination, old.pod_uid):
-                self._columns.remove(slot)
-                del self._slots[old.id]
-                removed.append(old)
-            else:
-                after[rank] = (slot, new)
-                if new != old:
-                    self._columns.replace(slot, new)
-                    updated.append(new)
-        for rank, endpoint in wanted.items():
-            if rank not in after:
-                slot = self._columns.add(endpoint)
-                after[rank] = (slot, endpoint)
-                self._slots[endpoint.id] = slot
-                added.append(endpoint)
-        if after:
-            self._slots_by_pod[key] = after
-        else:
-            self._slots_by_pod.pop(key, None)
-        return MembershipChange(tuple(added), tuple(updated), tuple(removed))
+        return MembershipChange.of([*gone, *itertools.starmap(self._placement.place, expanded.items())])
 
     def __repr__(self) -> str:
         return f"<EndpointRegistry of {len(self._slots)} endpoints>"

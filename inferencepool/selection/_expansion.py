@@ -64,6 +64,7 @@ def expand(pool: InferencePool, pod: Pod) -> tuple[Endpoint, ...]:
             node_address=pod.host_ip,
             other_addresses=others,
             pod_uid=pod.uid,
+            restarts=pod.restarts,
         )
         for rank, target in enumerate(pool.target_ports)
         if target.number in active

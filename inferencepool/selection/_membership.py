@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from inferencepool.model import InferencePool, Pod
 
-__all__ = ["is_member", "member_address", "membership_issue"]
+__all__ = ["has_ended", "is_member", "member_address", "membership_issue"]
 
 # Phases in which all containers of a pod have ended for good; its conditions may be those of before.
 _ENDED = ("Failed", "Succeeded")
+
+
+def has_ended(pod: Pod) -> bool:
+    """Tell whether *pod* will never serve again: it is being deleted, or all its containers have ended for good."""
+    return pod.deletion_timestamp is not None or pod.phase in _ENDED
 
 
 def is_member(pool: InferencePool, pod: Pod) -> bool:
@@ -26,8 +31,7 @@ def member_address(pool: InferencePool, pod: Pod) -> str | None:
     if (
         pod.ready
         and pod.ip
-        and pod.deletion_timestamp is None
-        and pod.phase not in _ENDED
+        and not has_ended(pod)
         and pod.namespace == pool.namespace
         and pool.selector.matches(pod.labels)
     ):

@@ -123,6 +123,13 @@ class Server:
             if line["event"] == event:
                 return line
 
+    def until(self, event: str) -> list[dict[str, Any]]:
+        """Wait for the next line of an event, and give the lines before it."""
+        lines = []
+        while (line := self._lines.get(timeout=PATIENCE))["event"] != event:
+            lines.append(line)
+        return lines
+
     def rest(self) -> list[dict[str, Any]]:
         """The lines that nobody took, once the process has ended."""
         self._reader.join(PATIENCE)

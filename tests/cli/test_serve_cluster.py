@@ -15,6 +15,7 @@ import pytest
 from inferencepool.cli import main
 from inferencepool.testing import make_pod, make_pool
 from inferencepool.testing.apiserver import ApiServer, Fault
+from tests.adapters.extproc.oracle import parse_response
 from tests.cli.test_serve import PATIENCE, Health, Server, objective, rewrite
 
 PLAIN = "--secure-serving=false"
@@ -99,6 +100,44 @@ class TestRunning:
             server.pools.add(make_pool("qwen", selector=LLAMA))
             picker.wait_for("synced")
             assert Health.SERVING == picker.health()
+
+    def test_pool_that_is_missing(self, cluster: tuple[ApiServer, str]) -> None:
+        """Who is refused for want of the pool is told which one is meant, and which there are in its place."""
+        server, kubeconfig = cluster
+        server.pools.add(make_pool("mistral", namespace="team-a", selector=LLAMA))
+        flags = ("--pool-name", "lama", "--pool-namespace", "team-a", "--kubeconfig", kubeconfig)
+        with Server(*flags, PLAIN) as picker:
+            picker.wait_for("pool not found")
+            answer = parse_response(picker.pick()).immediate_response
+            server.pools.add(make_pool("lama", namespace="team-a", selector=LLAMA))
+            picker.wait_for("synced")
+            assert b"10.0.0.1:8000" in picker.pick()
+
+        assert 503 == answer.status.code
+        assert (
+            "the pool team-a/lama of inference.networking.k8s.io is not found; "
+            "pools in this namespace: llama, mistral; "
+            "pools in this namespace of group inference.networking.x-k8s.io: "
+        ) in answer.body.decode()
+
+    def test_server_that_has_just_started(self, tmp_path: Path) -> None:
+        """Started together with its server, which knows no roles and objects yet, it is ready with its rules only."""
+        rule = {"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list", "watch"]}
+        with ApiServer(initializing=2) as server:
+            server.pools.add(make_pool("llama", selector=LLAMA))
+            server.pods.add(make_pod("a", ip="10.0.0.1", labels=LLAMA))
+            server.apply(objective("a", "llama"), rewrite("b", "llama"))
+            file = server.service_account("epp", rules=[rule]).write_kubeconfig(tmp_path / "poor")
+            with Server("--pool-name", "llama", "--kubeconfig", str(file), PLAIN) as picker:
+                lines = [picker.wait_for("cluster not followed")]
+                assert Health.NOT_SERVING == picker.health()
+                lines += picker.until("synced")
+                assert Health.SERVING == picker.health()
+                assert 0 == picker.terminate()
+
+        assert {403, 429} == {line["status"] for line in lines if line["event"] == "cluster not followed"}
+        counts = {line["event"]: line["count"] for line in lines if line["event"].endswith("changed")}
+        assert {"objectives changed": 1, "model rewrites changed": 1} == counts
 
     def test_rules(self, cluster: tuple[ApiServer, str]) -> None:
         """Objectives and rewrites of the pool are followed, too."""

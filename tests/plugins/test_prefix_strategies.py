@@ -245,6 +245,61 @@ class TestProducer:
         late.started()
         assert [0] == scores_by_pod(picker, request)
 
+    @pytest.mark.parametrize("compatibility", [False, True])
+    @pytest.mark.parametrize(("changed", "expected"), [({}, 1), ({"uid": "2"}, 0), ({"restarts": 1}, 0)])
+    def test_an_endpoint_that_comes_back(
+        self, changed: dict[str, Any], expected: float, *, compatibility: bool
+    ) -> None:
+        """The same pod has still cached what it had; while it is away nobody has, and no newcomer gets it."""
+        registry = EndpointRegistry(make_pool(), publish_interval=0)
+        registry.upsert_pod(pod := attrs.evolve(make_pod("a"), uid="1"))
+        producer = ApproxPrefixCacheProducer(compatibility=compatibility)
+        picker = EndpointPicker(registry, profile=SchedulingProfile(scorers=[PrefixCacheScorer(producer)]))
+        request = InferenceRequest(prompt=PROMPT)
+        picker.pick(InferenceRequest(prompt=PROMPT))
+        registry.upsert_pod(attrs.evolve(pod, ready=False))
+        registry.upsert_pod(make_pod("b", ip="10.0.0.2"))
+        assert not producer.match(request, registry.publish()).levels
+        picker.pick(InferenceRequest(prompt=PROMPT[::-1]))
+        registry.upsert_pod(attrs.evolve(pod, **changed))
+        slot = registry.publish().fleet.by_id["default/a-rank-0"]
+        match = producer.match(request, registry.snapshot())
+
+        assert expected == match.blocks(slot) / match.total
+
+    def test_a_restart_empties_the_cache(self) -> None:
+        """What an endpoint had cached is forgotten when its containers restart, though it never went."""
+        registry = EndpointRegistry(make_pool(), publish_interval=0)
+        registry.upsert_pod(make_pod("a"))
+        producer = ApproxPrefixCacheProducer()
+        picker = EndpointPicker(registry, profile=SchedulingProfile(scorers=[PrefixCacheScorer(producer)]))
+        request = InferenceRequest(prompt=PROMPT)
+        picker.pick(request)
+        assert [1] == scores_by_pod(picker, request)
+        registry.upsert_pod(attrs.evolve(make_pod("a"), restarts=1))
+
+        assert [0] == scores_by_pod(picker, request)
+        assert [1] == scores_by_pod(picker, request)
+
+    def test_prompts_of_an_endpoint_that_is_away(self) -> None:
+        """A prompt that only endpoints that are away had cached is cold; levels without anybody are none."""
+        registry = EndpointRegistry(make_pool(), publish_interval=0)
+        pods = [attrs.evolve(make_pod(name, ip=f"10.0.0.{number}"), uid=name) for number, name in enumerate("abc", 1)]
+        registry.resync(pods)
+        producer = holding(ApproxPrefixCacheProducer(), [1024, 512, 512])
+        request = InferenceRequest(prompt=PROMPT)
+        slots = registry.snapshot().fleet.by_id
+        assert [16, 8, 8] == [producer.match(request, registry.snapshot()).blocks(slot) for slot in slots.values()]
+        registry.resync(pods[1:])
+        assert [(8, 0b110)] == list(producer.match(request, registry.publish()).levels)
+        several = attrs.evolve(request, more_prompts=(PROMPT,))
+        assert [(16, 0b110)] == list(producer.match(several, registry.snapshot()).levels)
+        registry.resync([])
+        assert [] == list(producer.match(request, registry.publish()).levels)
+        registry.resync(pods)
+
+        assert [(16, 0b001), (8, 0b111)] == list(producer.match(request, registry.publish()).levels)
+
     def test_at_the_response(self) -> None:
         """A prompt counts from the response on; one whose response never began never does."""
         producer = ApproxPrefixCacheProducer(insert_at="response")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
+import attrs
 import pytest
 
 from inferencepool.model import InferenceRequest
@@ -62,6 +63,26 @@ def test_the_first_fleet_is_not_new() -> None:
     stage = Stage(10)
     home = stage.picker.pick(PROMPT).endpoint.pod_name
     assert 1 == stage.share_of(int(home[1:]))
+
+
+def test_one_that_comes_back_is_not_new() -> None:
+    """A pod that was not ready for a while has still cached what it had; one whose containers restarted has not."""
+    registry = EndpointRegistry(make_pool(), publish_interval=0, clock=ManualClock())
+    pods = [attrs.evolve(make_pod(name, ip=f"10.0.0.{number}"), uid=name) for number, name in enumerate("ab", 1)]
+    registry.resync(pods)
+    warm_up = WarmUpFilter(share=10, clock=registry.clock)
+    picker = EndpointPicker(registry, profile=SchedulingProfile(filters=[warm_up]), rng=Random(1))
+
+    def names() -> set[str]:
+        registry.publish()
+        return {picker.pick(InferenceRequest()).endpoint.pod_name for _ in range(20)}
+
+    assert {"a", "b"} == names()
+    for ready, expected in ((False, {"b"}), (True, {"a", "b"})):
+        registry.upsert_pod(attrs.evolve(pods[0], ready=ready))
+        assert expected == names()
+    registry.upsert_pod(attrs.evolve(pods[0], restarts=1))
+    assert {"a"} == names()
 
 
 def test_newcomers_grow_old() -> None:

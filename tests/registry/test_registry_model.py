@@ -16,7 +16,7 @@ from inferencepool.testing import ManualClock, make_pod, make_pool
 INTERVAL = 1.0
 NAMES = st.sampled_from("abcd")
 PODS = st.builds(
-    lambda name, app, uid, address, ready, ports: attrs.evolve(
+    lambda name, app, uid, address, ready, ports, restarts: attrs.evolve(
         make_pod(
             name,
             ip=f"10.0.{address}.{ord(name)}",
@@ -25,6 +25,7 @@ PODS = st.builds(
             annotations={} if ports is None else {"llm-d.ai/active-ports": ports},
         ),
         uid=uid,
+        restarts=restarts,
     ),
     NAMES,
     st.sampled_from(["llama", "llama", "qwen"]),
@@ -32,6 +33,7 @@ PODS = st.builds(
     st.integers(0, 1),
     st.sampled_from([True, True, False]),
     st.sampled_from([None, None, "1", ""]),
+    st.sampled_from([0, 0, 1]),
 )
 POOLS = st.none() | st.builds(
     lambda app, ports: make_pool(selector={"app": app}, ports=ports),
@@ -57,6 +59,7 @@ class Known:
 
     destination: str
     uid: str
+    restarts: int
     labels: Mapping[str, str]
     metrics: EndpointMetrics = attrs.field(factory=EndpointMetrics)
     observed_at: float = -inf
@@ -68,7 +71,7 @@ def expected_endpoints(pool: InferencePool | None, pod: Pod) -> dict[str, Known]
         return {}
     listed = pod.annotations.get("llm-d.ai/active-ports")
     return {
-        f"default/{pod.name}-rank-{rank}": Known(f"{pod.ip}:{port.number}", pod.uid, pod.labels)
+        f"default/{pod.name}-rank-{rank}": Known(f"{pod.ip}:{port.number}", pod.uid, pod.restarts, pod.labels)
         for rank, port in enumerate(pool.target_ports)
         if listed is None or str(port.number) in listed.split(",")
     }
@@ -80,6 +83,7 @@ def contents(snapshot: Snapshot) -> object:
         snapshot.generation,
         snapshot.fleet.endpoints,
         snapshot.fleet.births,
+        snapshot.fleet.caches,
         snapshot.fleet.members,
         list(snapshot.metrics),
         list(snapshot.waiting_queue_size),
@@ -106,6 +110,10 @@ class RegistryMachine(RuleBasedStateMachine):
         self.departed: set[str] = set()
         self.births: dict[str, int] = {}
         self.used: set[int] = set()
+        self.processes: dict[str, tuple[str, str, int]] = {}
+        self.caches: dict[str, int] = {}
+        self.used_caches: set[int] = set()
+        self.fresh: set[str] = set()
         self.published_at = -inf
         self.changed = False
         self.seen: list[tuple[Snapshot, object]] = []
@@ -135,8 +143,12 @@ class RegistryMachine(RuleBasedStateMachine):
                 changed = True
         for id, new in wanted.items():
             old = self.known.get(id, new)
-            changed = changed or id not in self.known or old.labels != new.labels
-            self.known[id] = attrs.evolve(old, labels=new.labels)
+            changed = changed or id not in self.known or (old.labels, old.restarts) != (new.labels, new.restarts)
+            self.known[id] = attrs.evolve(old, labels=new.labels, restarts=new.restarts)
+            process = (new.destination, new.uid, new.restarts)
+            if self.processes.get(id) != process:
+                self.processes[id] = process
+                self.fresh.add(id)
         self.changed = self.changed or changed
         return changed
 
@@ -252,6 +264,13 @@ class RegistryMachine(RuleBasedStateMachine):
                 assert fleet.births[slot] == self.births[id]
             else:
                 assert fleet.births[slot] not in self.used
+            if id in self.fresh:
+                assert fleet.caches[slot] not in self.used_caches
+            else:
+                assert fleet.caches[slot] == self.caches[id]
+            self.caches[id] = fleet.caches[slot]
+            self.used_caches.add(fleet.caches[slot])
+        self.fresh -= self.known.keys()
         self.births = {id: fleet.births[slot] for id, slot in slots.items()}
         self.used.update(self.births.values())
         self.departed.clear()

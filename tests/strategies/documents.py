@@ -235,6 +235,7 @@ def pods() -> st.SearchStrategy[dict[str, Any]]:
         podIPs=st.lists(st.fixed_dictionaries({"ip": ips}), max_size=2),
         hostIP=ips,
         conditions=st.lists(ready, max_size=3),
+        containerStatuses=st.lists(_object({}, restartCount=st.integers(0, 3)), max_size=2),
     )
     return _documents("v1", "Pod", {}, status=status)
 

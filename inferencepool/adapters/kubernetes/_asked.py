@@ -1,11 +1,13 @@
-"""Which objects were asked for, whatever a server makes of the question."""
+"""Which objects are asked for, and whether those that come are any of them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, final
 
 import attrs
 
+from inferencepool.adapters.kubernetes._feed import Get, Stream
 from inferencepool.adapters.kubernetes._listing import metadata_of
 from inferencepool.adapters.kubernetes._resources import ApiResource
 
@@ -26,11 +28,35 @@ class Asked:
         resource: The kind of object.
         namespace: Where.
         name: Which one; empty for all.
+        label_selector: Which ones, by labels; empty for all.
     """
 
     resource: ApiResource
     namespace: str
     name: str
+    label_selector: str = ""
+
+    @property
+    def _selectors(self) -> dict[str, str]:
+        selectors = {
+            "labelSelector": self.label_selector,
+            "fieldSelector": f"metadata.name={self.name}" if self.name else "",
+        }
+        return {name: text for name, text in selectors.items() if text}
+
+    def page(self, limit: int | None, token: str = "") -> Get:
+        """Ask for a page of *limit* objects; None for all. A *token* tells where the list goes on."""
+        params = self._selectors
+        if limit is not None:
+            params["limit"] = str(limit)
+        if token:
+            params["continue"] = token
+        return Get(self.resource.collection(self.namespace), params)
+
+    def watch(self, seconds: int, params: Mapping[str, str]) -> Stream:
+        """Ask for events, for *seconds* or so."""
+        common = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(seconds)}
+        return Stream(self.resource.collection(self.namespace), {**self._selectors, **common, **params})
 
     def why_not(self, document: object) -> str:
         """Tell why *document* is none of the objects that were asked for; empty if it is, or says nothing of that."""

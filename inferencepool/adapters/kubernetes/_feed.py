@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import attrs
 
 from inferencepool.errors import ApiServerError
 
-__all__ = ["MAX_REASON", "Failure", "Feed", "Get", "Step", "Stream", "Wait"]
+__all__ = ["MAX_REASON", "Failure", "Feed", "Get", "Step", "Stream", "Wait", "WithoutStream"]
 
 _T_co = TypeVar("_T_co", covariant=True)
 
@@ -133,3 +133,21 @@ class Feed(Protocol, Generic[_T_co]):
 
     def fail(self, failure: Failure) -> Sequence[_T_co]:
         """Hear that the present step failed, in whatever way, and give what that says."""
+
+
+class WithoutStream:
+    """The half of a `Feed` that asks for whole bodies, and reads each at once."""
+
+    listening = False
+    unread = False
+
+    def read(self) -> list[Any]:
+        """Read nothing."""
+        return []
+
+    def receive_data(self, data: bytes) -> list[Any]:  # noqa: ARG002 - as a feed has it
+        """Take nothing."""
+        return []
+
+    def end_stream(self) -> None:
+        """Do nothing."""

@@ -15,12 +15,14 @@ from inferencepool.selection import ACTIVE_PORTS_ANNOTATIONS
 __all__ = ["read_pod"]
 
 # Far more than any pod has.
-_MAX_LABELS = _MAX_CONDITIONS = 1000
+_MAX_LABELS = _MAX_CONDITIONS = _MAX_CONTAINERS = 1000
 _MAX_IPS = 16
+_MOST_RESTARTS = (1 << 31) - 1
 _MOST = (
     ("metadata.labels", True, "labels", _MAX_LABELS),
     ("status.conditions", False, "conditions", _MAX_CONDITIONS),
     ("status.podIPs", False, "podIPs", _MAX_IPS),
+    ("status.containerStatuses", False, "containerStatuses", _MAX_CONTAINERS),
 )
 _MAX_ANNOTATION = 1024
 # Characters of an address that is looked at here, at most; of a longer one `Pod.from_dict` knows what to say.
@@ -39,7 +41,8 @@ def read_pod(document: Mapping[str, Any]) -> Pod:
 
     Raises:
         InvalidDocumentError: A part that is needed is malformed; it tells everything that is. Or the pod has more
-            labels, conditions or addresses than any has, or an annotation that is kept is longer than allowed.
+            labels, conditions, containers or addresses than any has, or an annotation that is kept is longer than
+            allowed.
     """
     try:
         return _read_plain(document)
@@ -95,6 +98,7 @@ def _read_plain(document: Mapping[str, Any]) -> Pod:
         ready=_read_ready(status.get("conditions")),
         phase=_optional_text(status, "phase") or "",
         deletion_timestamp=_optional_text(metadata, "deletionTimestamp"),
+        restarts=_read_restarts(status.get("containerStatuses")),
         resource_version=_optional_text(metadata, "resourceVersion") or "",
     )
 
@@ -160,3 +164,17 @@ def _read_ready(conditions: Any) -> bool:
         if ready is None and kind == "Ready":
             ready = status == "True"
     return bool(ready)
+
+
+def _read_restarts(containers: Any) -> int:
+    if containers is None:
+        return 0
+    if type(containers) is not list or len(containers) > _MAX_CONTAINERS:
+        raise TypeError
+    restarts = 0
+    for container in containers:
+        count = container.get("restartCount", 0)
+        if type(count) is not int or not 0 <= count <= _MOST_RESTARTS:
+            raise TypeError
+        restarts += count
+    return restarts

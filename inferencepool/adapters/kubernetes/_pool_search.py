@@ -9,20 +9,20 @@ from typing import Final, final
 import attrs
 
 from inferencepool.adapters.kubernetes._backoff import Backoff
-from inferencepool.adapters.kubernetes._feed import Failure, Get, Step, Wait, cut
+from inferencepool.adapters.kubernetes._feed import Failure, Get, Step, Wait, WithoutStream, cut
 from inferencepool.adapters.kubernetes._listing import metadata_of
 from inferencepool.adapters.kubernetes._named_pool import NamedPool
 from inferencepool.adapters.kubernetes._options import ReflectorOptions
 from inferencepool.adapters.kubernetes._resources import LEGACY_POOLS, POOLS, ApiResource
 
-__all__ = ["PoolMissing", "PoolSearch"]
+__all__ = ["MOST_BYTES", "MOST_NAMED", "PoolMissing", "PoolSearch"]
 
 _ABSENT: Final = (404, 405)
 _FORBIDDEN: Final = 403
-# Pools of a group that are named; a page is asked for so many.
-_SHOWN: Final = 20
-# Bytes of such a page.
-_MAX_ANSWER: Final = 4 << 20
+#: Pools of a group that are named; a page is asked for so many.
+MOST_NAMED: Final = 20
+#: Bytes of such a page.
+MOST_BYTES: Final = 4 << 20
 # Characters of a name.
 _MAX_NAME: Final = 253
 
@@ -40,7 +40,7 @@ class PoolMissing:
 
 
 @final
-class PoolSearch:
+class PoolSearch(WithoutStream):
     """
     Asks which pools the namespace of a missing pool has, in the group that is meant and in the other one.
 
@@ -51,8 +51,6 @@ class PoolSearch:
         problem: Why it is not known at present; None when it is.
     """
 
-    listening = False
-    unread = False
     refused = False
 
     def __init__(self, pool: NamedPool, options: ReflectorOptions, rng: Random) -> None:
@@ -81,31 +79,20 @@ class PoolSearch:
         if self._wait is not None:
             wait, self._wait = self._wait, None
             return Wait(wait)
-        return Get(self._resource.collection(self._pool.namespace), {"limit": str(_SHOWN)})
+        return Get(self._resource.collection(self._pool.namespace), {"limit": str(MOST_NAMED)})
 
     def receive_page(self, body: bytes) -> list[PoolMissing]:
         """Take an answer."""
         try:
-            if len(body) > _MAX_ANSWER:
-                message = f"it has more than {_MAX_ANSWER} bytes"
+            if len(body) > MOST_BYTES:
+                message = f"it has more than {MOST_BYTES} bytes"
                 raise ValueError(message)  # noqa: TRY301 - told like all others
             page = json.loads(body)
-            names = [str(metadata_of(item).get("name"))[:_MAX_NAME] for item in (page["items"] or ())[:_SHOWN]]
+            names = [str(metadata_of(item).get("name"))[:_MAX_NAME] for item in (page["items"] or ())[:MOST_NAMED]]
             more = ", and more" if metadata_of(page).get("continue") else ""
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             return self.fail(Failure(f"the answer cannot be read: {type(error).__name__}: {error}"))
         return self._take(f"{', '.join(names)}{more}" if names else "none")
-
-    def read(self) -> list[PoolMissing]:
-        """Read nothing: it is done at once."""
-        return []
-
-    def receive_data(self, data: bytes) -> list[PoolMissing]:  # noqa: ARG002 - as a feed has it
-        """Take nothing: there is no stream."""
-        return []
-
-    def end_stream(self) -> None:
-        """Do nothing: there is no stream."""
 
     def fail(self, failure: Failure) -> list[PoolMissing]:
         """Hear that asking failed; what is not served, or must not be known, is an answer."""

@@ -118,6 +118,7 @@ class PoolView:
         Late news of a feed of the past change nothing.
         """
         effects: list[Effect] = []
+        of_rules: list[Any] = []
         for delta in deltas:
             if isinstance(delta, Foreign):
                 continue
@@ -131,9 +132,11 @@ class PoolView:
                     effects.append(delta)
             elif self._next is not None and feed is self._next[1]:
                 effects += self._take_next(self._next[0], delta)
-            elif self._rules is not None:
-                changed = self._rules.take(feed, delta)
-                effects += changed if self._pool is not None else ()
+            else:
+                of_rules.append(delta)
+        if of_rules and self._rules is not None:
+            changed = self._rules.take(feed, of_rules)
+            effects += changed if self._pool is not None else ()
         if feed is self._pool_feed and feed.problem is not None and feed.problem.status == _NOT_SERVED:
             self._look_for_others()
         # Once is enough: rules that are known stay in force while those of another group are awaited.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any, Generic, TypeVar, final
@@ -13,8 +12,8 @@ from inferencepool.adapters.bodies import Loads, loads_json
 from inferencepool.adapters.kubernetes._asked import Asked
 from inferencepool.adapters.kubernetes._backoff import Backoff
 from inferencepool.adapters.kubernetes._deltas import Delta, Foreign, Listed, Upserted
-from inferencepool.adapters.kubernetes._feed import Failure, Get, Step, Stream, Wait
-from inferencepool.adapters.kubernetes._lines import LineSplitter
+from inferencepool.adapters.kubernetes._feed import Failure, Step, Stream, Wait
+from inferencepool.adapters.kubernetes._lines import EventLines
 from inferencepool.adapters.kubernetes._listing import (
     KnownObjects,
     Listing,
@@ -27,6 +26,7 @@ from inferencepool.adapters.kubernetes._listing import (
 )
 from inferencepool.adapters.kubernetes._options import ReflectorOptions
 from inferencepool.adapters.kubernetes._pages import Pages
+from inferencepool.adapters.kubernetes._position import Position, is_another_server
 from inferencepool.adapters.kubernetes._resources import ApiResource
 
 __all__ = ["Reflector"]
@@ -37,13 +37,6 @@ _GONE = 410
 _BAD_REQUEST = 400
 # Answers to a request for a list as a stream that mean: this server has none.
 _NOT_OFFERED = (400, 422, 501)
-# Answers to a watch that say nothing against the resource version it began with.
-_VERSION_STANDS = (None, 401, 403, 429, 500, 502, 503)
-# After so many failures in a row the server is no longer taken for the one that gave the resource version.
-_FAILURES_TO_LIST = 3
-# Events, and bytes of them, that are read before others have their turn.
-_SLICE = 200
-_SLICE_BYTES = 512 * 1024
 _INITIAL_END = "k8s.io/initial-events-end"
 _MALFORMED = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
 
@@ -52,6 +45,7 @@ class _Phase(enum.Enum):
     LIST = enum.auto()
     INITIAL = enum.auto()
     WATCH = enum.auto()
+    CHECK = enum.auto()
 
 
 @final
@@ -61,7 +55,8 @@ class Reflector(Generic[_T]):
 
     It lists all objects, in pages or as a stream, and watches from there on. After a watch that ended in order it goes
     on where that was. After one whose resource version the server no longer knows, and after several that failed, it
-    lists again, which tells what went in between. Resource versions are opaque texts to it.
+    lists again, which tells what went in between. After any other that failed it asks first how far the server is, with
+    a list of one object, and lists again where that is less far than it was, as after a restore from a backup.
 
     What was told stays true to the best of its knowledge as long as the server does not answer; `age` says for how long
     it has not. Not thread-safe.
@@ -105,13 +100,9 @@ class Reflector(Generic[_T]):
         self.namespace = namespace
         self.problem: Failure | None = None
         self.synced = False
-        self._path = resource.collection(namespace)
-        self._asked = Asked(resource, namespace, name)
-        selectors = {"labelSelector": label_selector, "fieldSelector": f"metadata.name={name}" if name else ""}
-        self._selectors = {name: text for name, text in selectors.items() if text}
+        self._asked = Asked(resource, namespace, name, label_selector)
         self._read = read
         self._options = options if options is not None else ReflectorOptions()
-        self._loads = loads
         self._clock = clock
         self._rng = rng if rng is not None else Random()
         self._backoff = Backoff(self._options, self._rng)
@@ -121,15 +112,14 @@ class Reflector(Generic[_T]):
         self._phase = _Phase.LIST
         self._listening = self._answered = False
         self._wait: float | None = None
-        self._version: str | None = None
-        self._lines = LineSplitter(self._options.max_line)
+        self._position = Position()
+        self._events = EventLines(loads, self._options.max_line)
         self._watch_seconds = 0
         self._began = self._heard = clock()
         self._pages = Pages(resource, self._options, loads)
         self._listing = Listing(read)
         self._known = KnownObjects(self._options.max_objects)
         self._foreign_told = False
-        self._unread_lines: deque[bytes] = deque()
 
     @property
     def subject(self) -> str:
@@ -150,7 +140,7 @@ class Reflector(Generic[_T]):
     def patience(self) -> float:
         """Seconds that the present page may take, or the next piece of a stream."""
         match self._phase:
-            case _Phase.LIST:
+            case _Phase.LIST | _Phase.CHECK:
                 return self._options.page_timeout
             case _Phase.INITIAL:
                 return self._options.grace
@@ -167,27 +157,25 @@ class Reflector(Generic[_T]):
         if self._wait is not None:
             wait, self._wait = self._wait, None
             return Wait(wait)
-        if self._version is not None:
-            return self._begin(_Phase.WATCH, {"resourceVersion": self._version})
+        if self._position.version is not None:
+            if self._position.doubtful:
+                self._phase = _Phase.CHECK
+                return self._asked.page(1)
+            return self._begin(_Phase.WATCH, {"resourceVersion": self._position.version})
         if self._streams and not self._by_pages:
             self._begin_list()
             return self._begin(_Phase.INITIAL, {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"})
         self._phase = _Phase.LIST
-        params = {**self._selectors}
-        if self._limited:
-            params["limit"] = str(self._options.page_size)
-        if self._pages.token:
-            params["continue"] = self._pages.token
-        return Get(self._path, params)
+        return self._asked.page(self._options.page_size if self._limited else None, self._pages.token)
 
     @property
     def unread(self) -> bool:
         """Whether something of what was handed over last is not read yet."""
-        return self._pages.unread or bool(self._unread_lines)
+        return self._pages.unread or self._events.unread
 
     def read(self) -> list[Delta[_T]]:
         """Read on in what was handed over last, a slice."""
-        return self._read_page() if self._pages.unread else self._read_lines()
+        return self._read_page() if self._pages.unread else self._read_events()
 
     def receive_page(self, body: bytes) -> list[Delta[_T]]:
         """Take a page of the list; the last one gives what exists."""
@@ -201,6 +189,8 @@ class Reflector(Generic[_T]):
     def _read_page(self) -> list[Delta[_T]]:
         deltas: list[Delta[_T]] = []
         try:
+            if self._phase is _Phase.CHECK:
+                return self._check()
             for item in self._pages.read():
                 foreign = self._asked.why_not(item)
                 if foreign:
@@ -217,6 +207,15 @@ class Reflector(Generic[_T]):
             self._refuse_page(error)
         return deltas
 
+    def _check(self) -> list[Delta[_T]]:
+        """Read how far the server is; an object that it tells along with it is no news."""
+        self._pages.read()
+        if not self._pages.unread:
+            version = check_version(self._pages.version)
+            self._pages.begin()
+            self._position.confirm(version)
+        return []
+
     def _refuse_page(self, error: Exception) -> None:
         self._begin_list()
         self.fail(Failure(f"the list cannot be read: {type(error).__name__}: {error}"))
@@ -228,37 +227,37 @@ class Reflector(Generic[_T]):
         A piece that is empty tells that the server has begun to answer.
         """
         try:
-            self._unread_lines.extend(self._lines.feed(data))
+            self._events.feed(data)
         except ValueError as error:
             self._refuse_watch(error)
             return []
         if not data:
             self._hear()
-        return self._read_lines()
+        return self._read_events()
 
-    def _read_lines(self) -> list[Delta[_T]]:
+    def _read_events(self) -> list[Delta[_T]]:
         deltas: list[Delta[_T]] = []
-        size = count = 0
+        told = False
         try:
-            while self._unread_lines and self._listening and count < _SLICE and size < _SLICE_BYTES:
-                line = self._unread_lines.popleft()
-                count, size = count + 1, size + len(line)
-                event = self._loads(line)
-                deltas += self._take(event["type"], event["object"])
+            for kind, document in self._events.read() if self._listening else ():
+                told = True
+                deltas += self._take(kind, document)
+                if not self._listening:
+                    break
         except _MALFORMED as error:
             self._refuse_watch(error)
             return deltas
         if not self._listening:
-            self._unread_lines.clear()
+            self._events.drop()
             return deltas
-        if count:
+        if told:
             # Part of an event is no news: a server may let it drip.
             self._hear()
         self._end_late()
         return deltas
 
     def _refuse_watch(self, error: Exception) -> None:
-        self._version = None
+        self._position.version = None
         self.fail(Failure(f"the watch cannot be read: {type(error).__name__}: {error}"))
 
     def _end_late(self) -> None:
@@ -267,7 +266,7 @@ class Reflector(Generic[_T]):
         if self._phase is _Phase.INITIAL and seconds > self._options.page_timeout:
             self.fail(Failure("the list as a stream took too long"))
         elif self._phase is _Phase.WATCH and seconds > self._watch_seconds + self._options.grace:
-            if self._lines.pending:
+            if self._events.pending:
                 self.fail(Failure("an event of the watch took too long"))
             else:
                 self.end_stream()
@@ -278,7 +277,7 @@ class Reflector(Generic[_T]):
             self.fail(Failure("the list as a stream ended before it was complete"))
             return
         self._listening, self._answered = False, True
-        self._unread_lines.clear()
+        self._events.drop()
         self._forgive()
         if self._clock() - self._began < self._options.healthy_after:
             self._wait = self._backoff.after_short_turn("the watch ended early")
@@ -287,8 +286,11 @@ class Reflector(Generic[_T]):
         """Hear that the present step failed, in whatever way; what was told stays as it is."""
         self._listening = False
         self._pages.drop()
-        self._unread_lines.clear()
+        self._events.drop()
         expired = failure.status == _GONE
+        if self._phase is _Phase.WATCH:
+            self._forgive()
+        failures = self._backoff.failures + 1
         match self._phase:
             case _Phase.INITIAL:
                 self._by_pages = True
@@ -301,13 +303,11 @@ class Reflector(Generic[_T]):
                     # The rest of the pages is gone. In one piece the list cannot expire.
                     self._begin_list()
                     self._limited = False
-                elif failure.status == _BAD_REQUEST or self._backoff.failures + 1 >= _FAILURES_TO_LIST:
+                elif failure.status == _BAD_REQUEST or is_another_server(failures):
                     # The server may not know the token any more, and say so in another way.
                     self._begin_list()
-            case _Phase.WATCH:
-                self._forgive()
-                if failure.status not in _VERSION_STANDS or self._backoff.failures + 1 >= _FAILURES_TO_LIST:
-                    self._version = None
+            case _Phase.WATCH | _Phase.CHECK:
+                self._position.doubt(failure.status, failures)
         if expired:
             self._wait = self._backoff.after_short_turn(failure.reason)
             self.problem = failure if self._wait is not None else self.problem
@@ -320,13 +320,11 @@ class Reflector(Generic[_T]):
         shortest = self._options.watch_timeout
         self._watch_seconds = max(1, round(self._rng.uniform(shortest, 2 * shortest)))
         self._phase = phase
-        self._lines = LineSplitter(self._options.max_line)
+        self._events.begin()
         self._listening, self._answered = True, False
         self._foreign_told = False
-        self._unread_lines.clear()
         self._began = self._clock()
-        common = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(self._watch_seconds)}
-        return Stream(self._path, {**self._selectors, **common, **params})
+        return self._asked.watch(self._watch_seconds, params)
 
     def _begin_list(self) -> None:
         self._pages.begin()
@@ -334,7 +332,7 @@ class Reflector(Generic[_T]):
         self._listing = Listing(self._read)
 
     def _complete(self, version: object) -> Listed[_T]:
-        self._version = check_version(version)
+        self._position.begin(check_version(version))
         listed = self._listing.finish()
         self._known.replace(self._listing.uids)
         self._begin_list()
@@ -367,7 +365,7 @@ class Reflector(Generic[_T]):
 
     def _advance(self, metadata: Mapping[str, Any]) -> None:
         if self._phase is _Phase.WATCH:
-            self._version = version_of(metadata) or self._version
+            self._position.version = version_of(metadata) or self._position.version
 
     def _take_initial(self, kind: object, document: Mapping[str, Any], metadata: Mapping[str, Any]) -> list[Delta[_T]]:
         """Take an event of a list as a stream, whose end a bookmark tells."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from random import Random
 from typing import Any, TypeVar, final
@@ -67,19 +67,19 @@ class Rules:
             effects.append(self._rewrites_changed())
         return effects
 
-    def take(self, feed: Feed[Any], delta: Any) -> list[RuleEffect]:
-        """Take what *feed* told, and give the rules of those kinds that it changes."""
-        effects: list[RuleEffect] = []
-        if isinstance(delta, Served):
-            if self._objectives.choose(delta.resources):
-                effects.append(self._objectives_changed())
-            if self._rewrites.choose(delta.resources):
-                effects.append(self._rewrites_changed())
-        elif feed is self._objectives.reflector and self._objectives.take(delta):
-            effects.append(self._objectives_changed())
-        elif feed is self._rewrites.reflector and self._rewrites.take(delta):
-            effects.append(self._rewrites_changed())
-        return effects
+    def take(self, feed: Feed[Any], deltas: Iterable[Any]) -> list[RuleEffect]:
+        """Take what *feed* told, and give all rules of those kinds that it changes, once."""
+        objectives = rewrites = False
+        for delta in deltas:
+            if isinstance(delta, Served):
+                objectives |= self._objectives.choose(delta.resources)
+                rewrites |= self._rewrites.choose(delta.resources)
+            elif feed is self._objectives.reflector:
+                objectives |= self._objectives.take(delta)
+            elif feed is self._rewrites.reflector:
+                rewrites |= self._rewrites.take(delta)
+        effects: list[RuleEffect] = [self._objectives_changed()] if objectives else []
+        return [*effects, self._rewrites_changed()] if rewrites else effects
 
     def _objectives_changed(self) -> ObjectivesChanged:
         return ObjectivesChanged(tuple(self._objectives.rules.values()))

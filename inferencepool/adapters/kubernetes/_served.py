@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from random import Random
-from typing import final
+from typing import Final, final
 
 import attrs
 
 from inferencepool.adapters.bodies import loads_json
 from inferencepool.adapters.kubernetes._backoff import Backoff
-from inferencepool.adapters.kubernetes._feed import Failure, Get, Step, Wait
+from inferencepool.adapters.kubernetes._feed import Failure, Get, Step, Wait, WithoutStream
 from inferencepool.adapters.kubernetes._options import ReflectorOptions
 from inferencepool.adapters.kubernetes._resources import ApiResource
 
-__all__ = ["Served", "ServedResources"]
+__all__ = ["MOST_BYTES", "Served", "ServedResources"]
 
 _NOT_SERVED = 404
-# Bytes; a group has a few kinds.
-_MAX_ANSWER = 1 << 20
+#: Bytes of an answer; a group has a few kinds.
+MOST_BYTES: Final = 1 << 20
 
 
 @attrs.frozen
@@ -34,7 +34,7 @@ class Served:
 
 
 @final
-class ServedResources:
+class ServedResources(WithoutStream):
     """
     Asks which of some resources an API server serves, again and again: definitions may be installed at any time.
 
@@ -44,9 +44,6 @@ class ServedResources:
         problem: Why it is not known at present; None when it is.
         synced: Whether it was known once.
     """
-
-    listening = False
-    unread = False
 
     def __init__(
         self, resources: Iterable[ApiResource], *, options: ReflectorOptions | None = None, rng: Random | None = None
@@ -97,25 +94,14 @@ class ServedResources:
         """Take an answer."""
         root = self._roots[self._asked]
         try:
-            if len(body) > _MAX_ANSWER:
-                message = f"it has more than {_MAX_ANSWER} bytes"
+            if len(body) > MOST_BYTES:
+                message = f"it has more than {MOST_BYTES} bytes"
                 raise ValueError(message)  # noqa: TRY301 - told like all others
             names = {item["name"] for item in loads_json(body)["resources"] or ()}
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             self.fail(Failure(f"the answer cannot be read: {type(error).__name__}: {error}"))
             return []
         return self._take({each for each in self._resources if each.root == root and each.plural in names})
-
-    def read(self) -> list[Served]:
-        """Read nothing: it is done at once."""
-        return []
-
-    def receive_data(self, data: bytes) -> list[Served]:  # noqa: ARG002 - as a feed has it
-        """Take nothing: there is no stream."""
-        return []
-
-    def end_stream(self) -> None:
-        """Do nothing: there is no stream."""
 
     def fail(self, failure: Failure) -> list[Served]:
         """Hear that asking failed; that nothing is there is an answer, too, and may be news."""

@@ -28,12 +28,17 @@ class _Address(TypedDict, total=False):
     ip: str
 
 
+class _Container(TypedDict, total=False):
+    restartCount: int
+
+
 class _Status(TypedDict, total=False):
     podIP: str
     podIPs: list[_Address] | None
     hostIP: str
     phase: str
     conditions: list[_Condition] | None
+    containerStatuses: list[_Container] | None
 
 
 class _Pod(TypedDict, total=False):

@@ -7,9 +7,10 @@ from typing import Any, Final
 
 from inferencepool.errors import ConfigurationError
 
-__all__ = ["check_cluster", "read_impersonation"]
+__all__ = ["MOST_GROUPS", "check_cluster", "read_impersonation"]
 
-_MAX_GROUPS: Final = 100
+#: Groups that a kubeconfig acts for.
+MOST_GROUPS: Final = 100
 # Fields of a user that only add to whom ``as`` names.
 _OF_AS: Final = ("as-groups", "as-uid", "as-user-extra")
 
@@ -49,8 +50,8 @@ def read_impersonation(document: Any, name: str | None) -> tuple[tuple[str, str]
     if user.get("as-uid"):
         headers.append(("Impersonate-Uid", _text(user["as-uid"], f"{path}.as-uid")))
     groups = user.get("as-groups") or []
-    if not isinstance(groups, list) or len(groups) > _MAX_GROUPS:
-        message = f"{path}.as-groups: is not a list of up to {_MAX_GROUPS} names"
+    if not isinstance(groups, list) or len(groups) > MOST_GROUPS:
+        message = f"{path}.as-groups: is not a list of up to {MOST_GROUPS} names"
         raise ConfigurationError(message)
     return (
         *headers,

@@ -10,11 +10,11 @@ from inferencepool.model import InferencePool, Pod
 from inferencepool.runtime.logs import log_event
 from inferencepool.selection import active_ports, membership_issue
 
-__all__ = ["UnusedPods"]
+__all__ = ["MOST_REMEMBERED", "UnusedPods"]
 
 _LOG = logging.getLogger("inferencepool.runtime.kubernetes")
-# Pods that are remembered.
-_REMEMBERED: Final = 1000
+#: Pods that are remembered.
+MOST_REMEMBERED: Final = 1000
 
 
 @final
@@ -38,7 +38,9 @@ class UnusedPods:
             reason = _why_unused(pool, pod)
             if reason is None:
                 self.reasons.pop(pod.name, None)
-            elif self.reasons.get(pod.name) != reason and (pod.name in self.reasons or len(self.reasons) < _REMEMBERED):
+            elif self.reasons.get(pod.name) != reason and (
+                pod.name in self.reasons or len(self.reasons) < MOST_REMEMBERED
+            ):
                 self.reasons[pod.name] = reason
                 if pod.deletion_timestamp is None:
                     log_event(_LOG, logging.INFO, "pod without endpoint", name=pod.name, reason=reason)

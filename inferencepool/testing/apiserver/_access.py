@@ -101,16 +101,21 @@ class Access:
 
     def user(self, request: ApiRequest) -> str:
         """
-        Tell who asks; who shows no token is anonymous.
+        Tell who asks, or as whom; who shows no token is anonymous.
 
         Raises:
-            RefusedError: 401, the token is not valid.
+            RefusedError: 401, the token is not valid; 403, it is that of a user who may not act as the other one.
         """
         user = self.find(request.token) if request.token else _UNKNOWN
         if user is None:
             raise refusals.unauthorized()
         other = request.headers.get("impersonate-user", "")
-        return other if other and user == ADMIN else user
+        if not other:
+            return user
+        action = Action(verb="impersonate", resource="users", name=other)
+        if not self.allows(user, action):
+            raise refusals.forbidden(None, "", user, str(action))
+        return other
 
     def find(self, token: str) -> str | None:
         """Tell whose *token* is; None where it is not valid."""

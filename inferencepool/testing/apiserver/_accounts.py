@@ -5,16 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 from inferencepool.testing.apiserver._access import Access
 
 if TYPE_CHECKING:
     from inferencepool.testing.apiserver._server import ApiServer
 
-__all__ = ["Account"]
+__all__ = ["Account", "write_role"]
 
 
 @final
@@ -113,6 +113,15 @@ class Account:
             ],
             "current-context": "test",
         }
+
+
+def write_role(server: ApiServer, name: str, namespace: str, rules: Sequence[Mapping[str, Any]]) -> None:
+    """Make a role with *rules* and bind the service account *name* to it; role and binding have its name, too."""
+    metadata = {"name": name, "namespace": namespace}
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
+    subject = {"kind": "ServiceAccount", **metadata}
+    server.collection("roles").add({"metadata": metadata, "rules": list(rules)})
+    server.collection("rolebindings").add({"metadata": metadata, "roleRef": reference, "subjects": [subject]})
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol, TypeAlias
 
 from inferencepool.testing.apiserver import _refusals as refusals
+from inferencepool.testing.apiserver._catalog import Catalog
 from inferencepool.testing.apiserver._patching import merge
 from inferencepool.testing.apiserver._resources import Document, Resource
 from inferencepool.testing.apiserver._selectors import read_scope
@@ -14,7 +15,7 @@ from inferencepool.testing.apiserver._store import Key, ObjectStore
 from inferencepool.testing.apiserver._write_rules import DeleteOptions
 from inferencepool.testing.apiserver._writing import ObjectWriter
 
-__all__ = ["Collection", "HasDocument", "ObjectLike", "Pods"]
+__all__ = ["Collection", "HasDocument", "ObjectLike", "Pods", "put"]
 
 
 class HasDocument(Protocol):
@@ -164,6 +165,17 @@ class Pods(Collection):
         status = document.setdefault("status", {})
         status.setdefault("phase", "Running" if status.get("podIP") else "Pending")
         return document
+
+
+def put(given: ObjectLike, catalog: Catalog, store: ObjectStore, writer: ObjectWriter) -> Document:
+    """Create an object of a kind that is in *catalog*, or replace that of its name; raises as `ApiServer.apply`."""
+    document = dict(given) if isinstance(given, Mapping) else given.to_dict()
+    resource = catalog.of_kind(str(document.get("apiVersion")), str(document.get("kind")))
+    kind = Pods if resource.plural == "pods" else Collection
+    collection = kind(resource, store, writer)
+    metadata = document.get("metadata") or {}
+    there = collection.find(str(metadata.get("name")), metadata.get("namespace") or "default")
+    return collection.replace(document) if there else collection.add(document)
 
 
 def _to_document(given: ObjectLike) -> Document:

@@ -149,7 +149,9 @@ class Connection(asyncio.Protocol):
                     self._arrived.clear()
                     await self._arrived.wait()
         assert head is not None  # noqa: S101 - h11 tells the head before the end
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
+        headers: dict[str, str] = {}
+        for name, value in ((name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers):
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
         return read_request(head.method.decode("ascii"), head.target.decode("latin-1"), headers, bytes(body))
 
     async def _refuse_body(self) -> None:

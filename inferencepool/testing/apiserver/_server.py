@@ -15,10 +15,10 @@ from inferencepool.errors import ConfigurationError
 from inferencepool.model import join_host_port
 from inferencepool.testing.apiserver import _refusals as refusals
 from inferencepool.testing.apiserver._access import ADMIN, Access, service_account_name
-from inferencepool.testing.apiserver._accounts import Account
+from inferencepool.testing.apiserver._accounts import Account, write_role
 from inferencepool.testing.apiserver._api import Api
 from inferencepool.testing.apiserver._catalog import Catalog
-from inferencepool.testing.apiserver._collections import Collection, ObjectLike, Pods
+from inferencepool.testing.apiserver._collections import Collection, ObjectLike, Pods, put
 from inferencepool.testing.apiserver._extras import (
     certificate_for,
     check_choice,
@@ -218,16 +218,12 @@ class ApiServer:
 
         With *rules*, a role with them in its namespace is made and bound to it, too, all of the same *name*.
         """
-        metadata = {"name": name, "namespace": namespace}
         if self._catalog.find("", "v1", "serviceaccounts") is not None:
             accounts = self.collection("serviceaccounts")
             if accounts.find(name, namespace) is None:
-                accounts.add({"metadata": metadata})
+                accounts.add({"metadata": {"name": name, "namespace": namespace}})
         if rules:
-            reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
-            subject = {"kind": "ServiceAccount", **metadata}
-            self.collection("roles").add({"metadata": metadata, "rules": list(rules)})
-            self.collection("rolebindings").add({"metadata": metadata, "roleRef": reference, "subjects": [subject]})
+            write_role(self, name, namespace, rules)
         return Account(self, self._access, service_account_name(namespace, name), namespace)
 
     def collection(self, plural: str, group: str | None = None) -> Collection:
@@ -277,16 +273,7 @@ class ApiServer:
             ConfigurationError: A kind is not served.
             RefusedError: An object breaks a rule of its kind.
         """
-        return [self._apply(each) for each in objects]
-
-    def _apply(self, given: ObjectLike) -> Document:
-        document = dict(given) if isinstance(given, Mapping) else given.to_dict()
-        resource = self._catalog.of_kind(str(document.get("apiVersion")), str(document.get("kind")))
-        kind = Pods if resource.plural == "pods" else Collection
-        collection = kind(resource, self._store, self._writer)
-        metadata = document.get("metadata") or {}
-        there = collection.find(str(metadata.get("name")), metadata.get("namespace") or "default")
-        return collection.replace(document) if there else collection.add(document)
+        return [put(each, self._catalog, self._store, self._writer) for each in objects]
 
     @property
     def revision(self) -> int:
@@ -301,6 +288,16 @@ class ApiServer:
         watches go on.
         """
         return self._store.compact()
+
+    def restore(self, revision: int) -> None:
+        """
+        Go back to an earlier *revision*, as with a storage that was restored from a backup, and reset all watches.
+
+        Raises:
+            RefusedError: 410, that time is forgotten.
+        """
+        self._store.restore(revision)
+        self.end_watches("reset")
 
     def withdraw(self, group: str) -> None:
         """Serve nothing of an API group any more, as if its definitions were deleted: objects go, watches end."""

@@ -256,6 +256,19 @@ class ObjectStore:
                 table.floor = self._revision
             return self._revision
 
+    def restore(self, revision: int) -> None:
+        """
+        Go back to *revision*, from which on revisions count anew. Feeds that are open hear nothing of it, or any more.
+
+        Raises:
+            RefusedError: 410, that time is forgotten.
+        """
+        with self._lock:
+            restored = {resource: dict(self.snapshot(resource, revision)) for resource in self._tables}
+            self._revision = self._forgotten = revision
+            for resource, objects in restored.items():
+                self._tables[resource] = _Table(revision, objects)
+
     def clear(self, resource: Resource) -> None:
         """Drop all objects of *resource* without a word, and end its feeds."""
         with self._lock:

@@ -19,8 +19,10 @@ _ADDRESSES = ("hostIP", "podIP", "podIPs")
 _CONTAINERS = ("containers", "initContainers")
 _CHANGEABLE = (
     "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` "
-    "(only additions to existing tolerations)"
+    "(only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was "
+    "previously negative)"
 )
+_LONGEST_DEADLINE = (1 << 31) - 1
 _INFERENCE = ("InferencePool", "InferenceObjective", "InferenceModelRewrite", "InferencePoolImport")
 _MICRO_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[+-]\d\d:\d\d)")
 
@@ -94,19 +96,49 @@ def check_update(resource: Resource, before: Document, made: Document) -> None:
     issues = []
     if counts[0] != counts[1]:
         issues.append(Issue("spec.containers", "Forbidden: pod updates may not add or remove containers"))
-    elif _fixed_part(old) != _fixed_part(new):
+    elif _fixed_part(old) != _fixed_part(new, old.get("terminationGracePeriodSeconds")):
         issues.append(Issue("spec", f"Forbidden: pod updates may not change fields other than {_CHANGEABLE}"))
+    issues += _deadline(old.get("activeDeadlineSeconds"), new.get("activeDeadlineSeconds"))
+    issues += _tolerations(_items(old, "tolerations"), _items(new, "tolerations"))
     if issues:
         raise refusals.invalid(resource, str(made["metadata"].get("name", "")), issues)
 
 
-def _fixed_part(spec: Document) -> Document:
-    """Give what of a pod's spec never changes."""
+def _fixed_part(spec: Document, grace: Any = None) -> Document:
+    """Give what of a pod's spec never changes; a *grace* period that was negative may become 1."""
     fixed = {name: value for name, value in spec.items() if name not in ("activeDeadlineSeconds", "tolerations")}
+    if isinstance(grace, int) and grace < 0 and fixed.get("terminationGracePeriodSeconds") == 1:
+        fixed["terminationGracePeriodSeconds"] = grace
     for name in _CONTAINERS:
         if name in fixed:
             fixed[name] = [each | {"image": ""} for each in _items(spec, name)]
     return fixed
+
+
+def _deadline(old: Any, new: Any) -> Iterator[Issue]:
+    """Check a deadline of a pod, which may be set once, and then come nearer."""
+    wrong = ""
+    if new is None:
+        wrong = "" if old is None else "must not update from a positive integer to nil value"
+    elif type(new) is not int or not 0 <= new <= _LONGEST_DEADLINE:
+        wrong = f"must be between 0 and {_LONGEST_DEADLINE}, inclusive"
+    elif old is not None and new > old:
+        wrong = "must be less than or equal to previous value"
+    if wrong:
+        yield Issue("spec.activeDeadlineSeconds", f"Invalid value: {new}: {wrong}", new)
+
+
+def _tolerations(old: list[Any], new: list[Any]) -> Iterator[Issue]:
+    """Check that all tolerations of a pod are still there; for how long they hold may change."""
+    kept = [_lasting(each) for each in new]
+    if not all(_lasting(each) in kept for each in old):
+        yield Issue(
+            "spec.tolerations", "Forbidden: existing toleration can not be modified except its tolerationSeconds"
+        )
+
+
+def _lasting(toleration: Any) -> Any:
+    return {name: value for name, value in toleration.items() if name != "tolerationSeconds"}
 
 
 def _pod_addresses(status: Document) -> Iterator[Issue]:

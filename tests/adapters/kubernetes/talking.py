@@ -31,6 +31,7 @@ __all__ = [
     "Told",
     "begin",
     "bookmark",
+    "confirm",
     "error",
     "event",
     "follow",
@@ -127,3 +128,9 @@ def waits(reflector: Reflector[Told]) -> float:
     step = reflector.next_step()
     assert isinstance(step, Wait), step
     return step.seconds
+
+
+def confirm(reflector: Reflector[Told], *items: object, version: str = "10") -> None:
+    """Let a reflector ask how far the server is, and answer with *items* and *version*."""
+    assert Get(RESOURCE.collection("default"), {"limit": "1"}) == reflector.next_step()
+    assert [] == reflector.receive_page(page(*items, version=version, rest="more" if items else ""))

@@ -415,6 +415,19 @@ class TestRules:
         assert [[]] == tell("MODIFIED", rule_of("b", "rewrite", rules=5))
         assert [] == tell("ADDED", {**rule_of("c", "rewrite"), "metadata": {"name": "c", "creationTimestamp": "x"}})
 
+    def test_many_events_at_once(self) -> None:
+        """All rules are given once for all events that are read together, in the order in which they came."""
+        server = Server()
+        server.sync(POD_A)
+        server.serve(OBJECTIVES[0])
+        server.send_list("inferenceobjectives")
+        feed = server.feed("inferenceobjectives")
+        lines = [event("ADDED", rule_of(f"r{number}")) for number in range(100)]
+        (effect,) = server.take(feed, feed.receive_data(b"".join([*lines, event("DELETED", rule_of("r1"))])))
+
+        assert isinstance(effect, ObjectivesChanged)
+        assert ["r0", *(f"r{number}" for number in range(2, 100))] == [rule.metadata.name for rule in effect.objectives]
+
     def test_wait_for_their_pool(self) -> None:
         """Rules count as long as there is a pool, and are there when it comes."""
         server = Server()

@@ -14,6 +14,7 @@ from tests.adapters.kubernetes.talking import (
     Told,
     begin,
     bookmark,
+    confirm,
     event,
     follow,
     item,
@@ -248,4 +249,5 @@ class TestClock:
         now[0] += step
 
         assert 0 < waits(reflector) <= 2
+        confirm(reflector, version="11")
         assert {"resourceVersion": "11"} == follow(reflector)

@@ -6,18 +6,20 @@ import json
 
 import pytest
 
-from inferencepool.adapters.kubernetes import Failure, Get, Stream, Wait
+from inferencepool.adapters.kubernetes import Failure, Get, Reflector, Stream, Wait
 from inferencepool.testing import ManualClock
 from tests.adapters.kubernetes.talking import (
     GONE,
     RESOURCE,
     begin,
     bookmark,
+    confirm,
     error,
     event,
     follow,
     item,
     page,
+    read,
     reflector_of,
     told,
     waits,
@@ -197,13 +199,14 @@ class TestExpired:
 class TestWatches:
     @pytest.mark.parametrize("status", [None, 401, 403, 429, 500, 502, 503])
     def test_failure_that_says_nothing_of_the_version(self, status: int | None) -> None:
-        """The watch is tried again where it was, without a list."""
+        """The watch is tried again where it was, without a list, by a server that has come as far."""
         clock = ManualClock()
         reflector = reflector_of(clock)
         begin(reflector)
         clock.advance(60)
         reflector.fail(Failure("no", status))
         assert waits(reflector) > 0
+        confirm(reflector)
 
         assert {"resourceVersion": "10"} == follow(reflector)
 
@@ -224,6 +227,7 @@ class TestWatches:
         for _ in range(2):
             reflector.fail(LOST)
             assert waits(reflector) > 0
+            confirm(reflector)
             assert {"resourceVersion": "10"} == follow(reflector)
         reflector.fail(LOST)
         assert waits(reflector) > 0
@@ -240,10 +244,9 @@ class TestWatches:
             clock.advance(4.9)
             reflector.fail(LOST)
             longest = waits(reflector)
-            step = reflector.next_step()
-            if isinstance(step, Get):
-                reflector.receive_page(page())
-                follow(reflector)
+            assert isinstance(reflector.next_step(), Get)
+            reflector.receive_page(page())
+            follow(reflector)
         assert longest >= 16
         reflector.receive_data(b"")
         clock.advance(5)
@@ -342,6 +345,7 @@ class TestWatches:
             clock.advance(10)
             reflector.fail(LOST)
             seconds.append(waits(reflector))
+            confirm(reflector)
             follow(reflector)
 
         assert 0.5 <= seconds[0] <= 1 <= seconds[1] <= 2
@@ -355,8 +359,7 @@ class TestWatches:
             clock.advance(100)
             reflector.fail(LOST)
             waits(reflector)
-            if isinstance(reflector.next_step(), Get):
-                break
+        assert isinstance(reflector.next_step(), Get)
         assert 300 == reflector.age
         assert reflector.synced
         reflector.receive_page(page())
@@ -371,6 +374,93 @@ class TestWatches:
         body["metadata"]["remainingItemCount"] = 5
 
         assert [{"a"}] == told(reflector.receive_page(json.dumps(body).encode()))
+
+
+class TestServersThatWentBack:
+    @pytest.mark.parametrize("version", ["9", "0", "x", "9.5", "-1", "²"])
+    def test_one_broken_watch(self, version: str) -> None:
+        """A server that is behind where the watch was, or cannot say how far it is, has another past: it must list."""
+        reflector = reflector_of()
+        begin(reflector, item("a"), item("b"))
+        reflector.fail(LOST)
+        waits(reflector)
+        assert Get(PATH, {"limit": "1"}) == reflector.next_step()
+        assert [] == reflector.receive_page(page(item("a"), version=version))
+        assert Get(PATH, {"limit": "2"}) == reflector.next_step()
+
+        assert [{"b"}] == told(reflector.receive_page(page(item("b"), version="9")))
+
+    @pytest.mark.parametrize("version", ["10", "11", "99999999999999999999999"])
+    def test_one_that_has_come_as_far(self, version: str) -> None:
+        """The watch goes on where it was, though the server is ahead; what was said along with that is no news."""
+        reflector = reflector_of()
+        begin(reflector, item("a"))
+        reflector.fail(LOST)
+        waits(reflector)
+        confirm(reflector, item("b"), version=version)
+        assert {"resourceVersion": "10"} == follow(reflector)
+
+        assert ["+c=None"] == told(reflector.receive_data(event("ADDED", item("c", version="11"))))
+
+    def test_versions_that_are_no_numbers(self) -> None:
+        """Versions that cannot be compared cost a list for each broken watch, and nothing is ever missed."""
+        reflector = reflector_of()
+        begin(reflector, version="abc")
+        reflector.fail(LOST)
+        waits(reflector)
+        confirm(reflector, version="abc")
+
+        assert Get(PATH, {"limit": "2"}) == reflector.next_step()
+
+    def test_watch_that_ended_in_order(self) -> None:
+        """Nobody is asked how far the server is: that would be a request for each minute."""
+        clock = ManualClock()
+        reflector = reflector_of(clock)
+        begin(reflector)
+        for _ in range(3):
+            clock.advance(60)
+            reflector.end_stream()
+            assert {"resourceVersion": "10"} == follow(reflector)
+
+    def test_selectors_are_asked_with(self) -> None:
+        """The question is for no more than the list is, so that it needs no other right."""
+        reflector = Reflector(RESOURCE, "default", read, name="a", label_selector="app=x", clock=ManualClock())
+        follow(reflector)
+        reflector.receive_data(bookmark("10", ends=True))
+        reflector.fail(LOST)
+        waits(reflector)
+        expected = {"labelSelector": "app=x", "fieldSelector": "metadata.name=a", "limit": "1"}
+
+        assert Get(PATH, expected) == reflector.next_step()
+
+    @pytest.mark.parametrize("body", [b"", b"{}", b"[]", page(version="")])
+    def test_answer_that_cannot_be_read(self, body: bytes) -> None:
+        """It is a failure like any other: asked again after a while, and after three in a row there is a list."""
+        reflector = reflector_of()
+        begin(reflector)
+        reflector.fail(LOST)
+        seconds = []
+        while waits(reflector) and Get(PATH, {"limit": "1"}) == (step := reflector.next_step()):
+            assert 60 == reflector.patience
+            assert [] == reflector.receive_page(body)
+            seconds.append(step)
+        assert 2 == len(seconds)
+
+        assert Get(PATH, {"limit": "2"}) == step
+
+    def test_question_that_fails_after_a_long_watch(self) -> None:
+        """How long the watch lasted counts once: waiting times grow though it was healthy."""
+        clock = ManualClock()
+        reflector = reflector_of(clock, retry_first=1, retry_most=64)
+        begin(reflector)
+        reflector.receive_data(b"")
+        clock.advance(60)
+        reflector.fail(LOST)
+        assert waits(reflector) <= 1
+        reflector.next_step()
+        reflector.fail(LOST)
+
+        assert 1 <= waits(reflector) <= 2
 
 
 @pytest.mark.parametrize(("status", "most"), [(400, 1), (500, 3)])

@@ -214,6 +214,28 @@ def test_restarts(how: Any) -> None:
         assert 4 == len(watch.found)
 
 
+@pytest.mark.parametrize("streaming", [True, False])
+def test_versions_that_go_back(streaming: bool) -> None:
+    """What a server that was restored from a backup does not have any more is gone after one broken watch."""
+    with ApiServer(initializing=0, streaming_lists=streaming) as server, followed(server) as watch:
+        revision = server.revision
+        add_pods(server, "x", "y")
+        server.pods.delete("a")
+        watch.until_true()
+        ahead = server.revision
+        server.requests.clear()
+        server.restore(revision)
+        server.pods.delete("b")
+        assert server.revision < ahead
+        watch.until_true()
+
+        assert {f"10.0.0.{ord(name)}:8000" for name in "acdefgh"} == watch.found.keys()
+        lists = server.requests.matching(verb="list", resource="pods")
+        asked = [each.request.query.get("limit") for each in lists]
+        assert "1" == asked[0]
+        assert 1 == asked.count("1")
+
+
 def test_partition() -> None:
     """Connections that are dead without a sign are given up, and nothing is taken away meanwhile."""
     with ApiServer(initializing=0) as server, followed(server) as watch:

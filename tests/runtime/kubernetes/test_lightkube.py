@@ -135,6 +135,43 @@ class TestRequests:
         run(scenario)
 
 
+class TestActingAsAnother:
+    def test_rights_are_those_of_the_other(self, tmp_path: Path) -> None:
+        """A kubeconfig with ``as`` may do what the one whom it names may, and tells the groups with each request."""
+
+        async def scenario() -> None:
+            with ApiServer(initializing=0) as server:
+                rule = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}
+                epp = server.service_account("epp", rules=[rule])
+                user = {"token": server.admin.token, "as": epp.user, "as-groups": ["system:masters", "b"]}
+                server.pods.add(make_pod("a"))
+                async with connected(kubeconfig_of(server, tmp_path / "config", user)) as transport:
+                    assert ["a"] == names(await transport.get(PODS, {}))
+                    with pytest.raises(ApiServerError, match=f'User "{epp.user}" cannot list resource "leases"'):
+                        await transport.get(LEASES, {})
+                    async with aclosing(transport.stream_lines(PODS, WATCH)) as pieces:
+                        await anext(pieces)
+                told = {each.request.headers["impersonate-group"] for each in server.requests.matching()}
+                assert {"system:masters, b"} == told
+
+        run(scenario)
+
+    def test_right_to_do_so(self, tmp_path: Path) -> None:
+        """Who may not act as another one is refused, and is not taken for himself."""
+
+        async def scenario() -> None:
+            with ApiServer(initializing=0) as server:
+                rule = {"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list", "watch"]}
+                epp = server.service_account("epp", rules=[rule])
+                user = {"token": epp.token, "as": "somebody"}
+                async with connected(kubeconfig_of(server, tmp_path / "config", user)) as transport:
+                    with pytest.raises(ApiServerError, match='cannot impersonate resource "users"') as caught:
+                        await transport.get(PODS, {})
+                assert 403 == caught.value.status
+
+        run(scenario)
+
+
 class TestRefusals:
     def test_status(self, tmp_path: Path) -> None:
         """What the server says is told, with its status and for how long to wait, for bodies and streams alike."""

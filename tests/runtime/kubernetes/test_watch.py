@@ -97,6 +97,35 @@ class TestPods:
 
             assert {"10.0.0.97:8000", "10.0.0.98:8000"} == watch.found.keys()
 
+    def test_that_come_back(self, server: ApiServer) -> None:
+        """What is remembered of a pod's cache comes back with it, unless its containers restarted meanwhile."""
+        server.pools.add(pool_document())
+        add_pod(server, "a")
+        with Followed(server) as watch:
+            watch.until_synced()
+
+            def cache() -> int:
+                fleet = watch.registry.publish().fleet
+                return fleet.caches[fleet.by_id["default/a-rank-0"]]
+
+            first = cache()
+            for labels in ({"app": "other"}, LLAMA):
+                server.pods.update("a", {"metadata": {"labels": labels}})
+                watch.until_true()
+            for ready in (False, True):
+                server.pods.set_ready("a", ready=ready)
+                watch.until_true()
+            assert first == cache()
+            server.pods.set_ready("a", ready=False)
+            watch.until_true()
+            server.pods.update("a", {"status": {"containerStatuses": [{"name": "server", "restartCount": 1}]}})
+            server.pods.set_ready("a")
+            watch.until_true()
+            second = cache()
+            assert second > first
+            server.pods.update("a", {"status": {"containerStatuses": [{"name": "server", "restartCount": 2}]}})
+            until(lambda: cache() > second, cache)
+
     def test_terminating(self, server: ApiServer) -> None:
         """A pod that is being deleted gets no requests, though it is there and ready."""
         server.pools.add(pool_document())

@@ -40,16 +40,36 @@ def test_limit_of_a_cached_list(client: Client, server: ApiServer) -> None:
         ({"containers": [{"name": "other", "image": "server:1"}]}, 422),
         ({"containers": []}, 422),
         ({"containers": [{"name": "server", "image": ""}]}, 422),
+        ({"initContainers": [{"name": "init", "image": "other:2"}]}, 200),
+        ({"initContainers": []}, 422),
         ({"hostNetwork": True}, 422),
         ({"activeDeadlineSeconds": 5}, 200),
+        ({"activeDeadlineSeconds": 60}, 200),
+        ({"activeDeadlineSeconds": 61}, 422),
+        ({"activeDeadlineSeconds": -1}, 422),
+        ({"activeDeadlineSeconds": None}, 422),
+        ({"tolerations": [{"key": "a", "operator": "Exists"}, {"key": "b", "operator": "Exists"}]}, 200),
+        ({"tolerations": [{"key": "a", "operator": "Exists", "tolerationSeconds": 5}]}, 200),
+        ({"tolerations": [{"key": "a", "operator": "Equal"}]}, 422),
+        ({"tolerations": []}, 422),
+        ({"terminationGracePeriodSeconds": 1}, 200),
+        ({"terminationGracePeriodSeconds": 2}, 422),
     ],
 )
 def test_spec_of_a_pod_stays(client: Client, server: ApiServer, change: Any, status: int) -> None:
     """A client may change images of a pod's containers and little else of its spec; a test may change all of it."""
     server.pods.add(make_pod("a"))
+    given = {
+        "initContainers": [{"name": "init", "image": "init:1"}],
+        "activeDeadlineSeconds": 60,
+        "tolerations": [{"key": "a", "operator": "Exists"}],
+        "terminationGracePeriodSeconds": -1,
+    }
+    before = server.pods.update("a", {"spec": given})["spec"]
     reply = client.send("PATCH", f"{PODS}/a", {"spec": change}, kind=MERGE)
 
     assert status == reply.status, reply.document
+    assert (before | change if status == 200 else before) == server.pods.get("a")["spec"]
     server.pods.update("a", {"spec": {"nodeName": "node"}})
 
 
