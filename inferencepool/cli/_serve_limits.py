@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from inferencepool.cli._durations import duration
 from inferencepool.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -45,6 +46,13 @@ def add_limit_flags(group: argparse._ArgumentGroup, whole: Callable[[str], int])
         help="what is held for requests that are not whole, and for answers that wait (520Mi)",
     )
     add(
+        "--answer-timeout",
+        metavar="TIME",
+        type=duration,
+        default=60.0,
+        help="end streams whose gateway takes nothing of what waits for it (1m)",
+    )
+    add(
         "--least-body-rate",
         metavar="SIZE",
         type=_size,
@@ -74,6 +82,8 @@ def check_limit_flags(arguments: argparse.Namespace) -> None:
     for name in ("max_connections", "max_handshakes", "max_streams", "max_page_connections", "least_body_rate"):
         if not getattr(arguments, name):
             usage_error(f"argument --{name.replace('_', '-')}: 0 leaves no room for any request; allowed is 1 or more")
+    if not arguments.answer_timeout:
+        usage_error("argument --answer-timeout: 0 leaves no time for any answer; allowed is more than 0")
     if arguments.max_held_bytes < _LEAST_HELD:
         text = f"{arguments.max_held_bytes} bytes do not hold the longest body that is taken; allowed is 65Mi or more"
         usage_error(f"argument --max-held-bytes: {text}")
@@ -99,6 +109,7 @@ def server_limits(arguments: argparse.Namespace, processor: ExternalProcessor) -
         handshakes=arguments.max_handshakes,
         server_streams=arguments.max_streams,
         server_bytes=held,
+        queued_seconds=arguments.answer_timeout,
         # Half of it for one connection, as by default.
         partial_bytes=max(limits.message_bytes, held // 2),
     )

@@ -86,16 +86,6 @@ class Connection(asyncio.Protocol):
         self._linger_timer: asyncio.TimerHandle | None = None
         self._handlers: dict[type[object], Callable[[Any], Iterator[None] | None]] = {}
 
-    @property
-    def partial_bytes(self) -> int:
-        """Bytes that are held for requests which are not whole."""
-        return self._exchanges.partial
-
-    @property
-    def queued_bytes(self) -> int:
-        """Bytes of answers that wait."""
-        return self._writer.queued
-
     # -- the transport -------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -128,7 +118,7 @@ class Connection(asyncio.Protocol):
             stream_window=limits.stream_window,
             connection_window=limits.connection_window,
         )
-        self._writer = Writer(self._http2, transport, limits, service.holdings, self._budget, self._loop)
+        self._writer = Writer(self._http2, transport, limits, service.unread, self._budget, self._loop)
         self._exchanges = Exchanges(service, self._http2, self._writer, self._budget, self._mark_busy, self._loop)
         self._writer.close = self._exchanges.close
         self._patience = Patience(
@@ -207,7 +197,7 @@ class Connection(asyncio.Protocol):
             return
         self._exchanges.stop(STOPPED)
         # Even if the socket is full: this is the last that it must take.
-        self._writer.resume()
+        self._writer.finish()
         self._say_goodbye(ErrorCodes.NO_ERROR)
         self._shut(STOPPED.closure)
 

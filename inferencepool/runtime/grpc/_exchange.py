@@ -28,6 +28,9 @@ class Outlet(Protocol):
     def account(self, exchange: Exchange, size: int) -> None:
         """Take note that *size* more bytes wait."""
 
+    def expire(self, exchange: Exchange) -> bool:
+        """Have an exchange reset whose client takes nothing; False where it does."""
+
 
 class Exchange:
     """
@@ -172,6 +175,16 @@ class Exchange:
             self._outlet.account(self, -self.queued)
             self._waiting.clear()
             self._current = None
+
+    def overflow(self) -> None:
+        """Forget what waits to be sent, and have the RPC reset."""
+        self.overflowed = True
+        self.drop()
+        self._outlet.mark(self)
+
+    def expire(self) -> bool:
+        """Have the RPC reset because its client takes nothing; False where it does."""
+        return self._outlet.expire(self)
 
     # The call. Its errors end the RPC and are handed to the caller's `on_error`.
 

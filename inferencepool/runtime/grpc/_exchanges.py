@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from itertools import chain
+from itertools import chain, islice
 
 from inferencepool.runtime.grpc._closure import Closure, Reason
 from inferencepool.runtime.grpc._ending import Ending, ending
@@ -27,6 +27,8 @@ _SHORT_DATA = 16
 _MESSAGES_AT_ONCE = 3
 # A message longer than this takes so long to unpack and to read that it is the last of a turn.
 _DEAR = 1 << 16
+# So many RPCs that came too late are ended in one step.
+_EXPIRED_AT_ONCE = 64
 # Headers up to this size are not counted as held: every RPC has some, and there is a limit to the number of RPCs.
 _SMALL_HEADERS = 4096
 # What HTTP/2 counts for each header beside its texts (RFC 9113, 6.5.2).
@@ -281,8 +283,7 @@ class Exchanges:
         """End RPCs whose message did not come in time."""
         self._awaited_timer = None
         now, limit = self._loop.time(), self._limits.message_seconds
-        while self._awaited:
-            stream_id, since = next(iter(self._awaited.items()))
+        for stream_id, since in list(islice(self._awaited.items(), _EXPIRED_AT_ONCE)):
             if now - since < limit:
                 self._awaited_timer = self._loop.call_later(since + limit - now, self._expire)
                 return
@@ -291,6 +292,8 @@ class Exchanges:
             if exchange is not None and exchange.end_with is None:
                 self._service.tally.acted("message_seconds")
                 exchange.cut(_TOO_SLOW)
+        if self._awaited:
+            self._awaited_timer = self._loop.call_later(0, self._expire)
 
 
 def _refusal(request: Request, *, is_known: bool) -> Ending | None:

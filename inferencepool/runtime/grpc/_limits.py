@@ -70,11 +70,15 @@ class Limits:
             4 KiB, and what calls say they hold. The RPC that exceeds it ends with RESOURCE_EXHAUSTED, or as its call
             likes. Not below `message_bytes`.
         server_bytes: The same for all connections together, with the answers that wait. Whoever would go beyond it is
-            refused in the same manner, and compressed messages are not unpacked beyond it. Not below `partial_bytes`.
+            refused in the same manner, and compressed messages are not unpacked beyond it. Answers may take half of it,
+            or `queued_bytes` where that is more; beyond that the RPC is reset whose client has taken nothing for the
+            longest time. Not below `partial_bytes`.
         stream_window: Bytes that may be under way to the server for one RPC.
         connection_window: Bytes that may be under way to the server on one connection.
         queued_bytes: Answers of one RPC that the client does not take; more reset the RPC.
         connection_queued_bytes: The same for all RPCs of a connection together. Not below `queued_bytes`.
+        queued_seconds: Time in which a client must take some of what waits for it in an RPC; then the RPC is reset, or
+            the connection cut where the client reads nothing at all. Any byte that it takes gives as much time again.
         idle_frames: Frames without work that may come at once. Every message that comes in allows 8 more.
         idle_frames_per_second: Frames without work that may come on top, per second.
         handshake_seconds: Time for the handshake of TLS, and again for that of HTTP/2.
@@ -104,6 +108,7 @@ class Limits:
     idle_frames_per_second: float = attrs.field(default=200.0, validator=_seconds)
     handshake_seconds: float = attrs.field(default=10.0, validator=_seconds)
     message_seconds: float = attrs.field(default=60.0, validator=_seconds)
+    queued_seconds: float = attrs.field(default=60.0, validator=_seconds)
     header_seconds: float = attrs.field(default=10.0, validator=_seconds)
     idle_seconds: float | None = attrs.field(default=None, validator=attrs.validators.optional(_seconds))
     linger_seconds: float = attrs.field(default=1.0, validator=_seconds)

@@ -168,8 +168,8 @@ class GrpcServer:
         return Statistics(
             connections=service.connections,
             streams=service.streams,
-            partial_bytes=sum(connection.partial_bytes for connection in self._connections),
-            queued_bytes=sum(connection.queued_bytes for connection in self._connections),
+            partial_bytes=service.holdings.unfinished,
+            queued_bytes=service.holdings.queued,
             connections_total=service.connections_total,
             streams_total=service.streams_total,
             streams_refused=service.streams_refused,

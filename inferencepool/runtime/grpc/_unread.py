@@ -1,0 +1,84 @@
+"""Answers that clients do not take, of all connections of a server: how long they wait, and which of them go first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+
+from inferencepool.runtime.grpc._exchange import Exchange
+from inferencepool.runtime.grpc._holdings import Holdings
+from inferencepool.runtime.listening import LimitTally
+
+__all__ = ["Unread"]
+
+# So many RPCs are reset in one step.
+_AT_ONCE = 64
+
+
+class Unread:
+    """
+    The RPCs whose answers wait, the one first whose client has taken nothing for the longest time.
+
+    The event loop's thread guards it. Everything takes constant time, but for what it resets: 64 RPCs at a time.
+
+    Attributes:
+        holdings: What all connections hold together.
+
+    Args:
+        holdings: The same.
+        seconds: Time in which a client must take something.
+        tally: Told when a limit acts.
+    """
+
+    def __init__(self, holdings: Holdings, seconds: float, tally: LimitTally) -> None:
+        self.holdings = holdings
+        self._seconds = seconds
+        self._tally = tally
+        self._since: OrderedDict[Exchange, float] = OrderedDict()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def wait(self, exchange: Exchange, loop: asyncio.AbstractEventLoop) -> None:
+        """Note that answers of *exchange* wait from now on, or that its client has taken some of them."""
+        since = self._since
+        since[exchange] = loop.time()
+        since.move_to_end(exchange)
+        if self._timer is None:
+            self._timer = loop.call_later(self._seconds, self._expire, loop)
+
+    def forget(self, exchange: Exchange) -> None:
+        """Note that nothing of *exchange* waits any more."""
+        self._since.pop(exchange, None)
+
+    def make_room(self) -> bool:
+        """Have those reset that wait for longest, until all hold no more than they may; False where that fails."""
+        holdings = self.holdings
+        for _ in range(_AT_ONCE):
+            if not (holdings.has_too_much_queued and self._since):
+                break
+            self._tally.acted("server_bytes")
+            next(iter(self._since)).overflow()
+        return not holdings.has_too_much_queued
+
+    def stop(self) -> None:
+        """Stop the clock, when there are no connections any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have those reset whose clients took nothing in time."""
+        self._timer = None
+        for _ in range(_AT_ONCE):
+            if not self._since:
+                return
+            exchange, since = next(iter(self._since.items()))
+            left = since + self._seconds - loop.time()
+            if left > 0:
+                self._timer = loop.call_later(left, self._expire, loop)
+                return
+            if exchange.expire():
+                self._tally.acted("queued_seconds")
+            else:
+                self.wait(exchange, loop)
+        if self._timer is None:
+            self._timer = loop.call_later(0, self._expire, loop)
