@@ -336,6 +336,7 @@ class Connection(asyncio.Protocol):
     def _give_up(self) -> None:
         """Close a connection whose peer never spoke HTTP/2."""
         if not self._is_closing:
+            self._service.tally.acted("handshake_seconds", peer=self._guest.peer)
             self._say_goodbye(ErrorCodes.SETTINGS_TIMEOUT)
             self._shut(_LOST)
 

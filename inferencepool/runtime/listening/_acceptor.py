@@ -164,6 +164,7 @@ class _Arrival:
             self.close()
             return
         self._timer.cancel()
+        self._timer = acceptor.loop.call_later(acceptor.seconds, self._expire)
         acceptor.loop.remove_reader(self._connection)
         if acceptor.tls is not None:
             acceptor.guests.begin_handshake(self._guest)
@@ -174,7 +175,8 @@ class _Arrival:
         acceptor = self._acceptor
         more: dict[str, Any] = {}
         if acceptor.tls is not None:
-            more = {"ssl": acceptor.tls, "ssl_handshake_timeout": acceptor.seconds}
+            # The loop's own limit would look like a peer that is gone, and be told to nobody.
+            more = {"ssl": acceptor.tls, "ssl_handshake_timeout": 2 * acceptor.seconds}
         make = partial(acceptor.make, self._guest)
         await acceptor.loop.connect_accepted_socket(make, self._connection, **more)
 
@@ -182,6 +184,7 @@ class _Arrival:
         """See what became of it: a peer that is gone, or fails at the handshake, is no error of this side."""
         # The task's error knows this object, and all that TLS made: in a circle it would stay for long.
         self._task = None
+        self._timer.cancel()
         if task.cancelled():
             self._end()
         elif (error := task.exception()) is not None:
