@@ -180,8 +180,8 @@ class Connection(asyncio.Protocol):
             self._closed(self)
             # They refer to each other in circles; a crowd of such connections would keep the collector busy for long.
             self._handlers.clear()
-            for part in (self._http2, self._exchanges, self._patience):
-                part.let_go()
+            self._http2.let_go()
+            self._exchanges.let_go()
         self._guest.leave()
 
     # -- orders of the server ------------------------------------------------------------------------------------
@@ -316,7 +316,7 @@ class Connection(asyncio.Protocol):
             self._loop.call_soon(self._depart)
 
     def _mark_busy(self, is_busy: bool) -> None:
-        self._patience.is_busy(is_busy)
+        self._patience.mark_busy(is_busy)
         if is_busy:
             self._has_worked = True
             self._guest.work()

@@ -41,10 +41,6 @@ _TOO_MUCH_IN_PART = ending(Status.RESOURCE_EXHAUSTED, "too many messages on this
 _NO_ROOM = ending(Status.RESOURCE_EXHAUSTED, "the server holds as much as it may for requests that are not whole yet")
 
 
-def _ignore(*_: object) -> None:
-    """Do nothing, for a connection that is gone."""
-
-
 class Exchanges:
     """
     The RPCs of one connection. The event loop's thread guards it.
@@ -75,7 +71,6 @@ class Exchanges:
         self.was_dear = False
         self._service = service
         self._limits = service.limits
-        self._on_error = service.on_error
         self._holdings = service.holdings
         self._http2 = http2
         self._writer = writer
@@ -101,14 +96,14 @@ class Exchanges:
         self._budget.charge()
         service = self._service
         if len(self._open) >= self._limits.streams or not service.takes_streams(self._loop):
-            service.refuse_stream()
+            service.streams_refused += 1
             self._http2.reset(event.stream_id, ErrorCodes.REFUSED_STREAM)
             return
         stream_id, headers = event.stream_id, event.headers
         request = read_request(headers)
         limits = self._limits
         reader = MessageReader(limits.message_bytes, gzip=request.gzip, unpacked=limits.unpacked_bytes, room=self._room)
-        exchange = Exchange(self._writer, stream_id, headers, reader, self._count)
+        exchange = Exchange(self._writer, stream_id, headers, reader, self._count, service.on_error)
         if not self._open:
             self._on_busy(True)
         self._open[stream_id] = exchange
@@ -125,7 +120,7 @@ class Exchanges:
                 self._hold(exchange)
             if request.timeout is not None:
                 exchange.timer = self._loop.call_later(request.timeout, exchange.cut, _TOO_LATE)
-            exchange.begin(factory, self._on_error)
+            exchange.begin(factory)
 
     def receive(self, event: events.DataReceived) -> Iterator[None] | None:
         """Take in data. Where it brings many messages, what is given delivers one more at each step."""
@@ -168,7 +163,7 @@ class Exchanges:
             if len(messages) > _MESSAGES_AT_ONCE:
                 return self._deliver(exchange, messages, credit)
             for message in messages:
-                exchange.deliver(message, self._on_error)
+                exchange.deliver(message)
         self._take_stock(exchange, credit)
         return None
 
@@ -177,7 +172,7 @@ class Exchanges:
         exchange = self._open.get(event.stream_id)
         if exchange is not None:
             self._awaited.pop(exchange.id, None)
-            exchange.half_close(self._on_error)
+            exchange.half_close()
 
     def reset(self, event: events.StreamReset) -> None:
         """End an RPC that one side reset."""
@@ -196,15 +191,14 @@ class Exchanges:
         self._awaited.pop(exchange.id, None)
         self._writer.forget(exchange)
         self._release(exchange)
-        exchange.close(closure, self._on_error)
+        exchange.close(closure)
         self._service.stream_closed()
         if not self._open:
             self._on_busy(False)
 
     def let_go(self) -> None:
         """Refer to nothing any more that refers to this; when the connection is gone."""
-        self._writer.close = _ignore
-        self._on_busy = _ignore
+        del self._writer.close, self._on_busy
 
     def close_all(self, closure: Closure) -> None:
         """Let go of all RPCs, as the connection ends."""
@@ -217,13 +211,13 @@ class Exchanges:
     def stop(self, how: Ending) -> None:
         """End all RPCs as *how* tells, or as their calls do."""
         for exchange in list(self._open.values()):
-            exchange.stop(how, self._on_error)
+            exchange.stop(how)
 
     # -- messages, whole and in part -----------------------------------------------------------------------------
 
     def _deliver(self, exchange: Exchange, messages: list[bytes], credit: int) -> Iterator[None]:
         for message in messages:
-            exchange.deliver(message, self._on_error)
+            exchange.deliver(message)
             yield
         self._take_stock(exchange, credit)
 

@@ -14,13 +14,11 @@ class Holdings:
 
     Attributes:
         most: Bytes that may be held.
-        most_queued: Bytes that answers may take of them.
         unfinished: Bytes of requests that are not whole: messages in part, large headers, and what calls keep.
         queued: Bytes of answers that clients do not take yet.
     """
 
     most: int
-    most_queued: int
     unfinished: int = 0
     queued: int = 0
 
@@ -28,8 +26,3 @@ class Holdings:
     def room(self) -> int:
         """Bytes that may still be held; below 0 where it is too much already."""
         return self.most - self.unfinished - self.queued
-
-    @property
-    def has_too_much_queued(self) -> bool:
-        """Whether answers take more than they may, which would leave too little to requests, or than there is."""
-        return self.queued > self.most_queued or self.room < 0

@@ -38,11 +38,6 @@ def _seconds(_: Any, attribute: Any, value: Any) -> None:
         raise _refusal(attribute, value, "is not a finite number above 0")
 
 
-def _per_peer(_: object, attribute: Any, value: Any) -> None:
-    if value is not None:
-        _whole(1)(_, attribute, value)
-
-
 def _networks(networks: Any) -> tuple[Network, ...]:
     return read_networks("grpc limits: exempt_peers", networks)
 
@@ -91,7 +86,7 @@ class Limits:
 
     connections: int = attrs.field(default=1024, validator=_whole(1))
     streams: int = attrs.field(default=8192, validator=_whole(1, 2**31 - 1))
-    connections_per_peer: int | None = attrs.field(default=256, validator=_per_peer)
+    connections_per_peer: int | None = attrs.field(default=256, validator=attrs.validators.optional(_whole(1)))
     exempt_peers: tuple[Network, ...] = attrs.field(default=(), converter=_networks)
     handshakes: int = attrs.field(default=128, validator=_whole(1))
     server_streams: int = attrs.field(default=32_768, validator=_whole(1, 2**31 - 1))
@@ -127,7 +122,7 @@ class Limits:
         """Give what concerns connections as such."""
         return ConnectionLimits(
             connections=self.connections,
-            per_peer=self.connections_per_peer,
+            connections_per_peer=self.connections_per_peer,
             exempt_peers=self.exempt_peers,
             handshakes=self.handshakes,
         )

@@ -82,9 +82,9 @@ class Service:
         self.limits = limits
         self.on_error = on_error
         self.is_stopping = False
-        self.holdings = Holdings(limits.server_bytes, max(limits.server_bytes // 2, limits.queued_bytes))
+        self.holdings = Holdings(limits.server_bytes)
         self.tally = LimitTally(name, LIMITS)
-        self.unread = Unread(self.holdings, limits.queued_seconds, self.tally)
+        self.unread = Unread(self.holdings, limits, self.tally)
         self._refuses_from = inf
         self.quiet = asyncio.Event()
         self.quiet.set()
@@ -122,10 +122,6 @@ class Service:
             return not self.is_stopping or loop.time() < self._refuses_from
         self.tally.acted("server_streams")
         return False
-
-    def refuse_stream(self) -> None:
-        """Count an RPC that is refused."""
-        self.streams_refused += 1
 
     def stream_opened(self) -> None:
         """Count an RPC."""

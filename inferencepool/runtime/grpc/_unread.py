@@ -7,6 +7,7 @@ from collections import OrderedDict
 
 from inferencepool.runtime.grpc._exchange import Exchange
 from inferencepool.runtime.grpc._holdings import Holdings
+from inferencepool.runtime.grpc._limits import Limits
 from inferencepool.runtime.listening import LimitTally
 
 __all__ = ["Unread"]
@@ -26,16 +27,22 @@ class Unread:
 
     Args:
         holdings: The same.
-        seconds: Time in which a client must take something.
+        limits: How much may wait, and for how long.
         tally: Told when a limit acts.
     """
 
-    def __init__(self, holdings: Holdings, seconds: float, tally: LimitTally) -> None:
+    def __init__(self, holdings: Holdings, limits: Limits, tally: LimitTally) -> None:
         self.holdings = holdings
-        self._seconds = seconds
+        self._most = max(limits.server_bytes // 2, limits.queued_bytes)
+        self._seconds = limits.queued_seconds
         self._tally = tally
         self._since: OrderedDict[Exchange, float] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_too_much(self) -> bool:
+        """Whether answers take more than they may, which leaves too little to requests, or more than there is."""
+        return self.holdings.queued > self._most or self.holdings.room < 0
 
     def wait(self, exchange: Exchange, loop: asyncio.AbstractEventLoop) -> None:
         """Note that answers of *exchange* wait from now on, or that its client has taken some of them."""
@@ -51,13 +58,12 @@ class Unread:
 
     def make_room(self) -> bool:
         """Have those reset that wait for longest, until all hold no more than they may; False where that fails."""
-        holdings = self.holdings
         for _ in range(_AT_ONCE):
-            if not (holdings.has_too_much_queued and self._since):
+            if not (self.is_too_much and self._since):
                 break
             self._tally.acted("server_bytes")
             next(iter(self._since)).overflow()
-        return not holdings.has_too_much_queued
+        return not self.is_too_much
 
     def stop(self) -> None:
         """Stop the clock, when there are no connections any more."""

@@ -251,7 +251,7 @@ class Writer:
         return transport.get_write_buffer_size(), _acknowledged(transport.get_extra_info("socket"))
 
     def _has_too_much(self, exchange: Exchange) -> bool:
-        return exchange.queued > 0 and (self._has_too_much_here(exchange) or self._holdings.has_too_much_queued)
+        return exchange.queued > 0 and (self._has_too_much_here(exchange) or self._unread.is_too_much)
 
     def _has_too_much_here(self, exchange: Exchange) -> bool:
         limits = self._limits

@@ -25,11 +25,6 @@ def _seconds(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
         raise ConfigurationError(message)
 
 
-def _per_peer(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is not None:
-        _whole(_, attribute, value)
-
-
 def _networks(networks: Any) -> tuple[Network, ...]:
     return read_networks("page server: exempt_peers", networks)
 
@@ -55,7 +50,7 @@ class PageLimits:
     """
 
     connections: int = attrs.field(default=32, validator=_whole)
-    connections_per_peer: int | None = attrs.field(default=16, validator=_per_peer)
+    connections_per_peer: int | None = attrs.field(default=16, validator=attrs.validators.optional(_whole))
     exempt_peers: tuple[Network, ...] = attrs.field(default=(), converter=_networks)
     pages: int = attrs.field(default=8, validator=_whole)
     head_bytes: int = attrs.field(default=16_384, validator=_whole)
@@ -66,5 +61,5 @@ class PageLimits:
     def of_connections(self) -> ConnectionLimits:
         """Give what concerns connections as such."""
         return ConnectionLimits(
-            connections=self.connections, per_peer=self.connections_per_peer, exempt_peers=self.exempt_peers
+            connections=self.connections, connections_per_peer=self.connections_per_peer, exempt_peers=self.exempt_peers
         )

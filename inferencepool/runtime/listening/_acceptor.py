@@ -19,6 +19,8 @@ __all__ = ["Acceptor"]
 
 _LOG = logging.getLogger(__name__)
 
+# Connections that the system keeps until they are accepted.
+_BACKLOG = 1024
 # Connections that are accepted before it is the turn of others.
 _AT_ONCE = 8
 # What the system says when it has nothing left to accept with, and how many seconds it is left alone then.
@@ -117,9 +119,6 @@ class Acceptor:
             self.loop.remove_reader(each)
         self.guests.make_room()
         self._timer = self.loop.call_later(_PAUSE, self.start)
-
-
-_BACKLOG = 1024
 
 
 @final
