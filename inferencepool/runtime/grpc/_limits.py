@@ -38,6 +38,9 @@ def _seconds(_: Any, attribute: Any, value: Any) -> None:
         raise _refusal(attribute, value, "is not a finite number above 0")
 
 
+_whole_or_none: _Validator = attrs.validators.optional(_whole(1))
+
+
 def _networks(networks: Any) -> tuple[Network, ...]:
     return read_networks("grpc limits: exempt_peers", networks)
 
@@ -86,7 +89,7 @@ class Limits:
 
     connections: int = attrs.field(default=1024, validator=_whole(1))
     streams: int = attrs.field(default=8192, validator=_whole(1, 2**31 - 1))
-    connections_per_peer: int | None = attrs.field(default=256, validator=attrs.validators.optional(_whole(1)))
+    connections_per_peer: int | None = attrs.field(default=256, validator=_whole_or_none)
     exempt_peers: tuple[Network, ...] = attrs.field(default=(), converter=_networks)
     handshakes: int = attrs.field(default=128, validator=_whole(1))
     server_streams: int = attrs.field(default=32_768, validator=_whole(1, 2**31 - 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import isfinite
 from typing import Any
 
@@ -23,6 +24,9 @@ def _seconds(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not (isfinite(value) and value > 0):
         message = f"page server: {attribute.name}: {value!r} is not a finite number of seconds above 0"
         raise ConfigurationError(message)
+
+
+_whole_or_none: Callable[[Any, Any, Any], None] = attrs.validators.optional(_whole)
 
 
 def _networks(networks: Any) -> tuple[Network, ...]:
@@ -50,7 +54,7 @@ class PageLimits:
     """
 
     connections: int = attrs.field(default=32, validator=_whole)
-    connections_per_peer: int | None = attrs.field(default=16, validator=attrs.validators.optional(_whole))
+    connections_per_peer: int | None = attrs.field(default=16, validator=_whole_or_none)
     exempt_peers: tuple[Network, ...] = attrs.field(default=(), converter=_networks)
     pages: int = attrs.field(default=8, validator=_whole)
     head_bytes: int = attrs.field(default=16_384, validator=_whole)
