@@ -45,12 +45,15 @@ class Unread:
         return self.holdings.queued > self._most or self.holdings.room < 0
 
     def wait(self, exchange: Exchange, loop: asyncio.AbstractEventLoop) -> None:
-        """Note that answers of *exchange* wait from now on, or that its client has taken some of them."""
-        since = self._since
-        since[exchange] = loop.time()
-        since.move_to_end(exchange)
+        """Note that answers of *exchange* wait from now on."""
+        self._since[exchange] = loop.time()
         if self._timer is None:
             self._timer = loop.call_later(self._seconds, self._expire, loop)
+
+    def go_on(self, exchange: Exchange, loop: asyncio.AbstractEventLoop) -> None:
+        """Note that the client has taken some of what waits."""
+        self._since[exchange] = loop.time()
+        self._since.move_to_end(exchange)
 
     def forget(self, exchange: Exchange) -> None:
         """Note that nothing of *exchange* waits any more."""
@@ -85,6 +88,6 @@ class Unread:
             if exchange.expire():
                 self._tally.acted("queued_seconds")
             else:
-                self.wait(exchange, loop)
+                self.go_on(exchange, loop)
         if self._timer is None:
             self._timer = loop.call_later(0, self._expire, loop)

@@ -290,7 +290,7 @@ class Writer:
             self._unread.forget(exchange)
             return
         if room:
-            self._unread.wait(exchange, self._loop)
+            self._unread.go_on(exchange, self._loop)
         if stream.outbound_flow_control_window <= 0:
             self._blocked[exchange.id] = exchange
         elif http2.outbound_flow_control_window <= 0:
