@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from inferencepool.cli._durations import duration
 from inferencepool.cli._flags import flag_of, usage_error_of, whole
 from inferencepool.errors import ConfigurationError
 
@@ -42,6 +43,13 @@ def add_limit_flags(group: argparse._ArgumentGroup) -> None:
         help="what is held for requests that are not whole, and for answers that wait (520Mi)",
     )
     add(
+        "--answer-timeout",
+        metavar="TIME",
+        type=duration,
+        default=60.0,
+        help="end streams whose gateway takes nothing of what waits for it (1m)",
+    )
+    add(
         "--least-body-rate",
         metavar="SIZE",
         type=_size,
@@ -71,6 +79,8 @@ def check_limit_flags(arguments: argparse.Namespace) -> None:
     for name in ("max_connections", "max_handshakes", "max_streams", "max_page_connections", "least_body_rate"):
         if not getattr(arguments, name):
             usage_error(f"argument {flag_of(name)}: 0 leaves no room for any request; allowed is 1 or more")
+    if not arguments.answer_timeout:
+        usage_error("argument --answer-timeout: 0 leaves no time for any answer; allowed is more than 0")
     from inferencepool.runtime.listening import read_networks  # noqa: PLC0415 - who only validates need not wait
 
     try:
@@ -99,6 +109,7 @@ def server_limits(arguments: argparse.Namespace, processor: ExternalProcessor) -
         exempt_peers=arguments.exempt_peer,
         handshakes=arguments.max_handshakes,
         server_streams=arguments.max_streams,
+        queued_seconds=arguments.answer_timeout,
     )
 
 

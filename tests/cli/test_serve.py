@@ -448,6 +448,7 @@ class TestFlags:
                 "67108864 bytes do not hold the longest body that is taken; allowed is 68157440",
             ),
             (["--endpoints-file", "a", "--max-held-bytes", "1GB"], "'1GB' is not a number of bytes such as 4096"),
+            (["--endpoints-file", "a", "--answer-timeout", "0"], "argument --answer-timeout: 0 leaves no time for any"),
             (["--endpoints-file", "a", "--least-body-rate", "0"], "argument --least-body-rate: 0 leaves no room"),
             (["--endpoints-file", "a", "--exempt-peer", "node"], "argument --exempt-peer: 'node' is neither"),
             (

@@ -14,10 +14,6 @@ OTHER: Final = "other"
 _LONGEST: Final = 256
 
 
-def _nothing() -> Collection[str]:
-    return ()
-
-
 @final
 class BoundedLabel:
     """
@@ -35,7 +31,7 @@ class BoundedLabel:
 
     def __init__(self, limit: int, claims: int | None = None) -> None:
         """Admit *limit* values, of them *claims* that are not proven; None for no other limit."""
-        self.exempt: Callable[[], Collection[str]] = _nothing
+        self.exempt: Callable[[], Collection[str]] = tuple
         self._limit = limit
         self._claims = limit if claims is None else claims
         self._admitted: set[str] = set()

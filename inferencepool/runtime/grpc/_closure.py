@@ -24,7 +24,7 @@ class Reason(enum.Enum):
     """The connection ended: the peer closed it, or broke the protocol or a limit, or was silent for too long."""
 
     OVERFLOW = "overflow"
-    """More answers waited for the client than `Limits.queued_bytes` allows; the RPC was reset."""
+    """The client did not take answers: more waited than limits allow, or for longer; the RPC was reset."""
 
     BROKEN = "broken"
     """The client broke HTTP/2 on this stream alone, such as by data after its end; the RPC was reset."""

@@ -86,16 +86,6 @@ class Connection(asyncio.Protocol):
         self._linger_timer: asyncio.TimerHandle | None = None
         self._handlers: dict[type[object], Callable[[Any], Iterator[None] | None]] = {}
 
-    @property
-    def partial_bytes(self) -> int:
-        """Bytes that are held for requests which are not whole."""
-        return self._exchanges.partial
-
-    @property
-    def queued_bytes(self) -> int:
-        """Bytes of answers that wait."""
-        return self._writer.queued
-
     # -- the transport -------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -128,7 +118,7 @@ class Connection(asyncio.Protocol):
             stream_window=limits.stream_window,
             connection_window=limits.connection_window,
         )
-        self._writer = Writer(self._http2, transport, limits, service.holdings, self._budget, self._loop)
+        self._writer = Writer(self._http2, transport, limits, service.unread, self._budget, self._loop)
         self._exchanges = Exchanges(service, self._http2, self._writer, self._budget, self._mark_busy, self._loop)
         self._writer.close = self._exchanges.close
         self._patience = Patience(
@@ -190,8 +180,8 @@ class Connection(asyncio.Protocol):
             self._closed(self)
             # They refer to each other in circles; a crowd of such connections would keep the collector busy for long.
             self._handlers.clear()
-            for part in (self._http2, self._exchanges, self._patience):
-                part.let_go()
+            self._http2.let_go()
+            self._exchanges.let_go()
         self._guest.leave()
 
     # -- orders of the server ------------------------------------------------------------------------------------
@@ -207,7 +197,7 @@ class Connection(asyncio.Protocol):
             return
         self._exchanges.stop(STOPPED)
         # Even if the socket is full: this is the last that it must take.
-        self._writer.resume()
+        self._writer.finish()
         self._say_goodbye(ErrorCodes.NO_ERROR)
         self._shut(STOPPED.closure)
 
@@ -326,7 +316,7 @@ class Connection(asyncio.Protocol):
             self._loop.call_soon(self._depart)
 
     def _mark_busy(self, is_busy: bool) -> None:
-        self._patience.is_busy(is_busy)
+        self._patience.mark_busy(is_busy)
         if is_busy:
             self._has_worked = True
             self._guest.work()
@@ -346,6 +336,7 @@ class Connection(asyncio.Protocol):
     def _give_up(self) -> None:
         """Close a connection whose peer never spoke HTTP/2."""
         if not self._is_closing:
+            self._service.tally.acted("handshake_seconds", peer=self._guest.peer)
             self._say_goodbye(ErrorCodes.SETTINGS_TIMEOUT)
             self._shut(_LOST)
 

@@ -28,6 +28,9 @@ class Outlet(Protocol):
     def account(self, exchange: Exchange, size: int) -> None:
         """Take note that *size* more bytes wait."""
 
+    def expire(self, exchange: Exchange) -> bool:
+        """Have an exchange reset whose client takes nothing; False where it does."""
+
 
 class Exchange:
     """
@@ -81,6 +84,7 @@ class Exchange:
         headers: Iterable[tuple[bytes, bytes]],
         reader: MessageReader,
         count: Callable[[Exchange], bool],
+        on_error: Callable[[Exception], None],
     ) -> None:
         self.id = stream_id
         self.reader = reader
@@ -99,7 +103,7 @@ class Exchange:
         self._headers = headers
         self._texts: Mapping[str, str] | None = None
         self._call: Call | None = None
-        self._on_error: Callable[[Exception], None] | None = None
+        self._on_error = on_error
         # What `send` was given, and the part of it that is being written.
         self._waiting: list[bytes] = []
         self._current: memoryview | None = None
@@ -138,8 +142,8 @@ class Exchange:
 
     def fail(self, error: Exception) -> None:
         """End the RPC as an exception of the call does."""
-        if self._on_error is not None:
-            self._fail(error, self._on_error)
+        self.end(Status.INTERNAL, f"the server failed: {type(error).__name__}")
+        self._on_error(error)
 
     def finish(self, how: Ending) -> None:
         """End the RPC as *how* tells, after everything sent so far. Only the first end counts."""
@@ -173,17 +177,26 @@ class Exchange:
             self._waiting.clear()
             self._current = None
 
-    # The call. Its errors end the RPC and are handed to the caller's `on_error`.
+    def overflow(self) -> None:
+        """Forget what waits to be sent, and have the RPC reset."""
+        self.overflowed = True
+        self.drop()
+        self._outlet.mark(self)
 
-    def begin(self, factory: Callable[[Exchange], Call], on_error: Callable[[Exception], None]) -> None:
+    def expire(self) -> bool:
+        """Have the RPC reset because its client takes nothing; False where it does."""
+        return self._outlet.expire(self)
+
+    # The call. Its errors end the RPC and are handed to `on_error`.
+
+    def begin(self, factory: Callable[[Exchange], Call]) -> None:
         """Make the call."""
-        self._on_error = on_error
         try:
             self._call = factory(self)
         except Exception as error:  # noqa: BLE001 - an RPC may fail in any way; the others go on
-            self._fail(error, on_error)
+            self.fail(error)
 
-    def deliver(self, message: bytes, on_error: Callable[[Exception], None]) -> None:
+    def deliver(self, message: bytes) -> None:
         """Hand *message* to the call, unless the RPC ended."""
         call = self._call
         if call is None or self.end_with is not None or self.overflowed:
@@ -191,9 +204,9 @@ class Exchange:
         try:
             call.message(message)
         except Exception as error:  # noqa: BLE001 - as above
-            self._fail(error, on_error)
+            self.fail(error)
 
-    def half_close(self, on_error: Callable[[Exception], None]) -> None:
+    def half_close(self) -> None:
         """Tell the call that the client will send no more."""
         if self.reader.held and self.end_with is None:
             self.end(Status.INTERNAL, "the client ended within a message")
@@ -201,19 +214,19 @@ class Exchange:
             try:
                 self._call.half_closed()
             except Exception as error:  # noqa: BLE001 - as above
-                self._fail(error, on_error)
+                self.fail(error)
 
-    def stop(self, how: Ending, on_error: Callable[[Exception], None]) -> None:
+    def stop(self, how: Ending) -> None:
         """End the RPC as *how* tells, unless its call ends it in another way."""
         call: object = self._call
         if isinstance(call, StoppableCall):
             try:
                 call.stopping()
             except Exception as error:  # noqa: BLE001 - as above
-                self._fail(error, on_error)
+                self.fail(error)
         self.finish(how)
 
-    def close(self, closure: Closure, on_error: Callable[[Exception], None]) -> None:
+    def close(self, closure: Closure) -> None:
         """End all, and tell the call; once."""
         if self.is_closed:
             return
@@ -226,8 +239,4 @@ class Exchange:
             try:
                 call.closed(closure)
             except Exception as error:  # noqa: BLE001 - as above
-                on_error(error)
-
-    def _fail(self, error: Exception, on_error: Callable[[Exception], None]) -> None:
-        self.end(Status.INTERNAL, f"the server failed: {type(error).__name__}")
-        on_error(error)
+                self._on_error(error)

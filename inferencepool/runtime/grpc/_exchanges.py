@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from itertools import chain
+from itertools import chain, islice
 
 from inferencepool.runtime.grpc._closure import Closure, Reason
 from inferencepool.runtime.grpc._ending import Ending, ending
@@ -29,6 +29,8 @@ _MESSAGES_AT_ONCE = 3
 _DEAR = 1 << 16
 # A message is unpacked while the connection holds less than this share of what it may.
 _SHARE_UNPACKED = 4
+# So many RPCs that came too late are ended in one step.
+_EXPIRED_AT_ONCE = 64
 # Headers up to this size are not counted as held: every RPC has some, and there is a limit to the number of RPCs.
 _SMALL_HEADERS = 4096
 # What HTTP/2 counts for each header beside its texts (RFC 9113, 6.5.2).
@@ -39,10 +41,6 @@ _TOO_SLOW = ending(Status.DEADLINE_EXCEEDED, "no whole message arrived in time")
 _UNKNOWN_METHOD = ending(Status.UNIMPLEMENTED, "no such method")
 _TOO_MUCH_IN_PART = ending(Status.RESOURCE_EXHAUSTED, "too many messages on this connection are not whole yet")
 _NO_ROOM = ending(Status.RESOURCE_EXHAUSTED, "the server holds as much as it may for requests that are not whole yet")
-
-
-def _ignore(*_: object) -> None:
-    """Do nothing, for a connection that is gone."""
 
 
 class Exchanges:
@@ -75,7 +73,6 @@ class Exchanges:
         self.was_dear = False
         self._service = service
         self._limits = service.limits
-        self._on_error = service.on_error
         self._holdings = service.holdings
         self._http2 = http2
         self._writer = writer
@@ -101,14 +98,14 @@ class Exchanges:
         self._budget.charge()
         service = self._service
         if len(self._open) >= self._limits.streams or not service.takes_streams(self._loop):
-            service.refuse_stream()
+            service.streams_refused += 1
             self._http2.reset(event.stream_id, ErrorCodes.REFUSED_STREAM)
             return
         stream_id, headers = event.stream_id, event.headers
         request = read_request(headers)
         limits = self._limits
         reader = MessageReader(limits.message_bytes, gzip=request.gzip, unpacked=limits.unpacked_bytes, room=self._room)
-        exchange = Exchange(self._writer, stream_id, headers, reader, self._count)
+        exchange = Exchange(self._writer, stream_id, headers, reader, self._count, service.on_error)
         if not self._open:
             self._on_busy(True)
         self._open[stream_id] = exchange
@@ -125,7 +122,7 @@ class Exchanges:
                 self._hold(exchange)
             if request.timeout is not None:
                 exchange.timer = self._loop.call_later(request.timeout, exchange.cut, _TOO_LATE)
-            exchange.begin(factory, self._on_error)
+            exchange.begin(factory)
 
     def receive(self, event: events.DataReceived) -> Iterator[None] | None:
         """Take in data. Where it brings many messages, what is given delivers one more at each step."""
@@ -168,7 +165,7 @@ class Exchanges:
             if len(messages) > _MESSAGES_AT_ONCE or exchange.reader.gzip:
                 return self._deliver(exchange, messages, credit)
             for message in messages:
-                exchange.deliver(message, self._on_error)
+                exchange.deliver(message)
         self._take_stock(exchange, credit)
         return None
 
@@ -177,7 +174,7 @@ class Exchanges:
         exchange = self._open.get(event.stream_id)
         if exchange is not None:
             self._awaited.pop(exchange.id, None)
-            exchange.half_close(self._on_error)
+            exchange.half_close()
 
     def reset(self, event: events.StreamReset) -> None:
         """End an RPC that one side reset."""
@@ -196,15 +193,14 @@ class Exchanges:
         self._awaited.pop(exchange.id, None)
         self._writer.forget(exchange)
         self._release(exchange)
-        exchange.close(closure, self._on_error)
+        exchange.close(closure)
         self._service.stream_closed()
         if not self._open:
             self._on_busy(False)
 
     def let_go(self) -> None:
         """Refer to nothing any more that refers to this; when the connection is gone."""
-        self._writer.close = _ignore
-        self._on_busy = _ignore
+        del self._writer.close, self._on_busy
 
     def close_all(self, closure: Closure) -> None:
         """Let go of all RPCs, as the connection ends."""
@@ -217,7 +213,7 @@ class Exchanges:
     def stop(self, how: Ending) -> None:
         """End all RPCs as *how* tells, or as their calls do."""
         for exchange in list(self._open.values()):
-            exchange.stop(how, self._on_error)
+            exchange.stop(how)
 
     # -- messages, whole and in part -----------------------------------------------------------------------------
 
@@ -228,7 +224,7 @@ class Exchanges:
                 break
             if len(plain) > _DEAR:
                 self.was_dear = True
-            exchange.deliver(plain, self._on_error)
+            exchange.deliver(plain)
             yield
         self._take_stock(exchange, credit)
 
@@ -288,8 +284,7 @@ class Exchanges:
         """End RPCs whose message did not come in time."""
         self._awaited_timer = None
         now, limit = self._loop.time(), self._limits.message_seconds
-        while self._awaited:
-            stream_id, since = next(iter(self._awaited.items()))
+        for stream_id, since in list(islice(self._awaited.items(), _EXPIRED_AT_ONCE)):
             if now - since < limit:
                 self._awaited_timer = self._loop.call_later(since + limit - now, self._expire)
                 return
@@ -298,6 +293,8 @@ class Exchanges:
             if exchange is not None and exchange.end_with is None:
                 self._service.tally.acted("message_seconds")
                 exchange.cut(_TOO_SLOW)
+        if self._awaited:
+            self._awaited_timer = self._loop.call_later(0, self._expire)
 
 
 def _refusal(request: Request, *, is_known: bool) -> Ending | None:

@@ -38,9 +38,7 @@ def _seconds(_: Any, attribute: Any, value: Any) -> None:
         raise _refusal(attribute, value, "is not a finite number above 0")
 
 
-def _per_peer(_: object, attribute: Any, value: Any) -> None:
-    if value is not None:
-        _whole(1)(_, attribute, value)
+_whole_or_none: _Validator = attrs.validators.optional(_whole(1))
 
 
 def _networks(networks: Any) -> tuple[Network, ...]:
@@ -71,11 +69,15 @@ class Limits:
             4 KiB, and what calls say they hold. The RPC that exceeds it ends with RESOURCE_EXHAUSTED, or as its call
             likes. Not below `message_bytes`.
         server_bytes: The same for all connections together, with the answers that wait. Whoever would go beyond it is
-            refused in the same manner, and compressed messages are not unpacked beyond it. Not below `partial_bytes`.
+            refused in the same manner, and compressed messages are not unpacked beyond it. Answers may take half of it,
+            or `queued_bytes` where that is more; beyond that the RPC is reset whose client has taken nothing for the
+            longest time. Not below `partial_bytes`.
         stream_window: Bytes that may be under way to the server for one RPC.
         connection_window: Bytes that may be under way to the server on one connection.
         queued_bytes: Answers of one RPC that the client does not take; more reset the RPC.
         connection_queued_bytes: The same for all RPCs of a connection together. Not below `queued_bytes`.
+        queued_seconds: Time in which a client must take some of what waits for it in an RPC; then the RPC is reset, or
+            the connection cut where the client reads nothing at all. Any byte that it takes gives as much time again.
         idle_frames: Frames without work that may come at once. Every message that comes in allows 8 more.
         idle_frames_per_second: Frames without work that may come on top, per second.
         handshake_seconds: Time for the handshake of TLS, and again for that of HTTP/2.
@@ -88,7 +90,7 @@ class Limits:
 
     connections: int = attrs.field(default=1024, validator=_whole(1))
     streams: int = attrs.field(default=8192, validator=_whole(1, 2**31 - 1))
-    connections_per_peer: int | None = attrs.field(default=256, validator=_per_peer)
+    connections_per_peer: int | None = attrs.field(default=256, validator=_whole_or_none)
     exempt_peers: tuple[Network, ...] = attrs.field(default=(), converter=_networks)
     handshakes: int = attrs.field(default=128, validator=_whole(1))
     server_streams: int = attrs.field(default=32_768, validator=_whole(1, 2**31 - 1))
@@ -105,6 +107,7 @@ class Limits:
     idle_frames_per_second: float = attrs.field(default=200.0, validator=_seconds)
     handshake_seconds: float = attrs.field(default=10.0, validator=_seconds)
     message_seconds: float = attrs.field(default=60.0, validator=_seconds)
+    queued_seconds: float = attrs.field(default=60.0, validator=_seconds)
     header_seconds: float = attrs.field(default=10.0, validator=_seconds)
     idle_seconds: float | None = attrs.field(default=None, validator=attrs.validators.optional(_seconds))
     linger_seconds: float = attrs.field(default=1.0, validator=_seconds)
@@ -123,7 +126,7 @@ class Limits:
         """Give what concerns connections as such."""
         return ConnectionLimits(
             connections=self.connections,
-            per_peer=self.connections_per_peer,
+            connections_per_peer=self.connections_per_peer,
             exempt_peers=self.exempt_peers,
             handshakes=self.handshakes,
         )

@@ -61,7 +61,7 @@ class Patience:
             self._handshake_timer.cancel()
             self._handshake_timer = None
 
-    def is_busy(self, busy: bool) -> None:
+    def mark_busy(self, busy: bool) -> None:
         """Learn whether there are RPCs."""
         self._busy = busy
         if not busy and self._idle_timer is not None:
@@ -84,15 +84,12 @@ class Patience:
             self._header_timer = self._loop.call_later(self._limits.header_seconds, self._on_flood)
         return False
 
-    def let_go(self) -> None:
-        """Call nobody any more."""
-        self._on_silence = self._on_flood = self._on_idle = _nothing
-
     def end(self) -> None:
-        """Stop all clocks."""
+        """Stop all clocks, and refer to nobody any more."""
         for timer in (self._handshake_timer, self._header_timer, self._idle_timer):
             if timer is not None:
                 timer.cancel()
+        del self._on_silence, self._on_flood, self._on_idle
 
     def _check_idle(self, limit: float) -> None:
         left = limit if self._busy else self._idle_since + limit - self._loop.time()
@@ -100,7 +97,3 @@ class Patience:
             self._idle_timer = self._loop.call_later(left, self._check_idle, limit)
         else:
             self._on_idle()
-
-
-def _nothing() -> None:
-    """Do nothing, for a connection that is gone."""

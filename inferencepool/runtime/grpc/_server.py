@@ -20,7 +20,6 @@ from inferencepool.runtime.listening import Acceptor, Guest, Guests, listen
 __all__ = ["GrpcServer"]
 
 _LOGGER = logging.getLogger(__name__)
-_BACKLOG = 1024
 
 
 def _log(error: Exception) -> None:
@@ -106,7 +105,7 @@ class GrpcServer:
         loop = asyncio.get_running_loop()
         if tls is not None:
             tls.set_alpn_protocols(["h2"])
-        start = partial(loop.create_server, asyncio.Protocol, host, backlog=_BACKLOG, start_serving=False)
+        start = partial(loop.create_server, asyncio.Protocol, host, start_serving=False)
         listener = await listen(lambda chosen: start(port=chosen), port)
         acceptor = Acceptor(
             listener,
@@ -168,8 +167,8 @@ class GrpcServer:
         return Statistics(
             connections=service.connections,
             streams=service.streams,
-            partial_bytes=sum(connection.partial_bytes for connection in self._connections),
-            queued_bytes=sum(connection.queued_bytes for connection in self._connections),
+            partial_bytes=service.holdings.unfinished,
+            queued_bytes=service.holdings.queued,
             connections_total=service.connections_total,
             streams_total=service.streams_total,
             streams_refused=service.streams_refused,

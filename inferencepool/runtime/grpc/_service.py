@@ -12,13 +12,21 @@ import attrs
 from inferencepool.runtime.grpc._call import CallFactory
 from inferencepool.runtime.grpc._holdings import Holdings
 from inferencepool.runtime.grpc._limits import Limits
+from inferencepool.runtime.grpc._unread import Unread
 from inferencepool.runtime.listening import CONNECTION_LIMITS, LimitTally
 
 __all__ = ["Service", "Statistics"]
 
 
 #: Limits that protect the server from all clients together, by their names.
-LIMITS: Final = (*CONNECTION_LIMITS, "server_streams", "partial_bytes", "server_bytes", "message_seconds")
+LIMITS: Final = (
+    *CONNECTION_LIMITS,
+    "server_streams",
+    "partial_bytes",
+    "server_bytes",
+    "message_seconds",
+    "queued_seconds",
+)
 
 
 @attrs.frozen
@@ -62,6 +70,7 @@ class Service:
         is_stopping: Whether the server takes no more connections.
         holdings: What all connections hold together.
         tally: Told when a limit acts.
+        unread: The RPCs whose answers wait, of all connections.
         quiet: Set while no RPC is in flight.
         empty: Set while there is no connection.
     """
@@ -75,6 +84,7 @@ class Service:
         self.is_stopping = False
         self.holdings = Holdings(limits.server_bytes)
         self.tally = LimitTally(name, LIMITS)
+        self.unread = Unread(self.holdings, limits, self.tally)
         self._refuses_from = inf
         self.quiet = asyncio.Event()
         self.quiet.set()
@@ -99,6 +109,7 @@ class Service:
         self.connections -= 1
         if not self.connections:
             self.empty.set()
+            self.unread.stop()
 
     def stop(self, now: float) -> None:
         """Take no more connections, and no more RPCs once clients have had time to read that."""
@@ -111,10 +122,6 @@ class Service:
             return not self.is_stopping or loop.time() < self._refuses_from
         self.tally.acted("server_streams")
         return False
-
-    def refuse_stream(self) -> None:
-        """Count an RPC that is refused."""
-        self.streams_refused += 1
 
     def stream_opened(self) -> None:
         """Count an RPC."""

@@ -36,12 +36,7 @@ class _RefusedError(Exception):
 
 @final
 class Conversation:
-    """
-    One client, from its first request to its last. Its event loop guards it.
-
-    Attributes:
-        is_idle: Whether it waits for a request.
-    """
+    """One client, from its first request to its last. Its event loop guards it."""
 
     def __init__(
         self,
@@ -52,7 +47,7 @@ class Conversation:
         answer: Callable[[PageRequest], Awaitable[Page]],
     ) -> None:
         """Answer requests with *answer*, which must not raise; tell *guest* when there is something to do."""
-        self.is_idle = True
+        self._is_idle = True
         self._reader = reader
         self._writer = writer
         self._limits = limits
@@ -108,15 +103,15 @@ class Conversation:
         event = connection.next_event()
         if event is not h11.NEED_DATA:
             return event
-        if not self.is_idle:
-            self.is_idle = True
+        if not self._is_idle:
+            self._is_idle = True
             self._guest.rest()
         try:
             async with asyncio.timeout(self._limits.idle_seconds):
                 data = await self._reader.read(_CHUNK)
         except TimeoutError:
             return event
-        self.is_idle = False
+        self._is_idle = False
         self._guest.work()
         connection.receive_data(data)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import isfinite
 from typing import Any
 
@@ -25,9 +26,7 @@ def _seconds(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
         raise ConfigurationError(message)
 
 
-def _per_peer(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is not None:
-        _whole(_, attribute, value)
+_whole_or_none: Callable[[Any, Any, Any], None] = attrs.validators.optional(_whole)
 
 
 def _networks(networks: Any) -> tuple[Network, ...]:
@@ -55,7 +54,7 @@ class PageLimits:
     """
 
     connections: int = attrs.field(default=32, validator=_whole)
-    connections_per_peer: int | None = attrs.field(default=16, validator=_per_peer)
+    connections_per_peer: int | None = attrs.field(default=16, validator=_whole_or_none)
     exempt_peers: tuple[Network, ...] = attrs.field(default=(), converter=_networks)
     pages: int = attrs.field(default=8, validator=_whole)
     head_bytes: int = attrs.field(default=16_384, validator=_whole)
@@ -66,5 +65,5 @@ class PageLimits:
     def of_connections(self) -> ConnectionLimits:
         """Give what concerns connections as such."""
         return ConnectionLimits(
-            connections=self.connections, per_peer=self.connections_per_peer, exempt_peers=self.exempt_peers
+            connections=self.connections, connections_per_peer=self.connections_per_peer, exempt_peers=self.exempt_peers
         )

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["PageServer"]
 
 _LOG = logging.getLogger(__name__)
-_BACKLOG = 128
 _TOO_MANY = Page.text(503, "too many pages are asked for at once", ("retry-after", "1"))
 _NO_PAGE = Page.text(404, "there is no such page")
 
@@ -70,7 +69,7 @@ class PageServer:
         self._listener: asyncio.Server | None = None
         self._acceptor: Acceptor | None = None
         self._waiting = 0
-        self._clients: dict[asyncio.Task[None], Conversation] = {}
+        self._clients: set[asyncio.Task[None]] = set()
         self._maker: ThreadPoolExecutor | None = None
 
     @property
@@ -129,8 +128,8 @@ class PageServer:
 
             return asyncio.StreamReaderProtocol(asyncio.StreamReader(loop=loop), converse, loop=loop)
 
-        start = partial(loop.create_server, asyncio.Protocol, self._address or None, backlog=_BACKLOG)
-        self._listener = await listen(lambda port: start(port=port, start_serving=False), self._port)
+        start = partial(loop.create_server, asyncio.Protocol, self._address or None, start_serving=False)
+        self._listener = await listen(lambda port: start(port=port), self._port)
         limits = self._limits
         guests = Guests(limits.of_connections(), self._tally)
         self._acceptor = Acceptor(
@@ -165,16 +164,16 @@ class PageServer:
         """Serve one client."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine of asyncio runs in a task
-        self._clients[task] = conversation
+        self._clients.add(task)
         guest.on_close = partial(self._hang_up, task)
         # Only `stop` and its guest cancel it. To asyncio a callback that ends that way is an error.
         with contextlib.suppress(asyncio.CancelledError):
             await conversation.run()
-        self._clients.pop(task, None)
+        self._clients.discard(task)
         guest.leave()
 
     def _hang_up(self, client: asyncio.Task[None]) -> None:
-        self._clients.pop(client, None)
+        self._clients.discard(client)
         client.cancel()
 
     async def _make(self, request: PageRequest) -> Page:

@@ -19,6 +19,8 @@ __all__ = ["Acceptor"]
 
 _LOG = logging.getLogger(__name__)
 
+# Connections that the system keeps until they are accepted.
+_BACKLOG = 1024
 # Connections that are accepted before it is the turn of others.
 _AT_ONCE = 8
 # What the system says when it has nothing left to accept with, and how many seconds it is left alone then.
@@ -119,9 +121,6 @@ class Acceptor:
         self._timer = self.loop.call_later(_PAUSE, self.start)
 
 
-_BACKLOG = 1024
-
-
 @final
 class _Arrival:
     """A connection whose peer has not said anything yet, or whose handshake is not over."""
@@ -164,6 +163,7 @@ class _Arrival:
             self.close()
             return
         self._timer.cancel()
+        self._timer = acceptor.loop.call_later(acceptor.seconds, self._expire)
         acceptor.loop.remove_reader(self._connection)
         if acceptor.tls is not None:
             acceptor.guests.begin_handshake(self._guest)
@@ -174,7 +174,8 @@ class _Arrival:
         acceptor = self._acceptor
         more: dict[str, Any] = {}
         if acceptor.tls is not None:
-            more = {"ssl": acceptor.tls, "ssl_handshake_timeout": acceptor.seconds}
+            # The loop's own limit would look like a peer that is gone, and be told to nobody.
+            more = {"ssl": acceptor.tls, "ssl_handshake_timeout": 2 * acceptor.seconds}
         make = partial(acceptor.make, self._guest)
         await acceptor.loop.connect_accepted_socket(make, self._connection, **more)
 
@@ -182,6 +183,7 @@ class _Arrival:
         """See what became of it: a peer that is gone, or fails at the handshake, is no error of this side."""
         # The task's error knows this object, and all that TLS made: in a circle it would stay for long.
         self._task = None
+        self._timer.cancel()
         if task.cancelled():
             self._end()
         elif (error := task.exception()) is not None:

@@ -47,7 +47,7 @@ class Guest:
 
     def __init__(self, guests: Guests, peer: str, queues: tuple[_Queues, ...]) -> None:
         self.peer = peer
-        self.on_close: Callable[[], None] = _nothing
+        self.on_close: Callable[[], None] | None = None
         self._guests = guests
         self._queues = queues
         self._is_present = True
@@ -71,7 +71,7 @@ class Guest:
     def leave(self) -> None:
         """Tell that the connection is gone; calling it again does nothing."""
         if self._is_present:
-            self._is_present, self.on_close = False, _nothing
+            self._is_present, self.on_close = False, None
             self.work()
             for each in self._queues:
                 each.count -= 1
@@ -85,7 +85,8 @@ class Guest:
             self.work()
             for each in self._queues:
                 each.leaving += 1
-            self.on_close()
+            if self.on_close is not None:
+                self.on_close()
 
 
 @final
@@ -113,9 +114,9 @@ class Guests:
         peer, is_exempt = self._peer_of(address)
         limits = self._limits
         queues: tuple[_Queues, ...] = (self._all,)
-        if limits.per_peer is not None and not is_exempt:
+        if limits.connections_per_peer is not None and not is_exempt:
             of_peer = self._peers.get(peer) or _Queues()
-            if not self._has_room(of_peer, limits.per_peer, "connections_per_peer", peer):
+            if not self._has_room(of_peer, limits.connections_per_peer, "connections_per_peer", peer):
                 return None
             queues = (self._all, of_peer)
         if not self._has_room(self._all, limits.connections, "connections", peer):
@@ -175,7 +176,3 @@ class Guests:
             network = IPv6Address(int(found) >> _NETWORK_BITS << _NETWORK_BITS)
             return f"{network}/{_NETWORK_BITS}", is_exempt
         return str(found), is_exempt
-
-
-def _nothing() -> None:
-    """Nothing is to be closed yet."""

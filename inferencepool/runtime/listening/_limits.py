@@ -25,13 +25,13 @@ class ConnectionLimits:
 
     Attributes:
         connections: All of them.
-        per_peer: Those of one address, or of one network of 64 bits in IPv6; None for any number.
-        exempt_peers: Addresses for which *per_peer* does not hold.
+        connections_per_peer: Those of one address, or of one network of 64 bits in IPv6; None for any number.
+        exempt_peers: Addresses for which *connections_per_peer* does not hold.
         handshakes: TLS handshakes that are under way.
     """
 
     connections: int
-    per_peer: int | None
+    connections_per_peer: int | None
     exempt_peers: tuple[Network, ...] = ()
     handshakes: int = 128
 

@@ -7,7 +7,7 @@ import errno
 import os
 import ssl
 from collections.abc import Callable, Generator
-from typing import Final, final
+from typing import Final, TypeAlias, final
 
 import attrs
 
@@ -22,6 +22,8 @@ from inferencepool.runtime.scraping._options import ScrapingOptions
 from inferencepool.runtime.scraping._turns import Turns
 
 __all__ = ["Site", "Target"]
+
+_Steps: TypeAlias = Generator[None, None, EndpointMetrics]
 
 _PATH: Final = "/metrics"
 # What a connection ends with where nobody listens (any more): then the endpoint is not slow, but gone.
@@ -97,7 +99,7 @@ class Target:
         self.allowance = Allowance(options.most_share, now)
         self.postponed = 0
         self.told_cost = self.lost = False
-        self._steps: Generator[None, None, EndpointMetrics] | None = None
+        self._steps: _Steps | None = None
         self._reader = PageReader(self._engine)
         self._observed_at = 0.0
         self._connection: Connection | None = None
@@ -169,15 +171,15 @@ class Target:
 
     def answered(self, answer: Answer, /) -> None:
         """Hear of a response."""
-        self._steps = self._read(answer)
-        if self.step() and not self._site.turns.add(self, len(answer.body)):
+        steps = self._steps = self._read(answer)
+        # The page waits, and not the target: after a timeout there may be another one before it is this one's turn.
+        if self.step(steps) and not self._site.turns.add(_PageReading(self, steps), len(answer.body)):
             self._steps = None
             self._fail("too many long pages wait to be read")
 
-    def step(self) -> bool:
-        """Read a slice of the page; False where nothing is left to read."""
-        steps = self._steps
-        if steps is None:
+    def step(self, steps: _Steps) -> bool:
+        """Read a slice of the page that *steps* read; False where nothing is left to read, or it was given up."""
+        if steps is not self._steps:
             return False
         began = self._site.clock()
         metrics: EndpointMetrics | None = None
@@ -211,7 +213,7 @@ class Target:
             self._disconnect()
             self._fail(f"the page takes more than {most:g} s of work")
 
-    def _read(self, answer: Answer) -> Generator[None, None, EndpointMetrics]:
+    def _read(self, answer: Answer) -> _Steps:
         page = yield from page_of(answer, self._site.options.max_page_size)
         reader = self._reader
         if not reader.follow(page, self._observed_at):
@@ -281,6 +283,17 @@ class Target:
         self.failures = self.failures + 1 if reason else 0
         if not self._closed:
             self._site.finished(self)
+
+
+@attrs.frozen(eq=False)
+class _PageReading:
+    """A page of a target, while it is read."""
+
+    target: Target
+    steps: _Steps
+
+    def step(self) -> bool:
+        return self.target.step(self.steps)
 
 
 def _request_of(address: str, path: str, *, gzip: bool) -> bytes:

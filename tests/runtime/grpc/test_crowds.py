@@ -218,6 +218,42 @@ def test_handshakes_that_are_given_up_leave_nothing(server_tls: ssl.SSLContext) 
         gc.enable()
 
 
+@pytest.mark.parametrize("start", [b"", b"\x16\x03\x01"])
+def test_handshakes_that_take_too_long_are_told(
+    start: bytes, server_tls: ssl.SSLContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether the peer never begins or never ends one, it is closed, counted, and named in the log."""
+
+    async def run() -> None:
+        async with serving(Journal(), limits=Limits(handshake_seconds=0.05), tls=server_tls) as server:
+            reader, writer = await asyncio.open_connection(LOOPBACK, server.port)
+            writer.write(start)
+            assert b"" == await asyncio.wait_for(reader.read(), 60)
+            assert 1 == server.statistics().limits["handshake_seconds"]
+            assert 0 == len(server._guests)
+            await close(writer)
+
+    asyncio.run(run())
+    assert ["limit reached"] == [record.getMessage() for record in caplog.records]
+
+
+def test_handshakes_that_fail_are_no_limit(server_tls: ssl.SSLContext) -> None:
+    """A peer that goes, or that cannot speak, has reached none."""
+
+    async def run() -> None:
+        async with serving(Journal(), tls=server_tls) as server:
+            for start in (b"\x16\x03\x01", b"\x16\x03\x01\x00\x05hello"):
+                _, writer = await asyncio.open_connection(LOOPBACK, server.port)
+                writer.write(start)
+                await close(writer)
+            async with asyncio.timeout(60):
+                while server._guests or server._acceptors[0].arrivals:  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(0.001)
+            assert 0 == sum(server.statistics().limits.values())
+
+    asyncio.run(run())
+
+
 @pytest.mark.skipif(not THOROUGH, reason="takes thousands of descriptors")
 @pytest.mark.parametrize("start", [b"", b"\x16\x03\x01"])
 def test_memory_of_silent_tls_connections(start: bytes, server_tls: ssl.SSLContext) -> None:

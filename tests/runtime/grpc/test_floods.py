@@ -239,6 +239,7 @@ def test_peer_that_says_too_little_is_closed(start: bytes) -> None:
             data = await asyncio.wait_for(reader.read(), 60)
             # One that says nothing at all is no more than a socket, and hears nothing either.
             assert (bytes((0, 0, 0, ErrorCodes.SETTINGS_TIMEOUT)) if start else b"") == data[-4:]
+            assert 1 == server.statistics().limits["handshake_seconds"]
             await close(writer)
 
     asyncio.run(run())

@@ -102,16 +102,17 @@ class TestConnections:
 
     def test_one_more_is_turned_away_where_all_are_busy(self) -> None:
         """Nobody who waits for a page loses it."""
-        goes_on = threading.Event()
+        begun, goes_on = threading.Event(), threading.Event()
 
         def slow(_: PageRequest) -> Page:
+            begun.set()
             assert goes_on.wait(60)
             return Page(b"done")
 
         async def scenario() -> None:
             async with serving({"/": slow}, PageLimits(connections=1)) as server, client_of(server) as busy:
                 asked = asyncio.create_task(busy.ask())
-                await eventually(lambda: bool(server._clients) and not next(iter(server._clients.values())).is_idle)
+                await eventually(begun.is_set)
                 async with client_of(server) as late:
                     assert b"" == await late.rest()
                 goes_on.set()

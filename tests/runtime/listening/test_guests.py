@@ -26,7 +26,9 @@ class Hall:
 
     def __init__(self, **limits: Any) -> None:
         self.tally = LimitTally("test", CONNECTION_LIMITS, ManualClock())
-        self.guests = Guests(ConnectionLimits(**{"connections": 100, "per_peer": None, **limits}), self.tally)
+        self.guests = Guests(
+            ConnectionLimits(**{"connections": 100, "connections_per_peer": None, **limits}), self.tally
+        )
         self.gone: list[str] = []
 
     def come(self, name: str, address: str = "10.0.0.1", *, stays: bool = False) -> Guest | None:
@@ -70,7 +72,7 @@ def test_those_that_never_worked_go_first() -> None:
 
 def test_a_peer_takes_its_own_places_only() -> None:
     """Beyond its limit a peer loses its own connections; others keep theirs."""
-    hall = Hall(per_peer=2)
+    hall = Hall(connections_per_peer=2)
     hall.come("other", "10.0.0.2")
     for name in "abc":
         hall.come(name)
@@ -96,14 +98,14 @@ def test_a_peer_takes_its_own_places_only() -> None:
 )
 def test_what_a_peer_is(one: str, another: str, alike: bool) -> None:
     """An address, and in IPv6 what one customer gets."""
-    hall = Hall(per_peer=1)
+    hall = Hall(connections_per_peer=1)
     working(hall.come("one", one))
     assert alike is (hall.come("another", another) is None)
 
 
 def test_exempt_peers() -> None:
     """They count for the whole server only."""
-    hall = Hall(connections=3, per_peer=1, exempt_peers=read_networks("test", ["10.0.0.0/8", "::1"]))
+    hall = Hall(connections=3, connections_per_peer=1, exempt_peers=read_networks("test", ["10.0.0.0/8", "::1"]))
     for _ in range(3):
         working(hall.come("gateway", "10.1.2.3"))
     assert hall.come("gateway", "10.1.2.3") is None
@@ -145,7 +147,7 @@ def test_those_that_take_their_time_to_go_are_bounded() -> None:
 @given(st.lists(st.tuples(st.sampled_from(["come", "work", "rest", "leave"]), st.integers(0, 9), st.integers(0, 3))))
 def test_counts_hold_in_any_order(steps: list[tuple[str, int, int]]) -> None:
     """Whatever happens in whichever order: never more than allowed, and in the end nothing is left."""
-    hall = Hall(connections=5, per_peer=3)
+    hall = Hall(connections=5, connections_per_peer=3)
     present: list[Guest] = []
     for step, number, peer in steps:
         if step == "come":

@@ -11,8 +11,11 @@ import attrs
 import pytest
 
 from inferencepool.errors import ConfigurationError
+from inferencepool.registry import EndpointRegistry
 from inferencepool.runtime.scraping import ScrapingOptions, _turns
 from inferencepool.runtime.scraping._allowance import Allowance
+from inferencepool.runtime.scraping._answer import Answer
+from inferencepool.runtime.scraping._target import Site, Target
 from inferencepool.runtime.scraping._turns import Turns
 from tests.runtime.scraping.servers import (
     PageServer,
@@ -118,6 +121,38 @@ class TestTurns:
 
         assert ["a", "a"] == log
         assert [KeyError] == [type(error) for error in errors]
+
+
+@on_loop
+async def test_target_waits_once() -> None:
+    """A page that was given up while it waited takes no slices of the next page of the same endpoint."""
+    turns, looks = Turns(), list[float]()
+
+    def clock() -> float:
+        looks.append(0.0)
+        return 0.0
+
+    site = Site(EndpointRegistry(), PATIENT, None, memoryview(bytearray()), turns, clock, lambda _: None)
+    target = Target(endpoint_of("a", 1), site, 0.0)
+    for _ in range(3):
+        target.scraping = True
+        target.answered(Answer(200, {}, LONG))
+        target.expire()
+    target.scraping = True
+    target.answered(Answer(200, {}, LONG))
+    slices: list[int] = []
+    for _ in range(20):
+        log: list[str] = []
+        turns.add(Slices("b", 1, log), 1)
+        looks.clear()
+        while not log:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0)
+        # The clock is looked at before and after each slice.
+        slices.append(len(looks) // 2)
+
+    assert {1} == set(slices)
+    assert turns._bytes == len(LONG)
+    target.close()
 
 
 @on_loop
