@@ -104,7 +104,7 @@ ALL_OPEN = [headers_frame(stream_id, length=None, ends=False) for stream_id in (
 
 
 def told(events: Sequence[Any]) -> list[object]:
-    """Give what events say, those of the short way like those of h2."""
+    """Give what events say, those of the short way like those of h2; nothing for data without bytes before an end."""
     found: list[object] = []
     for event in events:
         if isinstance(event, PlainData):
@@ -112,6 +112,8 @@ def told(events: Sequence[Any]) -> list[object]:
             found.append(("data", event.stream_id, event.data[event.start : event.stop], size, False))
         elif hasattr(event, "flow_controlled_length"):
             ended = event.stream_ended is not None
+            if ended and not event.flow_controlled_length:
+                continue
             found.append(("data", event.stream_id, bytes(event.data), event.flow_controlled_length, ended))
         else:
             found.append((type(event).__name__, getattr(event, "stream_id", None)))
