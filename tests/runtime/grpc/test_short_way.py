@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
 import hpack
@@ -272,3 +273,27 @@ def test_headers_of_an_answer_after_a_change_of_the_table() -> None:
     assert ready.block != blocks[0]
     assert ready.block == blocks[1]
     assert [[(b":status", b"200")]] * 2 == [list(map(tuple, decoder.decode(block, raw=True))) for block in blocks]
+
+
+def test_trailers_end_the_stream_as_those_of_h2_do() -> None:
+    """The same fields to the peer and the same state, for ready trailers, others, and behind a change of the table."""
+    ready = ReadyHeaders([(b"grpc-status", b"0")])
+    changed = serialized(SettingsFrame(settings={SettingsFrame.HEADER_TABLE_SIZE: 100}))
+    for before, ended in product((b"", changed), (False, True)):
+        opening = b"".join([*OPENING, *ALL_OPEN[:2], data_frame(1, 0, pad=0, ends=True) if ended else b"", before])
+        for headers in (ready, [(b"grpc-status", b"0")]):
+            ours, theirs = make_server(), make_server()
+            sent = []
+            for server in (ours, theirs):
+                receiver(server)(opening)
+                server.take_output()
+            stream = ours.live_stream(1)
+            assert stream is not None
+            ours.write_trailers(stream, headers)
+            theirs.send_headers(1, headers, end_stream=True)
+            for server in (ours, theirs):
+                output = bytes(server.take_output())
+                sent.append((output[3:5], hpack.Decoder().decode(output[9:], raw=True)))
+
+            assert sent[0] == sent[1]
+            assert theirs.streams[1].state_machine.state is ours.streams[1].state_machine.state
