@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferencepool.errors import InvalidRequestError
+from inferencepool.model import InferenceRequest
 from inferencepool.prefix import PrefixTree, token_bytes
 
 IDS = st.lists(st.integers(0, 2**32 - 1))
