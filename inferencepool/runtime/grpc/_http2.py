@@ -11,7 +11,7 @@ floods, deadlines. What would cost too much or end too much inside it is changed
 - It answers every frame of a stream that was reset by another reset. Such frames were under way and are ignored.
 - It makes a text of every frame for a log that is off.
 - It parses the head of each frame. Most requests come as one frame of headers with nothing but their end set, and end
-  with an empty one of data.
+  with an empty one of data or a reset.
 - It takes a DATA frame through two state machines, four objects and three copies. Most frames are plain data on an open
   stream, which change nothing but the windows; the same holds for the headers of an answer. The trailers of an answer
   change nothing but the state of their stream.
@@ -68,6 +68,8 @@ _HEADER_SIZE = _FRAME_WORDS.size
 _MESSAGE_HEADER = struct.Struct(">HBBBLBL")
 _DATA_FRAME = 0
 _HEADERS_FRAME = 1
+_RESET_FRAME = 3
+_RESET_SIZE = 4
 _FRAME_TYPE = 3
 _END_STREAM = 0x1
 _END_HEADERS = 0x4
@@ -136,8 +138,9 @@ class Http2(H2Connection):
         self._is_new = True
         self._at = 0
         self._sweep_at = _SWEEP
-        # h2 keeps no frame, so that one does for all whole lists of headers.
-        self._whole_headers = HeadersFrame(1, flags=["END_HEADERS"])
+        # h2 keeps no frame, so that one does for all whole lists of headers, and one for all resets.
+        self._headers_frame = HeadersFrame(1, flags=["END_HEADERS"])
+        self._reset_frame = RstStreamFrame(1)
         self._header_bytes = header_bytes
         self.encoder = HeaderEncoder()
         # Settings changed later would not be announced by the first frame, but counted on by h2 once it is answered.
@@ -212,9 +215,8 @@ class Http2(H2Connection):
         self._at = stop
         if word & 0xFF == _DATA_FRAME:
             return self._read_data(stream_id, flags, body, stop)
-        if word & 0xFF == _HEADERS_FRAME and flags == _END_HEADERS and 0 < stream_id < _END_OF_STREAMS:
-            return self._receive_whole_headers(stream_id, received, body, stop)
-        return self.receive_data(received[start:stop])
+        frame = self._read_frame(word & 0xFF, flags, stream_id, body, stop)
+        return self.receive_data(received[start:stop]) if frame is None else self._receive_whole(frame)
 
     def _read_preface(self) -> Sequence[Any]:
         left = self.incoming_buffer._preamble_len  # noqa: SLF001 - what is left of it
@@ -222,12 +224,24 @@ class Http2(H2Connection):
         self._is_new = left > self._at - start
         return self.receive_data(self._received[start : self._at])
 
-    def _receive_whole_headers(self, stream_id: int, data: bytes, start: int, stop: int) -> Sequence[Any]:
-        """Have h2 handle headers of one frame, with neither padding nor priority, which takes no parser to read."""
-        if self.incoming_buffer._headers_buffer:  # noqa: SLF001 - nothing may come between
-            return self.receive_data(data[start - _HEADER_SIZE : stop])
-        frame = self._whole_headers
-        frame.stream_id, frame.data = stream_id, data[start:stop]
+    def _read_frame(self, kind: int, flags: int, stream_id: int, start: int, stop: int) -> Frame | None:
+        """Read the frames that come with every request, which takes no parser; None for any other."""
+        # Nothing may come between parts of headers.
+        if not 0 < stream_id < _END_OF_STREAMS or self.incoming_buffer._headers_buffer:  # noqa: SLF001 - as above
+            return None
+        content = self._received[start:stop]
+        if kind == _HEADERS_FRAME and flags == _END_HEADERS:
+            headers = self._headers_frame
+            headers.stream_id, headers.data = stream_id, content
+            return headers
+        if kind == _RESET_FRAME and not flags and len(content) == _RESET_SIZE:
+            reset = self._reset_frame
+            reset.stream_id, reset.error_code = stream_id, int.from_bytes(content)
+            return reset
+        return None
+
+    def _receive_whole(self, frame: Frame) -> Sequence[Any]:
+        """Have h2 handle a frame as if it had parsed it."""
         try:
             return self._receive_frame(frame)
         except ProtocolError as error:
@@ -343,7 +357,7 @@ class Http2(H2Connection):
                 raise
             frames, found = [], error._events  # noqa: SLF001 - not empty if the stream was open until now
             if found:
-                frames.append(self._reset_frame(error))
+                frames.append(self._reset_for(error))
         except StreamIDTooLowError as error:
             if self._stream_is_closed_by_end(error.stream_id):
                 raise StreamClosedError(error.stream_id) from error
@@ -357,7 +371,7 @@ class Http2(H2Connection):
         return found
 
     @staticmethod
-    def _reset_frame(error: StreamClosedError) -> RstStreamFrame:
+    def _reset_for(error: StreamClosedError) -> RstStreamFrame:
         frame = RstStreamFrame(error.stream_id)
         frame.error_code = error.error_code
         return frame

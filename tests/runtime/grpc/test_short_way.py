@@ -95,7 +95,7 @@ FRAMES = st.one_of(
         ends=st.sampled_from([False, False, False, True]),
         whole=st.booleans(),
     ),
-    st.builds(lambda stream_id: serialized(RstStreamFrame(stream_id)), STREAMS),
+    st.builds(lambda stream_id: serialized(RstStreamFrame(stream_id, error_code=stream_id)), STREAMS),
     st.builds(lambda stream_id: serialized(WindowUpdateFrame(stream_id, window_increment=9)), STREAMS | st.just(0)),
     st.just(serialized(PingFrame(opaque_data=b"12345678"))),
     st.just(serialized(SettingsFrame(settings={}))),
