@@ -164,12 +164,13 @@ def append_message(parts: PromptParts, role: str, content: Any, others: Mapping[
     Returns:
         Whether *content* is of a kind that is allowed; nothing sensible was appended otherwise.
     """
-    parts.append(_ROLES.get(role) or _MESSAGE + encode_text(role))
+    head = _ROLES.get(role) or _MESSAGE + encode_text(role)
     if isinstance(content, str):
-        parts.append(_PART)
-        parts.append(encode_text(content))
-    elif not _append_contents(parts, content):
-        return False
+        parts.extend((head, _PART, encode_text(content)))
+    else:
+        parts.append(head)
+        if not _append_contents(parts, content):
+            return False
     if others is not None and len(others) > 2:  # noqa: PLR2004 - more than the role and the content
         for name in sorted(others):
             value = others[name]
@@ -243,8 +244,7 @@ def _append_part(parts: PromptParts, part: Any) -> None:
     kind = kind if isinstance(kind, str) else ""
     text = part.get("text")
     if kind in _TEXTS and isinstance(text, str):
-        parts.append(_PART)
-        parts.append(encode_text(text))
+        parts.extend((_PART, encode_text(text)))
     elif kind in _TEXTS and isinstance(text, Piece) and text.is_text:
         parts.append(_PART)
         parts.add(text)

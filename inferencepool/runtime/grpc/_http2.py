@@ -4,7 +4,7 @@ HTTP/2 for a gRPC server: the `h2` library, with what it leaves open.
 What `h2` leaves to its caller is done in `Connection`: queues for what the peer's windows do not allow, limits against
 floods, deadlines. What would cost too much or end too much inside it is changed here:
 
-- It counts open streams by walking over all of them for each new one. The caller counts its own; here old ones are
+- It counts open streams by walking over all of them for each new one. The caller counts its own; here closed ones are
   dropped now and then.
 - It refuses to speak once it sent or received a GOAWAY. RPCs in flight go on: a notice of GOAWAY is written beside it,
   and the peer's is an event only.
@@ -162,7 +162,11 @@ class Http2(H2Connection):
     def open_inbound_streams(self) -> int:
         """Always 0, so that h2 leaves the limit to the caller, who can refuse a stream without ending all others."""
         if len(self.streams) >= self._sweep_at:
-            self._sweep_at = max(_SWEEP, 2 * super().open_inbound_streams)
+            for stream_id, stream in list(self.streams.items()):
+                if stream.state_machine.state is StreamState.CLOSED:
+                    del self.streams[stream_id]
+                    self._closed_streams[stream_id] = stream.closed_by
+            self._sweep_at = max(_SWEEP, 2 * len(self.streams))
         return 0
 
     @property
