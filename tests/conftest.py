@@ -10,11 +10,18 @@ With ``--uvloop`` all event loops are uvloop's.
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
+import sys
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Examples of a property in which coverage is measured.
+_TRACED = 20
 
 # Time limits and slowness checks judge the machine, which is shared, and not the code.
 settings.register_profile("quick", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -39,6 +46,47 @@ def pytest_configure(config: pytest.Config) -> None:
         import uvloop  # noqa: PLC0415 - not there on every platform
 
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Give the processes of ``-n auto``: a third of the time tests wait for timers, sockets and other processes."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return processors + (processors + 1) // 2
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """
+    Trace the first examples of a property only, as tracing takes more time than running does.
+
+    What only later examples reach counts as not reached, so that coverage is at least what is told.
+    """
+    handle = getattr(getattr(item, "obj", None), "hypothesis", None)
+    if handle is None or sys.gettrace() is None:
+        yield
+        return
+    test = handle.inner_test
+    handle.inner_test = _traced_at_first(test)
+    yield
+    handle.inner_test = test
+
+
+def _traced_at_first(test: Callable[..., object]) -> Callable[..., object]:
+    examples = count()
+
+    @functools.wraps(test)
+    def run(*arguments: object, **drawn: object) -> object:
+        tracer = sys.gettrace()
+        if next(examples) < _TRACED:
+            return test(*arguments, **drawn)
+        sys.settrace(None)
+        try:
+            return test(*arguments, **drawn)
+        finally:
+            sys.settrace(tracer)
+
+    return run
 
 
 @pytest.fixture(name="root", scope="session")

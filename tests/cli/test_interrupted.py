@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+from tests.patience import PATIENCE
+
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="there is no SIGINT to send on this system")
 
 # Runs the command as the installed script does, and does something when a module is first looked for.
@@ -40,7 +42,7 @@ def started(name: str, action: str) -> subprocess.Popen[str]:
 def test_ctrl_c_during_an_import(name: str) -> None:
     """Whatever is being imported when SIGINT comes, the command ends with status 130 and says nothing."""
     with started(name, "os.kill(os.getpid(), signal.SIGINT)") as process:
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE)
 
     assert (130, "") == (process.returncode, errors)
 
@@ -53,7 +55,7 @@ def test_ctrl_c_at_many_moments(delay: float) -> None:
         assert "begun\n" == process.stdout.readline()
         time.sleep(delay)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE)
 
     assert "" == errors
     assert process.returncode in {0, 130}
