@@ -12,11 +12,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
+import coverage
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -58,35 +58,28 @@ def pytest_xdist_auto_num_workers() -> int:
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """
-    Trace the first examples of a property only, as tracing takes more time than running does.
+    Measure coverage in the first examples of a property only, as tracing takes more time than running does.
 
     What only later examples reach counts as not reached, so that coverage is at least what is told.
     """
     handle = getattr(getattr(item, "obj", None), "hypothesis", None)
-    if handle is None or sys.gettrace() is None:
+    measuring = coverage.Coverage.current()
+    if handle is None or measuring is None:
         yield
         return
-    test = handle.inner_test
-    handle.inner_test = _traced_at_first(test)
-    yield
-    handle.inner_test = test
-
-
-def _traced_at_first(test: Callable[..., object]) -> Callable[..., object]:
-    examples = count()
+    test, examples = handle.inner_test, count(1)
 
     @functools.wraps(test)
     def run(*arguments: object, **drawn: object) -> object:
-        tracer = sys.gettrace()
-        if next(examples) < _TRACED:
-            return test(*arguments, **drawn)
-        sys.settrace(None)
-        try:
-            return test(*arguments, **drawn)
-        finally:
-            sys.settrace(tracer)
+        if next(examples) == _TRACED:
+            measuring.stop()
+        return test(*arguments, **drawn)
 
-    return run
+    handle.inner_test = run
+    yield
+    handle.inner_test = test
+    if next(examples) > _TRACED:
+        measuring.start()
 
 
 @pytest.fixture(name="root", scope="session")
