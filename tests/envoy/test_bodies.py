@@ -172,8 +172,8 @@ class TestRewriting:
         event = b'data: {"id":"%d","model":"%b","choices":[]}\n\n'
         first, second = (event % (number, target.encode()) for number in (1, 2))
         cut = first.index(b'"model":"') + len(b'"model":"') + len(target) // 2
+        script.send(first[:cut])
         async with client.open(CHAT, gzip.compress(chat()), {**headers, **script.headers}) as response:
-            script.send(first[:cut])
             received = b""
             while b'"id":"1"' not in received:
                 received += await response.content.readany()
