@@ -15,6 +15,7 @@ import pytest
 import inferencepool.cli._main as command
 from inferencepool.cli import main
 from inferencepool.errors import InferencePoolError
+from tests.patience import PATIENCE
 
 POOL: dict[str, Any] = {
     "apiVersion": "inference.networking.k8s.io/v1",
@@ -266,7 +267,7 @@ class TestEnding:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=PATIENCE,
         )
 
         assert (1, "") == (completed.returncode, completed.stdout)
@@ -291,7 +292,7 @@ def test_closed_streams(root: Path, arguments: str, status: int, error: str) -> 
     """A standard stream that was closed before the start, or a file without a name, ends in no traceback."""
     command = f"exec {shlex.quote(sys.executable)} -m inferencepool {arguments}"
     completed = subprocess.run(
-        ["/bin/sh", "-c", command], cwd=root, capture_output=True, text=True, check=False, timeout=60
+        ["/bin/sh", "-c", command], cwd=root, capture_output=True, text=True, check=False, timeout=PATIENCE
     )
     said = completed.stdout + completed.stderr
     assert (status, True) == (completed.returncode, said.startswith(error))

@@ -17,6 +17,7 @@ from inferencepool.runtime.scraping._allowance import Allowance
 from inferencepool.runtime.scraping._answer import Answer
 from inferencepool.runtime.scraping._target import Site, Target
 from inferencepool.runtime.scraping._turns import Turns
+from tests.patience import PATIENCE
 from tests.runtime.scraping.servers import (
     PageServer,
     answer_with,
@@ -165,7 +166,7 @@ async def test_long_page_is_read_between_other_work() -> None:
             assert 7 == running.metrics("a").waiting_queue_size
 
 
-PATIENT = ScrapingOptions(interval=0.01, timeout=30, most_cost=60)
+PATIENT = ScrapingOptions(interval=0.01, timeout=PATIENCE, most_cost=60)
 
 
 @on_loop
@@ -193,7 +194,7 @@ async def test_dear_endpoint_is_scraped_less_often(caplog: pytest.LogCaptureFixt
 async def test_page_that_takes_too_long_is_given_up() -> None:
     """More than one page may cost ends its scrape, with the reason, and the next page is read."""
     clock = clock_of(0.3)
-    options = ScrapingOptions(interval=0.01, timeout=30, most_share=1.0)
+    options = ScrapingOptions(interval=0.01, timeout=PATIENCE, most_share=1.0)
     async with (
         PageServer() as server,
         scraped([endpoint_of("a", server.port)], options, clock=clock.__next__) as running,
