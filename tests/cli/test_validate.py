@@ -330,3 +330,15 @@ class TestOtherKinds:
         ] == lines
         assert 1 == main([command, "--strict", "--pool", pool, "--pods", pods])
         assert "document 1: kind: 'Service' is not one of InferencePool" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("command", ["pick", "envoy-config"])
+    def test_unknown_fields(self, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A misspelt field has no effect, which is said; `--strict` refuses it."""
+        spec = {**POOL["spec"], "endpointPickerRef": {**POOL["spec"]["endpointPickerRef"], "failuremode": "FailOpen"}}
+        pool, pods = _write(tmp_path, "pool.json", {**POOL, "spec": spec}), _write(tmp_path, "pods.json", READY_POD)
+        text = f"{pool}: document 1: spec.endpointPickerRef.failuremode: is no field of this object"
+
+        assert 0 == main([command, "--pool", pool, "--pods", pods])
+        assert f"inferencepool: note: {text}" in capsys.readouterr().err.splitlines()
+        assert 1 == main([command, "--strict", "--pool", pool, "--pods", pods])
+        assert f"inferencepool: {text}\n" == capsys.readouterr().err
