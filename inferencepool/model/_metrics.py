@@ -50,6 +50,7 @@ _UNKNOWN: Final = {
     told: frozenset(name for name, is_told in zip(SIGNALS, told, strict=True) if not is_told)
     for told in product((False, True), repeat=len(SIGNALS))
 }
+_ALL_TOLD: Final = _UNKNOWN[True, True, True]
 
 
 def _check_count(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -185,7 +186,9 @@ class EndpointMetrics:
         put(metrics, "cache_block_size", self.cache_block_size)
         put(metrics, "cache_num_blocks", self.cache_num_blocks)
         put(metrics, "knows_loras", self.knows_loras)
-        put(metrics, "unknown", _unknown_of(waiting_queue_size, running_requests, kv_cache_usage))
+        is_told = type(waiting_queue_size) is int and type(running_requests) is int and type(kv_cache_usage) is float
+        unknown = _ALL_TOLD if is_told else _unknown_of(waiting_queue_size, running_requests, kv_cache_usage)
+        put(metrics, "unknown", unknown)
         return metrics
 
     def scored_as(self, waiting_queue_size: int, running_requests: int, kv_cache_usage: float) -> EndpointMetrics:

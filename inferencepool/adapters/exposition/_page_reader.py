@@ -134,6 +134,8 @@ class PageReader:
             at = before + shift
             if passage.whole and page.startswith(passage.whole, at):
                 passage.at = at
+            elif passage.tail and page.endswith(passage.tail):
+                passage.at = len(page) - len(passage.tail)
             elif passage.follow(page, at, changed, lost):
                 if passage.at != at:
                     lost += 1
@@ -150,15 +152,13 @@ class PageReader:
         have_adapters_changed = False
         several: set[int] = set()
         for series in changed:
-            use = series.use
+            use, field = series.use, series.field
             if use is _COUNT or use is _SHARE:
-                value = _value_of(series)
+                load[field] = value = series.count if use is _COUNT and series.count is not None else _value_of(series)
                 if value is None or self.wrong:
                     break
-                if self._parts[series.field]:
-                    several.add(series.field)
-                else:
-                    load[series.field] = value
+                if self._parts[field]:
+                    several.add(field)
             elif use is _RULES:
                 break
             elif use is _ADAPTERS:
