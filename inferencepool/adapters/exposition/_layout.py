@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from math import inf
+from operator import attrgetter
 from typing import Self
 
 import attrs
@@ -15,7 +16,7 @@ from inferencepool.adapters.exposition._plain import is_plain_series
 from inferencepool.adapters.exposition._samples import Sample
 from inferencepool.adapters.exposition._search import Line
 
-__all__ = ["Passage", "RememberedSeries", "Use", "find_passages"]
+__all__ = ["Passage", "RememberedSeries", "Use", "find_passages", "latest_of"]
 
 # A value with nothing behind it; all else is for the exact parser.
 _PLAIN = re.compile(rb"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
@@ -31,6 +32,7 @@ _MOST_LOST = 4
 _LONGEST_VALUE = 64
 _LONGEST_COMMENT = 4096
 _BLANKS = " \t"
+_VALUE = attrgetter("value")
 
 
 class Use(Enum):
@@ -105,7 +107,7 @@ class Passage:
     whole: bytes
     tail: bytes
     _lead: bytes
-    _literals: Sequence[bytes]
+    _values: Sequence[tuple[RememberedSeries, bytes]]
     _ending: bytes
     _is_bare: bool
     _is_open: bool
@@ -145,7 +147,8 @@ class Passage:
         intruders = (*(escape(name).encode() for name in wanted), b" ", b"\t", b"{")
         names = frozenset(line.name for line in lines)
         lead, *literals = literals
-        form = (lead, literals, ending, is_bare, is_open, may_be_last, intruders)
+        values = tuple(zip(series, literals, strict=True))
+        form = (lead, values, ending, is_bare, is_open, may_be_last, intruders)
         return cls(names, series, start, whole, tail, *form)
 
     def follow(self, page: bytes, at: int, changed: list[RememberedSeries], lost: int = 0) -> bool:
@@ -168,17 +171,19 @@ class Passage:
             return False
         if self.whole:
             self.whole = page[at:end]
+        elif self._may_be_last and end == len(page):
+            self.tail = page[at:]
         elif self._has_intruder(page, at, end):
             return False
-        elif self._may_be_last:
-            self.tail = page[at:] if end == len(page) else b""
+        else:
+            self.tail = b""
         self.at = at
         return True
 
     def _renew(self, page: bytes, position: int, changed: list[RememberedSeries]) -> int:
         """Take over the values from *position* on; give where the passage ends, -1 where it is not what it was."""
         ending = self._ending
-        for series, literal in zip(self.series, self._literals, strict=True):
+        for series, literal in self._values:
             end = page.find(ending, position)
             text = page[position:end]
             if text != series.text:
@@ -202,6 +207,11 @@ class Passage:
             return -1
         near = page.find(lead, max(0, at - _NEAR), at + len(lead) + _NEAR)
         return near if near >= 0 or lost >= _MOST_LOST else page.find(lead)
+
+
+def latest_of(series: Iterable[RememberedSeries]) -> RememberedSeries:
+    """Give the one that counts of an engine's LoRA series, as `latest_adapters` does; none is NaN."""
+    return max(series, key=_VALUE)
 
 
 def find_passages(page: bytes, lines: Iterable[Line], names: Collection[str]) -> list[Passage] | None:

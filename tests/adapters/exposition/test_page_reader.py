@@ -23,8 +23,7 @@ from inferencepool.adapters.exposition import (
     _search,
     iterate_samples,
 )
-from inferencepool.adapters.exposition._candidates import latest_adapters
-from inferencepool.adapters.exposition._layout import Passage, RememberedSeries
+from inferencepool.adapters.exposition._layout import Passage, RememberedSeries, latest_of
 from inferencepool.adapters.exposition._plain import PlainLine, read_plain
 from inferencepool.adapters.exposition._rules import apply_rules
 from inferencepool.adapters.exposition._search import Search
@@ -215,12 +214,12 @@ class TestHostilePages:
 
         def counted(series: list[RememberedSeries]) -> RememberedSeries:
             compared.append(len(series))
-            return latest_adapters(series)
+            return latest_of(series)
 
         reader = PageReader(VLLM)
         names = [f"a{number}" for number in range(200)]
         reader.read((gauges() + lora(*((name, 5.0) for name in names))).encode(), 0.0)
-        monkeypatch.setattr(_page_reader, "latest_adapters", counted)
+        monkeypatch.setattr(_page_reader, "latest_of", counted)
         assert reader.follow((gauges() + lora(*((name, 6.0) for name in names))).encode(), 1.0)
 
         assert [200] == compared
