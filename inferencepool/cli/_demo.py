@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import importlib
+import logging
 import json
 import signal
 import sys
@@ -62,6 +63,8 @@ def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.kill and arguments.servers == 1:
         arguments.usage_error("argument --kill: nothing is left of 1 server; --servers must be 2 or more")
+    # What the picker logs, such as that a server stops at the end, is no part of the demonstration.
+    logging.getLogger("inferencepool").addHandler(logging.NullHandler())
     return asyncio.run(_demonstrate(arguments))
 
 

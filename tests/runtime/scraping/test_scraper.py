@@ -320,7 +320,8 @@ class TestMembership:
                 assert 0.5 == running.scraper.statistics().interval
                 assert ["too many endpoints to keep fresh"] == [record.getMessage() for record in caplog.records]
                 await until(lambda: all(each.age is not None for each in running.scraper.statistics().endpoints))
-                assert 1000 == server.connections
+                # They are kept; on a busy machine some are reset while they wait to be accepted.
+                assert 1000 <= server.connections < 1100
                 running.registry.set_endpoints(endpoints[:10])
                 await until(lambda: server.open == 10)
 
