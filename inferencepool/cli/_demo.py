@@ -6,8 +6,8 @@ import argparse
 import asyncio
 import contextlib
 import importlib
-import logging
 import json
+import logging
 import signal
 import sys
 from collections.abc import Iterator
