@@ -82,6 +82,8 @@ class ModelRestorer:
     _is_first: bool
     # Whether an event ended, and nothing of the next has come.
     _is_between: bool
+    # Whether the event that is under way passes as it is.
+    _is_left: bool
 
     def __init__(self, target: str, asked: str, *, event_stream: bool) -> None:
         """
@@ -100,6 +102,7 @@ class ModelRestorer:
         self._event_stream = event_stream
         self._head = b""
         self._in_line = self._in_data = self._after_cr = False
+        self._is_left = False
         self._is_first = self._is_between = True
 
     def feed(self, chunk: bytes) -> bytes:
@@ -117,6 +120,16 @@ class ModelRestorer:
         """Let all that follows pass as it is; give what was kept back."""
         self.is_over = True
         return self.finish()
+
+    def let_go(self) -> bytes:
+        """Give what was kept back now: the event that it belongs to, or all of a response in JSON, passes as it is."""
+        kept = self.finish()
+        if kept and self._event_stream:
+            self._in_line, self._in_data, self._is_left = True, False, True
+            self._is_first = self._is_between = False
+        elif kept:
+            self.is_over = True
+        return kept
 
     def finish(self) -> bytes:
         """Take the end of the response; give what was kept back."""
@@ -190,13 +203,13 @@ class ModelRestorer:
         if found is not None and found[0]:
             # Whatever else of these belongs to one end of a line: an event has ended.
             sent.append(found[0])
-            self._is_between = True
+            self._is_between, self._is_left = True, False
             self._walk.reset()
             return found.end()
         self._in_line, self._in_data, self._is_between = True, False, False
         for mark in marks:
             if first.startswith(mark):
-                self._in_data = True
+                self._in_data = not self._is_left
                 sent.append(mark)
                 return at + len(mark)
         return at
