@@ -65,23 +65,22 @@ class FrameReader:
             self._skipped -= skipped
             chunk = chunk[skipped:]
         self._pending += chunk
-        messages, at = self._whole()
+        messages, at, is_last = self._whole()
         for start, stop in messages:
             self._read(bytes(self._pending[start:stop]))
         del self._pending[:at]
-        if self._is_over:
+        if is_last:
             self.give_up()
 
-    def _whole(self) -> tuple[deque[tuple[int, int]], int]:
-        """Find the last messages that are there, and where what is not whole begins."""
+    def _whole(self) -> tuple[deque[tuple[int, int]], int, bool]:
+        """Find the last messages that are there, where what is not whole begins, and whether there are too many."""
         pending, size = self._pending, len(self._pending)
         messages: deque[tuple[int, int]] = deque(maxlen=_MOST_READ)
         at = count = 0
         while size - at >= HEADER_LENGTH:
             count += 1
             if count > _MOST_FRAMES:
-                self._is_over = True
-                break
+                return messages, at, True
             flag, length = _HEADER.unpack_from(pending, at)
             start = at + HEADER_LENGTH
             stop = start + length
@@ -97,7 +96,7 @@ class FrameReader:
                 if not flag:
                     messages.append((start, stop))
                 at = stop
-        return messages, at
+        return messages, at, False
 
     def _read(self, message: bytes) -> None:
         try:
