@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import struct
+from collections import deque
 from typing import final
 
 import attrs
@@ -15,6 +18,13 @@ __all__ = ["HEADER_LENGTH", "FrameReader"]
 HEADER_LENGTH = 5
 _MOST_FIELDS = 64
 
+# Each token comes in a frame, and all that count are alike: of those that come together the last ones tell.
+_MOST_READ = 64
+# So many frames come together only from who sends none that mean anything.
+_MOST_FRAMES = 4_096
+_HEADER = struct.Struct(">BI")
+_EMPTY = re.compile(rb"(?:.\x00{4})++", re.DOTALL)
+
 _Fields = dict[int, int | bytes]
 
 
@@ -24,8 +34,9 @@ class FrameReader:
     """
     Reads the usage from frames that come in chunks, wherever they are cut.
 
-    A frame that is compressed, longer than allowed or no message tells nothing; nothing here raises. One response
-    belongs to one reader; it is not safe for threads.
+    A frame that is compressed, longer than allowed or no message tells nothing; nothing here raises. Of the frames that
+    end in a chunk the last 64 that are not empty are read, and behind a chunk of more than 4,096 none at all. One
+    response belongs to one reader; it is not safe for threads.
 
     Attributes:
         is_embedding: Whether the messages are ``EmbedResponse``; ``GenerateResponse`` otherwise.
@@ -38,29 +49,54 @@ class FrameReader:
     usage: Usage = UNKNOWN
     _pending: bytearray = attrs.field(factory=bytearray)
     _skipped: int = 0
+    _is_over: bool = False
+
+    def give_up(self) -> None:
+        """Read nothing of what follows."""
+        self._is_over = True
+        self._pending.clear()
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the response."""
+        if self._is_over:
+            return
         if self._skipped:
             skipped = min(self._skipped, len(chunk))
             self._skipped -= skipped
             chunk = chunk[skipped:]
-        pending = self._pending
-        pending += chunk
-        at = 0
-        while len(pending) - at >= HEADER_LENGTH:
+        self._pending += chunk
+        messages, at, is_last = self._whole()
+        for start, stop in messages:
+            self._read(bytes(self._pending[start:stop]))
+        del self._pending[:at]
+        if is_last:
+            self.give_up()
+
+    def _whole(self) -> tuple[deque[tuple[int, int]], int, bool]:
+        """Find the last messages that are there, where what is not whole begins, and whether there are too many."""
+        pending, size = self._pending, len(self._pending)
+        messages: deque[tuple[int, int]] = deque(maxlen=_MOST_READ)
+        at = count = 0
+        while size - at >= HEADER_LENGTH:
+            count += 1
+            if count > _MOST_FRAMES:
+                return messages, at, True
+            flag, length = _HEADER.unpack_from(pending, at)
             start = at + HEADER_LENGTH
-            length = int.from_bytes(pending[at + 1 : start], "big")
-            if length > self.max_frame_size:
-                self._skipped = max(0, start + length - len(pending))
-                at = min(len(pending), start + length)
-                continue
-            if len(pending) < start + length:
+            stop = start + length
+            if not length:
+                empty = _EMPTY.match(pending, at)
+                at = empty.end() if empty else start
+            elif length > self.max_frame_size:
+                self._skipped = max(0, stop - size)
+                at = min(size, stop)
+            elif stop > size:
                 break
-            if not pending[at]:
-                self._read(bytes(pending[start : start + length]))
-            at = start + length
-        del pending[:at]
+            else:
+                if not flag:
+                    messages.append((start, stop))
+                at = stop
+        return messages, at, False
 
     def _read(self, message: bytes) -> None:
         try:

@@ -74,18 +74,33 @@ class UsageReader:
         """What is known so far."""
         return self._usage if self._frames is None else self._frames.usage
 
-    def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the response."""
-        if self._needle is None:
+    def feed(self, chunk: bytes | memoryview) -> None:
+        """Take the next bytes of the response. Of a view that is longer than *max_size* its ends are read."""
+        if isinstance(chunk, memoryview):
+            self._feed_ends(chunk)
+        elif self._needle is None:
             if self._frames is not None:
                 self._frames.feed(chunk)
-            return
-        if not self._event_stream:
+        elif not self._event_stream:
             self._keep(chunk)
         elif self._pending or not chunk.endswith(_WHOLE):
             self._feed_part(chunk)
         elif self._needle in chunk:
             self._read_events(chunk)
+
+    def _feed_ends(self, chunk: memoryview) -> None:
+        """Take a chunk that would be dear to copy: its first and its last bytes."""
+        size = self._max_size
+        self.feed(bytes(chunk[:size]))
+        if len(chunk) <= size:
+            return
+        if self._frames is not None:
+            self._frames.give_up()
+        elif self._event_stream and len(chunk) > 2 * size:
+            # What lies between is as an event that is too long.
+            self._pending.clear()
+            self._skipping = True
+        self.feed(bytes(chunk[max(size, len(chunk) - size) :]))
 
     def finish(self) -> Usage:
         """Take the end of the response, and give what is known then. An event without its end counts as whole."""

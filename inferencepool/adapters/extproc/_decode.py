@@ -119,7 +119,7 @@ def decode(data: bytes) -> Message:
 
     Args:
         data: The message, without the five bytes that gRPC puts before it. What is read out of it is copied, but for
-            the body of a request above 1 MiB, which is a view of it.
+            a body above 1 MiB, which is a view of it.
 
     Raises:
         InvalidMessageError: The bytes are no such message, hold none of the known kinds, name an unknown body mode, or
@@ -184,7 +184,7 @@ class _Reader:
         if kind == _REQUEST_BODY:
             return RequestBody(self._body, self._end_of_stream, self._metadata)
         if kind == _RESPONSE_BODY:
-            return ResponseBody(bytes(self._body), self._end_of_stream, self._metadata)
+            return ResponseBody(self._body, self._end_of_stream, self._metadata)
         if kind:
             return RequestTrailers() if kind == _REQUEST_TRAILERS else ResponseTrailers()
         message = f"ProcessingRequest: holds none of {', '.join(_KINDS.values())}"

@@ -100,9 +100,9 @@ class ResponseHeaders:
 
 @attrs.frozen
 class ResponseBody:
-    """The response's body, or a chunk of it."""
+    """The response's body, or a chunk of it; a long one may be a view of the message that it came in."""
 
-    body: bytes = attrs.field(default=b"", repr=show_length)
+    body: bytes | memoryview = attrs.field(default=b"", repr=show_length)
     end_of_stream: bool = False
     metadata: Metadata = attrs.field(default=_NO_METADATA, repr=show_names)
 

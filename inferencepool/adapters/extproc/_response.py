@@ -32,6 +32,8 @@ _FULL = BodyMode.FULL_DUPLEX_STREAMED
 # Modes in which the session gets the body in one piece; if there is more of it, it does not come by here.
 _AT_ONCE = (BodyMode.BUFFERED, BodyMode.BUFFERED_PARTIAL)
 _UNTOLD = Usage()
+# Of a longer body in one message only the beginning is gone through for its model.
+_LONGEST_RESTORED = 1 << 20
 
 
 @final
@@ -108,19 +110,29 @@ class ResponsePhaseState:
     def body(self, message: ResponseBody, decision: Decision | None) -> Sequence[Answer]:
         """Hand its body, or a chunk of it, back."""
         self.learn(message.body, 0, len(message.body), message.end_of_stream, decision)
-        data: bytes | None = None
-        if self._restorer is not None:
-            data = self._restorer.feed(message.body)
-            if message.end_of_stream or self._mode in _AT_ONCE:
-                data += self._restorer.finish()
+        data = message.body if self._restorer is None else self._restored(self._restorer, message)
         if self._mode not in (None, _FULL):
-            return (ResponseBodyAnswer(data),)
-        data, size = message.body if data is None else data, self._processor.options.chunk_size
+            return (ResponseBodyAnswer(data if self._restorer is not None and isinstance(data, bytes) else None),)
+        size = self._processor.options.chunk_size
         if len(data) <= size:
             return (StreamedResponseBody(data, message.end_of_stream),)
         return [StreamedResponseBody(chunk, message.end_of_stream and last) for chunk, last in split(data, size)]
 
-    def learn(self, data: bytes, start: int, stop: int, ends: bool, decision: Decision | None) -> None:
+    def _restored(self, restorer: ModelRestorer, message: ResponseBody) -> bytes | memoryview:
+        """Give what goes on of a chunk of its body; a view is one that goes on as it is."""
+        body = message.body
+        if isinstance(body, memoryview) and restorer.is_over:
+            return body
+        first = bytes(body[:_LONGEST_RESTORED])
+        data = restorer.feed(first)
+        if len(body) > len(first):
+            data += restorer.give_up()
+            return body if data == first else b"".join((data, body[len(first) :]))
+        if message.end_of_stream or self._mode in _AT_ONCE:
+            return data + restorer.finish()
+        return data
+
+    def learn(self, data: bytes | memoryview, start: int, stop: int, ends: bool, decision: Decision | None) -> None:
         """Take note of the chunk of its body from *start* to *stop* in *data*, and of its end where that *ends* it."""
         if self.size is None:
             self.size, self.first_byte = 0, self._processor.clock()

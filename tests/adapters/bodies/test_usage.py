@@ -351,3 +351,46 @@ class TestVllmGrpc:
             reader.feed(odd[50:] + known)
             assert Usage(300, 7, 16, 307) == reader.usage
         assert Usage() == UsageReader(UsageKind.VLLM_GRPC, event_stream=False).finish()
+
+    @pytest.mark.parametrize(
+        "message", [b"", b"\x0a\x02\x10\x01", b"\x12\x04\x10\x01\x18\x01"], ids=["empty", "small", "told"]
+    )
+    @pytest.mark.parametrize("flag", [0, 1])
+    def test_very_many_frames_take_few_steps(self, message: bytes, flag: int) -> None:
+        """Only the last of them are read, and empty ones are passed over."""
+        frame = self.frame(message, flag)
+        chunk = frame * ((1 << 16) // len(frame)) + self.frame(self.message(f2=self.whole()))
+        reader, count = UsageReader(UsageKind.VLLM_GRPC, event_stream=False), 0
+
+        def note(_frame: Any, event: str, _argument: Any) -> None:
+            nonlocal count
+            count += event in {"call", "c_call"}
+
+        sys.setprofile(note)
+        try:
+            reader.feed(chunk)
+        finally:
+            sys.setprofile(None)
+
+        assert count < 16_000
+        assert (Usage(300, 7, 16, 307) == reader.usage) is not bool(message)
+
+    @pytest.mark.parametrize("size", [1_000, 3_000])
+    def test_the_last_of_many_frames_counts(self, size: int) -> None:
+        """As many as come at once from an honest server."""
+        reader = UsageReader(UsageKind.VLLM_GRPC, event_stream=False)
+        reader.feed(self.frame(self.message(f1=self.part())) * size + self.frame(self.message(f2=self.whole())))
+
+        assert Usage(300, 7, 16, 307) == reader.usage
+
+
+@pytest.mark.parametrize("size", [300, 1_000, 2_500, 10_000])
+@pytest.mark.parametrize("event_stream", [False, True])
+def test_the_ends_of_a_long_view_are_read(size: int, *, event_stream: bool) -> None:
+    """What is not copied as a whole tells its usage where that stands at its end."""
+    usage = '"usage":{"prompt_tokens":3,"completion_tokens":4}}'
+    text = f'data: {{"a":"{"x" * size}"}}\n\ndata: {{{usage}\n\n' if event_stream else f'{{"a":"{"x" * size}",{usage}'
+    reader = UsageReader(UsageKind.OPENAI, event_stream=event_stream, max_size=1_000)
+    reader.feed(memoryview(text.encode()))
+
+    assert Usage(3, 4) == reader.finish()

@@ -436,7 +436,7 @@ class TestTheModelComesBack:
     @pytest.mark.parametrize("mode", [STREAMED, BUFFERED])
     def test_in_other_modes(self, mode: BodyMode) -> None:
         """Each chunk is replaced by what is to go on of it, or the body as a whole."""
-        cut = 1_000 if mode is BUFFERED else 20
+        cut = 1_000 if mode is BUFFERED else 25
         chunks = [self.ANSWER[:cut], self.ANSWER[cut:]] if mode is STREAMED else [self.ANSWER]
         _, *others = self.answers(mode, *chunks)
 
@@ -453,6 +453,44 @@ class TestTheModelComesBack:
         assert (len(pieces), len(pieces) + trailers) == (len(replaced), len(others))
         assert None not in replaced
         assert self.EXPECTED == b"".join(piece or b"" for piece in replaced)
+
+    @pytest.mark.parametrize(
+        ("content_type", "body"),
+        [
+            ("text/event-stream", b'data: {"id":1}\n\ndata: {"model":"lora"}\n\ndata: {"model":"lora"}\n\n'),
+            ("application/json", ANSWER),
+        ],
+    )
+    def test_trailers_lose_nothing(self, content_type: str, body: bytes) -> None:
+        """Wherever a body is cut, and wherever it breaks off."""
+        for stop in range(1, len(body) + 1):
+            for cut in {0, stop // 2}:
+                chunks = [body[:cut], body[cut:stop]]
+                _, *others = self.answers(FULL, *chunks, trailers=True, content_type=content_type)
+                parts = [
+                    bytes(a.body) if isinstance(a, StreamedResponseBody) else a.replacement or b""
+                    for a in others
+                    if isinstance(a, StreamedResponseBody | ResponseBodyAnswer)
+                ]
+                assert body[:stop] == b"".join(parts).replace(b'"llama"', b'"lora"')
+
+    @pytest.mark.parametrize("mode", [FULL, BUFFERED])
+    @pytest.mark.parametrize("named", [b"lora", b"other"])
+    def test_of_a_long_message_the_beginning_is_read(self, mode: BodyMode, named: bytes) -> None:
+        """And it is copied only where that changes it."""
+        rest = b'","choices":[' + b"1," * (1 << 20) + b'1],"model":"lora"}'
+        message = memoryview(b'{"model":"' + named + rest)
+        session, _ = ask(
+            make_bench(response_phase="keep"), head(FULL, mode, headers={"x-llm-d-model-name-rewrite": "lora"})
+        )
+        _, *others = feed(session, ResponseHeaders(OK), ResponseBody(message, end_of_stream=True))
+        expected = b'{"model":"' + named.replace(b"lora", b"llama") + rest
+        if mode is FULL:
+            sent = [a.body for a in others if isinstance(a, StreamedResponseBody)]
+            assert expected == b"".join(sent)
+            assert {memoryview} == set(map(type, sent))
+        else:
+            assert [ResponseBodyAnswer(None if named == b"other" else expected)] == others
 
     def test_in_events(self) -> None:
         """In each of a stream."""
