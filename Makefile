@@ -3,10 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 EXAMPLES := docs/examples
-# One process for each processor; the tests of a file share one.
+# Some processes more than processors, as many tests wait (tests/conftest.py); the tests of a file share one.
 AT_ONCE := -n auto --dist loadfile
 # Tests of what opens sockets: they run once more on event loops of uvloop.
 LOOPS := $(addprefix tests/runtime/,grpc listening scraping http health extproc aio server)
+
+# Hundreds of processes start in the tests: they read what the first one compiled.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo explain test test-thorough check format bench docs clean

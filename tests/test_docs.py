@@ -21,6 +21,8 @@ import pytest
 from sybil import Document, Example
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
+from tests.patience import PATIENCE
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if page.exists()]
 ENVIRONMENT = os.environ | {"COLUMNS": "120", "PYTHONUTF8": "1"}
@@ -42,7 +44,7 @@ def _run(command: str, status: int) -> tuple[str, int] | None:
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
     )
     return completed.stdout, completed.returncode
 

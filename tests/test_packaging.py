@@ -6,13 +6,15 @@ import tomllib
 from importlib import resources
 from pathlib import Path
 
+from tests.patience import PATIENCE
+
 CORE = {"attr", "attrs", "cachetools", "inferencepool"}
 LIST_IMPORTS = "import sys; before = set(sys.modules); import inferencepool; print(*(set(sys.modules) - before))"
 
 
 def _run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *arguments], cwd=root, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, *arguments], cwd=root, capture_output=True, text=True, check=False, timeout=PATIENCE
     )
 
 

@@ -26,6 +26,8 @@ ENDPOINTS = 100
 CONCURRENCY = 32
 ROUNDS = 7
 
+_FEW_CHUNKS, _MANY_CHUNKS = 10, 1000
+
 
 @attrs.frozen
 class _Setup:
@@ -66,36 +68,42 @@ async def _measure() -> list[Row]:
         port = await upstream.start()
         stack.callback(upstream.stop)
         ours = await stack.enter_async_context(_setup("ours", port))
-        baseline = await stack.enter_async_context(_setup("baseline", port))
+        baseline = await stack.enter_async_context(_setup("grpc.aio", port))
         rows = [
             await _against_baseline("1 KB chat", 1000, 3000, ours, baseline, 0.5),
             await _against_baseline("32 KB chat", 32_000, 1500, ours, baseline, 0.7),
             await _against_baseline("400 KB chat", 400_000, 100, ours, baseline, None, most=5000),
         ]
         rows.append(await _memory(ours))
-    rows.append(await _kept())
     rows += [
+        *await _kept(),
         await _chunks("off", "auto", 1),
         await _chunks("body in full duplex", "keep", 20),
         await _chunks("body in full duplex, with usage", "usage", 30),
+        await _restored(),
     ]
     return rows
 
 
-async def _kept() -> Row:
-    """Measure requests with full duplex both ways, and the stream kept to the end of a short answer."""
+async def _kept() -> list[Row]:
+    """Measure requests with full duplex both ways and a short answer: the stream kept to its end, and ended before."""
     async with AsyncExitStack() as stack:
         upstream = Upstream(5)
         port = await upstream.start()
         stack.callback(upstream.stop)
         ours = await stack.enter_async_context(_setup("ours", port, "keep"))
-        baseline = await stack.enter_async_context(_setup("baseline", port, "keep"))
-        return await _against_baseline("1 KB chat, kept for 5 chunks in full duplex", 1000, 1500, ours, baseline, 0.5)
+        early = await stack.enter_async_context(_setup("ours", port, "end"))
+        baseline = await stack.enter_async_context(_setup("grpc.aio", port, "keep"))
+        return [
+            await _against_baseline("1 KB chat, kept for 5 chunks in full duplex", 1000, 1500, ours, baseline, 0.5),
+            await _against_baseline("1 KB chat, price of keeping it for 5 chunks", 1000, 1500, ours, early, None),
+        ]
 
 
 async def _against_baseline(
     name: str, size: int, requests: int, ours: _Setup, baseline: _Setup, limit: float | None, most: float | None = None
 ) -> Row:
+    """Measure *ours* in turns with *baseline*: at most *limit* times as much, or *most* microseconds."""
     body = json_body(size)
     own, other = [], []
     for setup in (ours, baseline):
@@ -104,14 +112,15 @@ async def _against_baseline(
         own.append(await ours.cost(body, requests))
         other.append(await baseline.cost(body, requests))
     ratio = median(a / b for a, b in zip(own, other, strict=True))
+    target, met = "", None
     if limit is not None:
         target, met = f"<= {limit:g} x", ratio <= limit
-    else:
-        target, met = f"<= {(most or 0) / 1000:g} ms", median(own) <= (most or 0)
+    elif most is not None:
+        target, met = f"<= {most / 1000:g} ms", median(own) <= most
     return Row(
         f"ext_proc, {name}, n={ENDPOINTS}",
         f"{median(own):.0f} µs CPU",
-        f"grpc.aio {median(other):.0f} µs CPU",
+        f"{baseline.name} {median(other):.0f} µs CPU",
         f"{ratio:.2f}",
         target,
         met,
@@ -134,13 +143,43 @@ async def _memory(setup: _Setup) -> Row:
     )
 
 
-async def _chunks(name: str, phase: str, limit: float, chunks: int = 1000) -> Row:
-    """Measure a streamed response of many chunks against one of a few: the difference is what a chunk costs."""
+async def _chunks(name: str, phase: str, limit: float) -> Row:
+    """Measure what a chunk of a streamed response costs."""
+    few, each = await _cost_of_chunks(phase)
+    return Row(
+        f"ext_proc, streamed response, response phase {name}",
+        f"{each:.2f} µs CPU/chunk",
+        f"{few:.0f} µs CPU for {_FEW_CHUNKS} chunks",
+        "",
+        f"<= {limit:g} µs",
+        each <= limit,
+    )
+
+
+async def _restored() -> Row:
+    """Measure what a chunk costs in which the client's model is put back, against one that stays as it is."""
+    _, each = await _cost_of_chunks("rewrite", names_model=True)
+    _, unchanged = await _cost_of_chunks("keep", names_model=True)
+    return Row(
+        "ext_proc, streamed response, the client's model put back",
+        f"{each:.2f} µs CPU/chunk",
+        f"unchanged {unchanged:.2f} µs CPU/chunk",
+        f"{each / unchanged:.2f}",
+    )
+
+
+async def _cost_of_chunks(phase: str, *, names_model: bool = False) -> tuple[float, float]:
+    """
+    Measure a streamed response of many chunks against one of a few.
+
+    Returns:
+        What the one of a few costs, and the difference for each chunk, in microseconds.
+    """
     few, many = [], []
     async with AsyncExitStack() as stack:
         setups = []
-        for count in (10, chunks):
-            upstream = Upstream(count)
+        for count in (_FEW_CHUNKS, _MANY_CHUNKS):
+            upstream = Upstream(count, names_model=names_model)
             port = await upstream.start()
             stack.callback(upstream.stop)
             setups.append(await stack.enter_async_context(_setup("ours", port, phase)))
@@ -148,21 +187,15 @@ async def _chunks(name: str, phase: str, limit: float, chunks: int = 1000) -> Ro
         for _ in range(5):
             few.append(await setups[0].cost(body, 8, 4))
             many.append(await setups[1].cost(body, 8, 4))
-    each = median(b - a for a, b in zip(few, many, strict=True)) / (chunks - 10)
-    return Row(
-        f"ext_proc, streamed response, response phase {name}",
-        f"{each:.2f} µs CPU/chunk",
-        f"{median(few):.0f} µs CPU for 10 chunks",
-        "",
-        f"<= {limit:g} µs",
-        each <= limit,
-    )
+    each = median(b - a for a, b in zip(few, many, strict=True)) / (_MANY_CHUNKS - _FEW_CHUNKS)
+    return median(few), each
 
 
 @asynccontextmanager
 async def _setup(kind: str, port: int, phase: str = "auto") -> AsyncIterator[_Setup]:
     """Start a picker's process and an Envoy in front of it; the endpoints listen at *port*."""
     module = "benchmarks.extproc.ours" if kind == "ours" else "benchmarks.extproc.baseline"
+    name = "ended early" if phase == "end" else kind
     arguments = [str(ENDPOINTS), str(port), phase] if kind == "ours" else [f"{address(0)}:{port}"]
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", module, *arguments, stdout=asyncio.subprocess.PIPE
@@ -172,7 +205,7 @@ async def _setup(kind: str, port: int, phase: str = "auto") -> AsyncIterator[_Se
         epp = int(await process.stdout.readline())
         async with EnvoyProcess(_bootstrap(port, epp, full_duplex=phase != "auto")) as envoy:
             listening = next(iter(envoy.listeners.values()))
-            yield _Setup(kind, process, int(listening.rpartition(":")[2]))
+            yield _Setup(name, process, int(listening.rpartition(":")[2]))
     finally:
         process.kill()
         await process.wait()

@@ -5,14 +5,22 @@ from __future__ import annotations
 import asyncio
 from typing import final
 
-__all__ = ["Upstream", "json_body", "run_load"]
+__all__ = ["MODEL", "SERVED_MODEL", "Upstream", "json_body", "run_load"]
+
+#: The model that requests ask for, and the one that events name.
+MODEL, SERVED_MODEL = "llama", "llama-3-70b"
 
 _CRLF = b"\r\n\r\n"
+_EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"token "}}]}\n\n'
+_EVENT_OF_MODEL = (
+    b'data: {"id":"chatcmpl-9f0c","object":"chat.completion.chunk","created":1764540000,"model":"%b",'
+    b'"choices":[{"index":0,"delta":{"content":"token "},"finish_reason":null}]}\n\n'
+) % SERVED_MODEL.encode()
 
 
 def json_body(size: int) -> bytes:
     """Give a chat request of about *size* bytes."""
-    lead, tail = b'{"model":"llama","max_tokens":16,"messages":[{"role":"user","content":"', b'"}]}'
+    lead, tail = b'{"model":"%b","max_tokens":16,"messages":[{"role":"user","content":"' % MODEL.encode(), b'"}]}'
     text = b"The quick brown fox jumps over the lazy dog. " * (size // 45 + 1)
     return lead + text[: max(1, size - len(lead) - len(tail))] + tail
 
@@ -48,11 +56,11 @@ class _Endpoint(asyncio.Protocol):
 class Upstream:
     """All endpoints: one server at every loopback address."""
 
-    def __init__(self, chunks: int = 0) -> None:
-        """Answer with *chunks* server-sent events; 0 for a short JSON body."""
+    def __init__(self, chunks: int = 0, *, names_model: bool = False) -> None:
+        """Answer with *chunks* server-sent events, with all that servers write if they name the model; 0 for JSON."""
         head = b"HTTP/1.1 200 OK\r\ncontent-type: "
         if chunks:
-            event = b'data: {"choices":[{"index":0,"delta":{"content":"token "}}]}\n\n'
+            event = _EVENT_OF_MODEL if names_model else _EVENT
             piece = b"%x\r\n%b\r\n" % (len(event), event)
             self._answer = head + b"text/event-stream\r\ntransfer-encoding: chunked" + _CRLF
             self._pieces = [piece] * chunks + [b"0\r\n\r\n"]

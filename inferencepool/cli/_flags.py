@@ -33,8 +33,12 @@ def usage_error_of(arguments: argparse.Namespace) -> UsageError:
 
 
 def add_strict(group: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """Add the flag that refuses documents which are otherwise passed over."""
-    group.add_argument("--strict", action="store_true", help="refuse files with documents of kinds that are not used")
+    """Add the flag that refuses documents and fields which are otherwise passed over."""
+    group.add_argument(
+        "--strict",
+        action="store_true",
+        help="refuse files with documents of kinds that are not used, or unknown fields",
+    )
 
 
 def add_boolean(group: argparse._ArgumentGroup, flag: str, text: str, *, default: bool = False) -> None:

@@ -10,7 +10,7 @@ import attrs
 from inferencepool.cli._documents import Document, read_documents
 from inferencepool.cli._input_file import display_name
 from inferencepool.cli._output import report
-from inferencepool.cli._passing_over import pass_over
+from inferencepool.cli._passing_over import note_unknown_fields, pass_over
 from inferencepool.errors import InvalidDocumentError, Issue
 from inferencepool.model import InferencePool, Pod, parse_object
 
@@ -35,11 +35,11 @@ class PodDocument:
 
 def read_pool_file(file: str, *, strict: bool = False) -> InferencePool:
     """
-    Read the one pool that a file holds; documents of other kinds are passed over with a note.
+    Read the one pool that a file holds; documents of other kinds, and unknown fields, are passed over with a note.
 
     Args:
         file: The name of the file; ``-`` for standard input.
-        strict: Refuse documents of other kinds.
+        strict: Refuse them.
 
     Raises:
         InvalidDocumentError: The file cannot be read, holds no pool or several, or its pool is not valid.
@@ -47,7 +47,10 @@ def read_pool_file(file: str, *, strict: bool = False) -> InferencePool:
     """
     documents = read_documents(file)
     pool = find_pool(documents, file)
-    _tell(pass_over(documents, file, (InferencePool.__name__,), strict=strict)[1])
+    used, note = pass_over(documents, file, (InferencePool.__name__,), strict=strict)
+    _tell(note)
+    for each in note_unknown_fields(used, file, strict=strict):
+        _tell(each)
     return pool
 
 

@@ -11,7 +11,7 @@ from inferencepool.adapters.endpoints_file import read_endpoints
 from inferencepool.cli._documents import Document, parse_documents, parse_values, read_documents
 from inferencepool.cli._input_file import MAX_FILE_SIZE, decode_text, display_name, refuse
 from inferencepool.cli._manifests import PodDocument, find_pods, find_pool
-from inferencepool.cli._passing_over import pass_over
+from inferencepool.cli._passing_over import note_unknown_fields, pass_over
 from inferencepool.errors import InvalidDocumentError, Issue
 from inferencepool.model import InferenceModelRewrite, InferenceObjective, InferencePool, parse_object
 from inferencepool.registry import EndpointRegistry
@@ -45,7 +45,7 @@ def read_serve_pool_file(file: str, *, strict: bool = False) -> PoolFile:
     """
     Read the one pool of a file, with its objectives and rewrites.
 
-    Documents of other kinds are passed over with a note, or with *strict* refused.
+    Documents of other kinds, and unknown fields, are passed over with a note, or with *strict* refused.
 
     Raises:
         InvalidDocumentError: The file cannot be read, holds no pool or several, or one of them is not valid.
@@ -76,6 +76,7 @@ def read_serve_pool_file(file: str, *, strict: bool = False) -> PoolFile:
             rewrites.append(parsed)
     if issues:
         raise InvalidDocumentError(issues, source=display_name(file))
+    notes += note_unknown_fields(used, file, strict=strict)
     return PoolFile(pool, tuple(objectives), tuple(rewrites), tuple(notes))
 
 

@@ -44,11 +44,15 @@ UNTOLD_SHARE: Final = _UntoldShare(0.0)
 SIGNALS: Final = ("waiting_queue_size", "running_requests", "kv_cache_usage")
 
 _COUNTS: Final = frozenset({int, _UntoldCount})
-_SHARES: Final = frozenset({float, _UntoldShare})
 # By which of the signals were not told: the same object each time, so that it is cheap to see whether that changed.
 _UNKNOWN: Final = {
     told: frozenset(name for name, is_told in zip(SIGNALS, told, strict=True) if not is_told)
     for told in product((False, True), repeat=len(SIGNALS))
+}
+# By the types of the signals that are as they should be, which of them were not told.
+_PLAIN_TYPES: Final[Mapping[tuple[type, ...], frozenset[str]]] = {
+    types: _UNKNOWN[tuple(each in (int, float) for each in types)]
+    for types in product((int, _UntoldCount), (int, _UntoldCount), (float, _UntoldShare))
 }
 
 
@@ -155,10 +159,9 @@ class EndpointMetrics:
         Raises:
             InvalidMetricsError: As when they are built.
         """
+        types = type(waiting_queue_size), type(running_requests), type(kv_cache_usage)
         is_plain = (
-            type(waiting_queue_size) in _COUNTS
-            and type(running_requests) in _COUNTS
-            and type(kv_cache_usage) in _SHARES
+            types in _PLAIN_TYPES
             and type(observed_at) is float
             and 0 <= waiting_queue_size <= _MOST
             and 0 <= running_requests <= _MOST
@@ -185,7 +188,7 @@ class EndpointMetrics:
         put(metrics, "cache_block_size", self.cache_block_size)
         put(metrics, "cache_num_blocks", self.cache_num_blocks)
         put(metrics, "knows_loras", self.knows_loras)
-        put(metrics, "unknown", _unknown_of(waiting_queue_size, running_requests, kv_cache_usage))
+        put(metrics, "unknown", _PLAIN_TYPES[types])
         return metrics
 
     def scored_as(self, waiting_queue_size: int, running_requests: int, kv_cache_usage: float) -> EndpointMetrics:

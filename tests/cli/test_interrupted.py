@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE
+
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="there is no SIGINT to send on this system")
 
 # Python runs it before anything else. Does something when a module is first looked for.
@@ -52,7 +54,7 @@ def started(
 def test_ctrl_c_during_an_import(tmp_path: Path, name: str) -> None:
     """Whatever is being imported when SIGINT comes, the command ends with status 130 and says nothing."""
     with started(tmp_path, name, "os.kill(os.getpid(), signal.SIGINT)") as process:
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE)
 
     assert (130, "") == (process.returncode, errors)
 
@@ -64,7 +66,7 @@ def test_ctrl_c_however_it_was_started(tmp_path: Path, way: Sequence[str]) -> No
     script.write_text("import sys\nfrom inferencepool.cli import main\nsys.exit(main())\n", encoding="utf-8")
     action = "os.kill(os.getpid(), signal.SIGINT)"
     with started(tmp_path, "inferencepool.model", action, (sys.executable, *(way or (str(script),)))) as process:
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE)
 
     assert (130, "") == (process.returncode, errors)
 
@@ -77,7 +79,7 @@ def test_ctrl_c_at_many_moments(tmp_path: Path, delay: float) -> None:
         assert "begun\n" == process.stdout.readline()
         time.sleep(delay)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE)
 
     assert "" == errors
     assert process.returncode in {0, 130}

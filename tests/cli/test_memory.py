@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tests.patience import PATIENCE
+
 _PROGRAM = """
 import resource
 from pathlib import Path
@@ -31,4 +33,4 @@ assert full < 64 << 20, full
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of glibc alone")
 def test_large_blocks_go_back_to_the_system() -> None:
     """What long bodies took is the system's again when they are over, whatever small things were made meanwhile."""
-    subprocess.run([sys.executable, "-c", _PROGRAM], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", _PROGRAM], check=True, timeout=PATIENCE)

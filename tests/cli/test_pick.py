@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from inferencepool.cli import main
+from tests.patience import PATIENCE
 
 METRICS: dict[str, Any] = {
     "llama-0": {"waiting_queue_size": 5, "kv_cache_usage": 0.5},
@@ -520,7 +521,7 @@ class TestUsage:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=PATIENCE,
         )
 
         assert (0, "") == (completed.returncode, completed.stderr)

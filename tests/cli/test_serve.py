@@ -17,8 +17,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]  # as above
 
 from inferencepool.cli import main
+from tests.patience import PATIENCE
 
-PATIENCE = 60
 PROCESS = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 Health = health_pb2.HealthCheckResponse
 

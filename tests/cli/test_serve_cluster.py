@@ -16,7 +16,8 @@ from inferencepool.cli import main
 from inferencepool.testing import make_pod, make_pool
 from inferencepool.testing.apiserver import ApiServer, Fault
 from tests.adapters.extproc.oracle import parse_response
-from tests.cli.test_serve import PATIENCE, Health, Server, objective, rewrite
+from tests.cli.test_serve import Health, Server, objective, rewrite
+from tests.patience import PATIENCE
 
 PLAIN = "--secure-serving=false"
 LLAMA = {"app": "llama"}

@@ -10,6 +10,7 @@ from inferencepool.cli._serve_election import LEADER, make_election_part
 from inferencepool.errors import ConfigurationError
 from inferencepool.runtime.health import Health
 from inferencepool.testing.apiserver import ApiServer
+from tests.patience import PATIENCE
 
 POOL = ("--pool-name", "llama")
 ELECTION = (*POOL, "--ha-enable-leader-election")
@@ -60,10 +61,10 @@ def test_part_of_a_server(tmp_path: Path) -> None:
             part = make_election_part(arguments, health)
             stop = health.watch("readiness", lambda _: told.set() if health.ready else None, lambda: None)
             task = asyncio.create_task(part.run())
-            await asyncio.wait_for(told.wait(), 60)
+            await asyncio.wait_for(told.wait(), PATIENCE)
             part.drain()
             assert not health.ready
-            await asyncio.wait_for(task, 60)
+            await asyncio.wait_for(task, PATIENCE)
             stop()
 
         asyncio.run(scenario())

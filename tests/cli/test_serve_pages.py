@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from inferencepool.cli import main
-from tests.cli.test_serve import PATIENCE, Server, entry, objective, pod, pool, rewrite, write
+from tests.cli.test_serve import Server, entry, objective, pod, pool, rewrite, write
+from tests.patience import PATIENCE
 from tests.runtime.exporter.reading import Values, read, value_of
 
 PREFIX = "llm_d_epp_"

@@ -15,12 +15,14 @@ import pytest
 from inferencepool.adapters.kubernetes import LeaseName
 from inferencepool.testing import make_pod
 from inferencepool.testing.apiserver import ApiServer
-from tests.cli.test_serve import PATIENCE, PROCESS, Health, Server, request_without_body
+from tests.cli.test_serve import PROCESS, Health, Server, request_without_body
 from tests.deploy.manifests import FILES, NAMESPACE, load
+from tests.patience import PATIENCE
 
 LEASE = LeaseName.of_pool("llama", NAMESPACE).name
-# A short lease, but one that a machine that is busy with other things can keep.
-TIMES = ("--ha-lease-duration=4s", "--ha-renew-deadline=3s", "--ha-retry-period=100ms")
+# A lease that a leader keeps however busy the machine is, and one that a test can wait for.
+LONG = ("--ha-lease-duration=300s", "--ha-renew-deadline=200s", "--ha-retry-period=100ms")
+SHORT = ("--ha-lease-duration=5s", "--ha-renew-deadline=4s", "--ha-retry-period=100ms")
 
 
 class Replicas:
@@ -34,8 +36,8 @@ class Replicas:
     def start(self, *arguments: str) -> Server:
         """Start one."""
         pool = ("--pool-name", "llama", "--pool-namespace", NAMESPACE, "--kubeconfig", str(self._kubeconfig))
-        flags = ("--secure-serving=false", "--ha-enable-leader-election", *TIMES)
-        return self._stack.enter_context(Server(*pool, *flags, *arguments))
+        flags = ("--secure-serving=false", "--ha-enable-leader-election")
+        return self._stack.enter_context(Server(*pool, *flags, *(arguments or LONG)))
 
     @property
     def holder(self) -> str:
@@ -85,9 +87,9 @@ def test_one_is_ready(replicas: Replicas) -> None:
 
 def test_killed_leader(replicas: Replicas) -> None:
     """When the leader is killed another one is ready after the lease, and not before."""
-    first = replicas.start()
+    first = replicas.start(*SHORT)
     until(lambda: is_ready(first))
-    second = replicas.start()
+    second = replicas.start(*SHORT)
     second.wait_for("standing by")
     first.process.kill()
     first.process.wait(PATIENCE)
@@ -101,7 +103,7 @@ def test_killed_leader(replicas: Replicas) -> None:
 
 def test_terminated_leader(replicas: Replicas) -> None:
     """A leader that is told to end gives the lease up at once, and serves on while it drains."""
-    first = replicas.start("--drain-timeout=30s")
+    first = replicas.start("--drain-timeout=120s", *LONG)
     until(lambda: is_ready(first))
     second = replicas.start()
     second.wait_for("standing by")

@@ -18,6 +18,7 @@ from inferencepool.cli._serve_scraping import ScrapingSetup, add_scraping_flags,
 from inferencepool.registry import StaleMetrics, Staleness
 from inferencepool.runtime.scraping import ScrapingOptions, ScrapingTls
 from tests.cli.test_serve import Server, entry, write
+from tests.patience import PATIENCE
 
 
 def setup_of(*flags: str) -> ScrapingSetup:
@@ -157,7 +158,7 @@ def test_missing_extra(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=PATIENCE,
         )
         assert 1 == completed.returncode
         told.append(completed.stderr)
@@ -175,7 +176,7 @@ def test_debug_page_tells_what_failed(tmp_path: Path) -> None:
     with Server("--endpoints-file", file, "--secure-serving=false", *flags) as server:
         pages = server.wait_for("serving pages")["port"]
         assert "no connection: " in server.wait_for("metrics stale")["reason"]
-        with urllib.request.urlopen(f"http://127.0.0.1:{pages}/debug/state.json", timeout=60) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{pages}/debug/state.json", timeout=PATIENCE) as response:
             state = json.loads(response.read())["statistics"]["scraping"]
 
         assert (1, 0) == (state["stale"], state["read_errors"])

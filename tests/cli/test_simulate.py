@@ -14,6 +14,7 @@ from inferencepool.cli import main
 from inferencepool.cli._progress import ProgressBar
 from inferencepool.plugins import CATALOG
 from inferencepool.simulation import PROFILES, WORKLOADS, parse_profile, parse_workload, read_trace, simulate
+from tests.patience import PATIENCE
 
 SHORT = ("--endpoints", "2", "--rate", "10", "--duration", "5s")
 
@@ -284,7 +285,7 @@ def test_the_result_does_not_depend_on_the_process(workload: str, root: Path) ->
             env={**os.environ, "PYTHONHASHSEED": seed},
             capture_output=True,
             check=True,
-            timeout=120,
+            timeout=PATIENCE,
         ).stdout
         for seed in ("1", "2")
     ]

@@ -15,6 +15,7 @@ import pytest
 import inferencepool.cli._main as command
 from inferencepool.cli import main
 from inferencepool.errors import InferencePoolError
+from tests.patience import PATIENCE
 
 POOL: dict[str, Any] = {
     "apiVersion": "inference.networking.k8s.io/v1",
@@ -266,7 +267,7 @@ class TestEnding:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=PATIENCE,
         )
 
         assert (1, "") == (completed.returncode, completed.stdout)
@@ -291,7 +292,7 @@ def test_closed_streams(root: Path, arguments: str, status: int, error: str) -> 
     """A standard stream that was closed before the start, or a file without a name, ends in no traceback."""
     command = f"exec {shlex.quote(sys.executable)} -m inferencepool {arguments}"
     completed = subprocess.run(
-        ["/bin/sh", "-c", command], cwd=root, capture_output=True, text=True, check=False, timeout=60
+        ["/bin/sh", "-c", command], cwd=root, capture_output=True, text=True, check=False, timeout=PATIENCE
     )
     said = completed.stdout + completed.stderr
     assert (status, True) == (completed.returncode, said.startswith(error))
@@ -329,3 +330,15 @@ class TestOtherKinds:
         ] == lines
         assert 1 == main([command, "--strict", "--pool", pool, "--pods", pods])
         assert "document 1: kind: 'Service' is not one of InferencePool" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("command", ["pick", "envoy-config"])
+    def test_unknown_fields(self, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A misspelt field has no effect, which is said; `--strict` refuses it."""
+        spec = {**POOL["spec"], "endpointPickerRef": {**POOL["spec"]["endpointPickerRef"], "failuremode": "FailOpen"}}
+        pool, pods = _write(tmp_path, "pool.json", {**POOL, "spec": spec}), _write(tmp_path, "pods.json", READY_POD)
+        text = f"{pool}: document 1: spec.endpointPickerRef.failuremode: is no field of this object"
+
+        assert 0 == main([command, "--pool", pool, "--pods", pods])
+        assert f"inferencepool: note: {text}" in capsys.readouterr().err.splitlines()
+        assert 1 == main([command, "--strict", "--pool", pool, "--pods", pods])
+        assert f"inferencepool: {text}\n" == capsys.readouterr().err

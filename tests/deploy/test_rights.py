@@ -16,11 +16,11 @@ from inferencepool.runtime.election import LeaderElection
 from inferencepool.runtime.kubernetes import LightkubeTransport, PoolWatch, load_cluster
 from inferencepool.testing.apiserver import ApiServer
 from tests.deploy.manifests import FILES, NAMESPACE, load, only, rules_of
+from tests.patience import PATIENCE
 
-TIMEOUT = 60.0
 DOCUMENTS = load(*FILES["three"])
 POOL = only(DOCUMENTS, "InferencePool")["metadata"]["name"]
-OPTIONS = ElectionOptions(lease_duration=4, renew_deadline=3.0, retry_period=0.1)
+OPTIONS = ElectionOptions(lease_duration=300, renew_deadline=200.0, retry_period=0.1)
 
 
 def _single_rights() -> Iterator[tuple[str, str, str]]:
@@ -65,7 +65,7 @@ async def _run(server: ApiServer, folder: Path, *, until_refused: bool) -> None:
     )
     tasks = [asyncio.create_task(watch.run()), asyncio.create_task(election.run())]
     try:
-        async with asyncio.timeout(TIMEOUT):
+        async with asyncio.timeout(PATIENCE):
             while not (_refused(server) if until_refused else watch.synced and election.leading):
                 await asyncio.wait(tasks, timeout=0.02)
             if not until_refused:

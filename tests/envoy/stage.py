@@ -38,13 +38,13 @@ from inferencepool.runtime.simulator import ModelServerSimulator, SimulatorOptio
 from inferencepool.scheduling import SchedulingProfile
 from tests.envoy.scripted import ScriptedServer
 from tests.gateway.pools import picker_filter
+from tests.patience import PATIENCE
 
 __all__ = [
     "CHAT",
     "CLUSTERS",
     "KINDS",
     "MODEL",
-    "PATIENCE",
     "Client",
     "Reply",
     "RunningPicker",
@@ -58,8 +58,6 @@ __all__ = [
     "until",
 ]
 
-# Seconds. Long enough for a machine that is busy with other things; nothing waits this long when all is well.
-PATIENCE: Final = 60.0
 MODEL: Final = "llama-3"
 _LARGE = 1_000_000
 CHAT: Final = "/v1/chat/completions"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 import json
 from random import Random
@@ -12,6 +13,7 @@ import pytest
 
 from inferencepool.model import InferenceModelRewrite, ObjectMeta, PoolReference, RewriteRule, TargetModel
 from tests.envoy.stage import CHAT, KINDS, MODEL, Stage, chat, on_stage
+from tests.gateway.pools import picker_filter
 
 KB, MB = 1000, 1_000_000
 SIZES = [0, 1, KB, 200 * KB, 3 * MB, 20 * MB]
@@ -143,4 +145,41 @@ class TestRewriting:
                 assert ("chunked", False) == (arrived["transfer-encoding"], "content-length" in arrived)
             exchange = await picker.exchange(reply.request_id)
             assert (MODEL, target) == (exchange.model, exchange.target_model)
+        await picker.until_idle()
+
+    @pytest.mark.parametrize("target", ["m", "a-model-with-a-much-longer-name-than-before"])
+    @pytest.mark.parametrize("response_mode", ["STREAMED", "FULL_DUPLEX_STREAMED"])
+    @pytest.mark.parametrize("body_mode", ["full-duplex", "buffered"])
+    @on_stage
+    async def test_of_a_compressed_body_and_back(
+        self, stage: Stage, body_mode: str, response_mode: str, target: str
+    ) -> None:
+        """It arrives unpacked with the other model; the response, cut within the model's name, names the client's."""
+
+        def sees_responses(document: dict[str, Any]) -> None:
+            picker_filter(document)["processing_mode"]["response_body_mode"] = response_mode
+
+        picker = await stage.start_picker(rewrites=[_rewrite(target)])
+        client = await stage.start_envoy(picker.address, body_mode=body_mode, prepare=sees_responses)
+        headers = {"x-pin": stage.scripted.address, "content-encoding": "gzip"}
+        for size in (1, 200 * KB):
+            wanted = chat(size).replace(json.dumps(MODEL).encode(), json.dumps(target).encode())
+            told = (await client.send(CHAT, gzip.compress(chat(size)), headers)).json()
+            assert (len(wanted), _hash(wanted)) == (told["length"], told["sha256"])
+            assert "content-encoding" not in dict(told["headers"])
+
+        script = stage.scripted.script()
+        event = b'data: {"id":"%d","model":"%b","choices":[]}\n\n'
+        first, second = (event % (number, target.encode()) for number in (1, 2))
+        cut = first.index(b'"model":"') + len(b'"model":"') + len(target) // 2
+        script.send(first[:cut])
+        async with client.open(CHAT, gzip.compress(chat()), {**headers, **script.headers}) as response:
+            received = b""
+            while b'"id":"1"' not in received:
+                received += await response.content.readany()
+            script.send(first[cut:])
+            script.send(second)
+            script.end()
+            received += await response.content.read()
+        assert b"".join(event % (number, MODEL.encode()) for number in (1, 2)) == received
         await picker.until_idle()

@@ -135,8 +135,9 @@ class TestHanging:
                 cluster=cluster,
                 body_mode=body_mode,
                 mode=mode,
-                epp_timeout=0.2,
-                epp_keepalive=0.3,
+                # It must hold for a picker that runs, on a busy machine too.
+                epp_timeout=1.5,
+                epp_keepalive=1.5,
             )
             await _check_open(client)
             picker.send(signal.SIGSTOP)

@@ -127,13 +127,13 @@ class TestInterrupted:
     @on_stage
     async def test_client_stalls_within_the_body(self, stage: Stage) -> None:
         """In full duplex, where Envoy does not count, the picker refuses it with 408."""
-        picker = await stage.picker(request_timeout=0.2)
+        picker = await stage.picker(request_timeout=1)
         client = await stage.behind(picker)
         async with _connection(client) as (reader, writer):
             writer.write(b"POST /v1/chat/completions HTTP/1.1\r\n" + HOST + b"content-length: 4000000\r\n\r\n{")
             status, body = await _answer(reader)
         assert 408 == status
-        assert body.startswith(b"inference error: RequestTimeout - no more of the request arrived for 0.2 s, ")
+        assert body.startswith(b"inference error: RequestTimeout - no more of the request arrived for 1 s, ")
         await _check_serving(stage, picker, client)
 
     @pytest.mark.parametrize(("cluster", "body_mode"), READING)

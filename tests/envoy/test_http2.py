@@ -17,6 +17,7 @@ from inferencepool.model import AppProtocol
 from inferencepool.runtime.envoy import EnvoyProcess
 from tests.envoy.scripted import Script
 from tests.envoy.stage import CHAT, KINDS, Client, Stage, chat, on_stage, until
+from tests.patience import PATIENCE
 from tests.runtime.grpc.peer import Peer
 
 
@@ -63,7 +64,7 @@ def _front_of(address: str) -> dict[str, Any]:
 @asynccontextmanager
 async def _http2(client: Client) -> AsyncIterator[httpx2.AsyncClient]:
     """Give a client that speaks HTTP/2 without being asked."""
-    async with httpx2.AsyncClient(http1=False, http2=True, base_url=client.url, timeout=60) as http2:
+    async with httpx2.AsyncClient(http1=False, http2=True, base_url=client.url, timeout=PATIENCE) as http2:
         yield http2
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.envoy.serving import PLAIN, Served, served, write_endpoints
 from tests.envoy.stage import CHAT, MODEL, Client, Stage, chat, on_stage
+from tests.patience import PATIENCE
 from tests.runtime.exporter.reading import Values, read, value_of
 
 PREFIX = "llm_d_epp_"
@@ -22,7 +23,7 @@ MESSAGES: list[Any] = [{"role": "user", "content": "Say something."}]
 
 async def _get(port: int, path: str) -> bytes:
     def get() -> bytes:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE) as response:
             data: bytes = response.read()
             return data
 
@@ -31,7 +32,7 @@ async def _get(port: int, path: str) -> bytes:
 
 async def _settled(port: int, requests: int) -> Values:
     """Scrape until all *requests* have ended: Envoy ends a stream when it has the response."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while True:
             values = read(await _get(port, "/metrics"))
             ended = value_of(values, f"{PREFIX}extproc_stream_duration_seconds_count")

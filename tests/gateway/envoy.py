@@ -19,6 +19,7 @@ import pytest
 from inferencepool.errors import MissingExtraError
 from inferencepool.gateway import HostPort
 from inferencepool.runtime.envoy import EnvoyProcess, find_envoy, validate
+from tests.patience import PATIENCE
 
 __all__ = [
     "Reply",
@@ -31,9 +32,6 @@ __all__ = [
     "silent_address",
     "upstream",
 ]
-
-# Seconds. Long enough for a machine that is busy with other things; nothing waits this long when all is well.
-PATIENCE = 60
 
 
 def require_envoy() -> None:

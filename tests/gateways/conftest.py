@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.envoy.serving import PLAIN, Served, served, write_endpoints
-from tests.envoy.stage import PATIENCE
 from tests.gateways.model_server import EchoServer
+from tests.patience import PATIENCE
 
 __all__ = ["Hall"]
 

@@ -23,6 +23,7 @@ from inferencepool.plugins import (
 )
 from inferencepool.scheduling import PickResult, Scheduler, SchedulingProfile, WeightedScorer
 from inferencepool.testing import ManualClock, make_snapshot
+from tests.patience import PATIENCE
 from tests.plugins.test_in_flight import scores_of
 
 
@@ -201,7 +202,7 @@ class TestSessionBindings:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join(PATIENCE)
         assert not wrong
         assert 50 == len(home)
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferencepool.errors import InvalidRequestError
+from inferencepool.model import InferenceRequest
 from inferencepool.prefix import PrefixTree, token_bytes
 
 IDS = st.lists(st.integers(0, 2**32 - 1))
@@ -60,3 +61,8 @@ def test_refuses_what_is_no_token_id(ids: Any, message: str) -> None:
     """The error names the first id that is wrong, its value and what is allowed."""
     with pytest.raises(InvalidRequestError, match=message):
         token_bytes(ids)
+
+
+def test_what_is_packed_once_makes_nothing_else_dearer() -> None:
+    """Setting what strategies produced, as every pick does, is an assignment and no call."""
+    assert object.__setattr__ is InferenceRequest.__setattr__

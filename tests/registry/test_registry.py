@@ -24,6 +24,7 @@ from inferencepool.registry import (
     PoolChanged,
 )
 from inferencepool.testing import ManualClock, make_pod, make_pool
+from tests.patience import PATIENCE
 
 POD_A = make_pod("a", ip="10.0.0.1", labels={"app": "llama"})
 POD_B = make_pod("b", ip="10.0.0.2", labels={"app": "llama"})
@@ -405,7 +406,7 @@ class TestReadiness:
         waiter = Thread(target=lambda: answers.append(registry.wait_until_ready(30)))
         waiter.start()
         registry.upsert_pod(POD_A)
-        waiter.join(30)
+        waiter.join(PATIENCE)
         assert answers == [True]
 
     def test_waiting_ends_in_time(self) -> None:

@@ -52,6 +52,20 @@ def test_those_that_hold_a_pick_are_left_out_fairly() -> None:
     assert all(abs(count - 1000) < 160 for count in counts.values())
 
 
+def test_nothing_is_kept_for_endpoints_without_picks() -> None:
+    """What a pick needs memory for is gone with it, so that picks among many endpoints touch little of it."""
+    snapshot, scheduler = fleet_of(50, 0), Scheduler(default_profile(), rng=Random(9))
+    results = [scheduler.schedule(InferenceRequest(), snapshot) for _ in range(120)]
+    reservations = scheduler._fleet.reservations
+    assert 120 == sum(map(len, reservations._uncovered.values()))
+    for number, result in enumerate(results, 1):
+        result.release()
+        assert 120 - number == sum(map(len, reservations._uncovered.values()))
+        assert all(reservations._uncovered.values())
+
+    assert {} == reservations._uncovered
+
+
 def test_a_burst_goes_round() -> None:
     """As many held picks as there are endpoints that tie go to each of them once."""
     snapshot, scheduler = fleet_of(50, 0), Scheduler(default_profile(), rng=Random(7))

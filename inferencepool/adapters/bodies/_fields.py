@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Callable, Sequence
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from inferencepool.adapters.bodies._prompts import Piece, PromptParts, encode_text
@@ -185,4 +186,4 @@ def append_all(parts: PromptParts, values: Any, append: Callable[[PromptParts, A
     if isinstance(values, Piece):
         parts.add(values)
         return values.is_list and values.is_valid and values.count > 0
-    return isinstance(values, list) and bool(values) and all(append(parts, value) for value in values)
+    return isinstance(values, list) and bool(values) and all(map(append, repeat(parts), values))

@@ -40,13 +40,10 @@ __all__ = [
 _SMALL = 16 << 10
 _MEDIUM = 1 << 17
 _LARGE = 1 << 20
+# Brackets that open something: up to `_FEW` leave room for any text about them, more than `_MOST` are never cheap.
+_FEW = 1_024
 _MOST = 8_192
 _MOST_COMMAS = 16_384
-# So many places with marks, each of which may have half as many as there are bytes in a stride: of both kinds together
-# no more than `_MOST`. To count is as dear as to read, so that it is left to bodies with more messages than most have.
-_FEW = 256
-_STRIDE = 32
-_STRUCTURE = (b",", b"{", b"[")
 
 
 Reader = Callable[[Scanner, Budget], Steps[Any]]
@@ -62,24 +59,23 @@ is none, and None where nobody looked.
 
 def is_cheap(body: bytes, start: int = 0, end: int | None = None) -> bool:
     """Tell whether the JSON text from *start* to *end* has so few values that it may be read in one go."""
-    stop = len(body) if end is None else end
-    if stop - start <= _SMALL:
+    size = (len(body) if end is None else end) - start
+    if size <= _SMALL:
         return True
-    if stop - start > _LARGE:
+    if size > _LARGE:
         return False
-    if _has_few(body, b"{", start, stop) and _has_few(body, b"[", start, stop):
-        # Texts of people are full of commas, so these are counted only where what is counted may be much.
-        return stop - start <= _MEDIUM or body.count(b",", start, stop) <= _MOST_COMMAS
-    return sum(body.count(mark, start, stop) for mark in _STRUCTURE) <= _MOST
+    text = body if size == len(body) else body[start:end]
+    opened = _count(text, b"{", _MOST) + _count(text, b"[", _MOST)
+    if opened > _FEW:
+        return opened <= _MOST and _count(text, b",", _MOST - opened) <= _MOST - opened
+    # Texts of people are full of commas, so these are counted only where what is counted may be much.
+    return size <= _MEDIUM or _count(text, b",", _MOST_COMMAS) <= _MOST_COMMAS
 
 
-def _has_few(body: bytes, mark: bytes, start: int, stop: int) -> bool:
-    """Tell whether *mark* comes but a few times: a search for it is much faster than counting."""
-    for _ in range(_FEW):
-        start = body.find(mark, start, stop) + _STRIDE
-        if start < _STRIDE:
-            return True
-    return False
+def _count(text: bytes, mark: bytes, most: int) -> int:
+    """Count the bytes *mark*, up to one more than *most*."""
+    # To leave them out is several times as fast as `bytes.count`, which looks at each byte and does not stop.
+    return len(text) - len(text.replace(mark, b"", most + 1))
 
 
 def whole_object(loads: Loads, body: bytes, failure: str) -> Document | None:

@@ -20,6 +20,7 @@ import json
 from array import array
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
+from itertools import repeat
 from typing import Any, final
 
 import attrs
@@ -164,9 +165,13 @@ def append_message(parts: PromptParts, role: str, content: Any, others: Mapping[
     Returns:
         Whether *content* is of a kind that is allowed; nothing sensible was appended otherwise.
     """
-    parts.append(_ROLES.get(role) or _MESSAGE + encode_text(role))
-    if not _append_contents(parts, content):
-        return False
+    head = _ROLES.get(role) or _MESSAGE + encode_text(role)
+    if isinstance(content, str):
+        parts.extend((head, _PART, encode_text(content)))
+    else:
+        parts.append(head)
+        if not _append_contents(parts, content):
+            return False
     if others is not None and len(others) > 2:  # noqa: PLR2004 - more than the role and the content
         for name in sorted(others):
             value = others[name]
@@ -184,20 +189,17 @@ def append_message_object(parts: PromptParts, message: Any) -> bool:
 
 
 def _append_contents(parts: PromptParts, content: Any) -> bool:
-    if isinstance(content, str):
-        parts.append(_PART)
-        parts.append(encode_text(content))
-    elif isinstance(content, list):
-        return all(append_content(parts, item) for item in content)
-    elif isinstance(content, Piece):
+    """Append the content of a message that is no string; tell whether it is of a kind that is allowed."""
+    if isinstance(content, list):
+        return all(map(append_content, repeat(parts), content))
+    if isinstance(content, Piece):
         if not content.is_valid:
             return False
         if content.is_text:
             parts.append(_PART)
         parts.add(content)
-    elif content is not None:
-        return False
-    return True
+        return True
+    return content is None
 
 
 def append_content(parts: PromptParts, item: Any) -> bool:

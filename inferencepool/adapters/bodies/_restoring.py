@@ -17,7 +17,10 @@ _DATA: Final = b"data:"
 _LINE_END = re.compile(rb"[\r\n]")
 
 # One event as all servers write it: simple members, then the model. Whatever is written otherwise is walked through.
-_USUAL = re.compile(rb'data: ?\{(?:"[a-z_]++": ?(?:"[^"\\]*+"|[0-9]++|null), ?)*+"model": ?("[^"\\]*+")')
+_TEXT = rb'"[^"\\\x00-\x1f]*+"'
+_USUAL = re.compile(
+    rb'data: ?\{(?:"(?!model")[a-z_]++": ?(?:%b|[0-9]++|true|false|null), ?)*+"model": ?(%b)' % (_TEXT, _TEXT)
+)
 _KEY: Final = b'"model"'
 
 

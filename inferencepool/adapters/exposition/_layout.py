@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from math import inf
+from operator import attrgetter
 from typing import Self
 
 import attrs
@@ -15,7 +16,7 @@ from inferencepool.adapters.exposition._plain import is_plain_series
 from inferencepool.adapters.exposition._samples import Sample
 from inferencepool.adapters.exposition._search import Line
 
-__all__ = ["Passage", "RememberedSeries", "Use", "find_passages"]
+__all__ = ["Passage", "RememberedSeries", "Use", "find_passages", "latest_of"]
 
 # A value with nothing behind it; all else is for the exact parser.
 _PLAIN = re.compile(rb"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
@@ -31,6 +32,7 @@ _MOST_LOST = 4
 _LONGEST_VALUE = 64
 _LONGEST_COMMENT = 4096
 _BLANKS = " \t"
+_VALUE = attrgetter("value")
 
 
 class Use(Enum):
@@ -88,23 +90,28 @@ class Passage:
     Lines of one or more metrics that stand together in a page.
 
     Everything but the values is remembered as bytes, from the line end before the first line to what follows the last.
-    The passage is found again where those bytes are; that costs one comparison of bytes for each value.
+    The passage is found again where those bytes are; that costs one comparison of bytes for each value, and a single
+    one where nothing changed.
 
     Attributes:
         names: The metrics.
         series: The samples.
         at: Offset of its first byte.
-        whole: All bytes of the last page; empty where the lines around it have to be looked at each time.
+        whole: All its bytes in the last page; empty where the lines around it have to be looked at each time.
+        tail: The same where the last page ended with them, and nothing but more lines behind it could matter.
     """
 
     names: frozenset[str]
     series: list[RememberedSeries]
     at: int
     whole: bytes
-    _literals: Sequence[bytes]
+    tail: bytes
+    _lead: bytes
+    _values: Sequence[tuple[RememberedSeries, bytes]]
     _ending: bytes
     _is_bare: bool
     _is_open: bool
+    _may_be_last: bool
     _intruders: tuple[bytes, ...]
 
     @classmethod
@@ -134,10 +141,15 @@ class Passage:
                 return None
         literals.append(page[position:end])
         whole = b"" if is_bare or is_open else page[start:end]
+        may_be_last = is_open and not is_bare and start > 0
+        tail = page[start:] if may_be_last and end == len(page) else b""
         # Another series may be written in an unusual way, too.
         intruders = (*(escape(name).encode() for name in wanted), b" ", b"\t", b"{")
         names = frozenset(line.name for line in lines)
-        return cls(names, series, start, whole, literals, ending, is_bare, is_open, intruders)
+        lead, *literals = literals
+        values = tuple(zip(series, literals, strict=True))
+        form = (lead, values, ending, is_bare, is_open, may_be_last, intruders)
+        return cls(names, series, start, whole, tail, *form)
 
     def follow(self, page: bytes, at: int, changed: list[RememberedSeries], lost: int = 0) -> bool:
         """
@@ -146,8 +158,7 @@ class Passage:
         The series whose values changed are added to *changed*. False where the passage is not what it was, or is far
         from there: the whole page is searched for it unless as many as four were *lost* before.
         """
-        literals, ending = self._literals, self._ending
-        lead = literals[0]
+        lead = self._lead
         if not page.startswith(lead, at):
             at = self._locate(page, lead, at, lost)
             if at < 0:
@@ -155,24 +166,34 @@ class Passage:
             if self.whole and page.startswith(self.whole, at):
                 self.at = at
                 return True
-        position = at + len(lead)
-        for number, series in enumerate(self.series, 1):
+        end = self._renew(page, at + len(lead), changed)
+        if end < 0:
+            return False
+        if self.whole:
+            self.whole = page[at:end]
+        elif self._may_be_last and end == len(page):
+            self.tail = page[at:]
+        elif self._has_intruder(page, at, end):
+            return False
+        else:
+            self.tail = b""
+        self.at = at
+        return True
+
+    def _renew(self, page: bytes, position: int, changed: list[RememberedSeries]) -> int:
+        """Take over the values from *position* on; give where the passage ends, -1 where it is not what it was."""
+        ending = self._ending
+        for series, literal in self._values:
             end = page.find(ending, position)
             text = page[position:end]
             if text != series.text:
                 if not series.renew(text):
-                    return False
+                    return -1
                 changed.append(series)
-            literal = literals[number]
             if not page.startswith(literal, end):
-                return False
+                return -1
             position = end + len(literal)
-        if self.whole:
-            self.whole = page[at:position]
-        elif self._has_intruder(page, at, position):
-            return False
-        self.at = at
-        return True
+        return position
 
     def _has_intruder(self, page: bytes, at: int, end: int) -> bool:
         if self._is_open and page.startswith(self._intruders, end):
@@ -186,6 +207,11 @@ class Passage:
             return -1
         near = page.find(lead, max(0, at - _NEAR), at + len(lead) + _NEAR)
         return near if near >= 0 or lost >= _MOST_LOST else page.find(lead)
+
+
+def latest_of(series: Iterable[RememberedSeries]) -> RememberedSeries:
+    """Give the one that counts of an engine's LoRA series, as `latest_adapters` does; none is NaN."""
+    return max(series, key=_VALUE)
 
 
 def find_passages(page: bytes, lines: Iterable[Line], names: Collection[str]) -> list[Passage] | None:

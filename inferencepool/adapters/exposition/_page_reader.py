@@ -7,10 +7,10 @@ from typing import Any, Final, final
 
 import attrs
 
-from inferencepool.adapters.exposition._candidates import Candidates, latest_adapters
+from inferencepool.adapters.exposition._candidates import Candidates
 from inferencepool.adapters.exposition._engines import Engine
 from inferencepool.adapters.exposition._grammar import escape
-from inferencepool.adapters.exposition._layout import Passage, RememberedSeries, Use, find_passages
+from inferencepool.adapters.exposition._layout import Passage, RememberedSeries, Use, find_passages, latest_of
 from inferencepool.adapters.exposition._rules import (
     SINGLE_VALUED,
     apply_rules,
@@ -134,6 +134,8 @@ class PageReader:
             at = before + shift
             if passage.whole and page.startswith(passage.whole, at):
                 passage.at = at
+            elif passage.tail and page.endswith(passage.tail):
+                passage.at = len(page) - len(passage.tail)
             elif passage.follow(page, at, changed, lost):
                 if passage.at != at:
                     lost += 1
@@ -149,27 +151,27 @@ class PageReader:
         load: list[Any] = [metrics.waiting_queue_size, metrics.running_requests, metrics.kv_cache_usage]
         have_adapters_changed = False
         several: set[int] = set()
+        parts, wrong = self._parts, self.wrong
         for series in changed:
             use = series.use
             if use is _COUNT or use is _SHARE:
-                value = _value_of(series)
-                if value is None or self.wrong:
+                field = series.field
+                load[field] = value = series.count if use is _COUNT and series.count is not None else _value_of(series)
+                if value is None or wrong:
                     break
-                if self._parts[series.field]:
-                    several.add(series.field)
-                else:
-                    load[series.field] = value
-            elif use is _RULES:
-                break
+                if parts[field]:
+                    several.add(field)
             elif use is _ADAPTERS:
                 have_adapters_changed = True
+            elif use is _RULES:
+                break
         else:
-            if have_adapters_changed and list(map(latest_adapters, self._adapters)) != self._latest:
+            if have_adapters_changed and list(map(latest_of, self._adapters)) != self._latest:
                 self._take_over_all(observed_at)
                 return
             for field in several:
                 # None of them is out of range, or something would be wrong.
-                values: list[Any] = list(map(_value_of, self._parts[field]))
+                values: list[Any] = list(map(_value_of, parts[field]))
                 load[field] = self._combined(field, values)
             waiting, running, usage = load
             self.metrics = metrics.with_load(waiting, running, usage, observed_at)
@@ -180,7 +182,7 @@ class PageReader:
         """Apply all rules to the values of all series."""
         series = [series for passage in self._passages or () for series in passage.series]
         self._conclude(series, observed_at)
-        self._latest = list(map(latest_adapters, self._adapters))
+        self._latest = list(map(latest_of, self._adapters))
         if self._parts[_USAGE]:
             self._weights = weights_of(self.engine, Candidates(self.engine, series))
 
@@ -238,7 +240,7 @@ class PageReader:
         here = frozenset[str]().union(*(each.names for each in passages))
         self._absent = [escape(name).encode() for spec in engine.specs for name in _better_names(spec, here)]
         self._adapters = found.lists(series)
-        self._latest = list(map(latest_adapters, self._adapters))
+        self._latest = list(map(latest_of, self._adapters))
         self._parts = [[], [], []]
         for each in series:
             each.use = Use.NOTHING

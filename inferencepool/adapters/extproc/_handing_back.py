@@ -23,13 +23,16 @@ _NO_METADATA: Final = bytes((_METADATA_CONTEXT, 0))
 _RESPONSE_BODY_ANSWER: Final = 0x22
 # HttpBody
 _BODY: Final = 0x0A
+_END_OF_STREAM: Final = b"\x10\x01"
 
 _CONTINUES: Final = 0x80
 # A tag, a length of at most three bytes, and the same for the body.
 _LONGEST_HEADS: Final = 8
+# The shortest chunk that ends a body.
+_LAST: Final = tuple(bytes((_RESPONSE_BODY, 2)) + _END_OF_STREAM + metadata for metadata in (b"", _NO_METADATA))
 
 
-def hand_back(data: bytes, most: int) -> tuple[bytes, int, int] | None:
+def hand_back(data: bytes, most: int) -> tuple[bytes, int, int, bool] | None:
     """
     Write the answer to a chunk of a response's body in full duplex, where that is all there is to it.
 
@@ -38,27 +41,36 @@ def hand_back(data: bytes, most: int) -> tuple[bytes, int, int] | None:
         most: Bytes of the largest chunk that may go back as one.
 
     Returns:
-        The answer, the same that `encode` gives to the chunk that `decode` finds, and where in *data* the chunk begins
-        and ends. None for whatever is to go the usual way: other messages, the end of the body, fields in another
-        order, unknown ones, metadata that was not seen before, empty and larger chunks.
+        The answer, the same that `encode` gives to the chunk that `decode` finds, where in *data* the chunk begins and
+        ends, and whether it ends the body. None for whatever is to go the usual way: other messages, fields in another
+        order, unknown ones, metadata that was not seen before, larger chunks, and empty ones that end nothing.
     """
     size = len(data)
     if size < _LONGEST_HEADS or data[0] != _RESPONSE_BODY:
-        return None
+        return (_LAST_ANSWER, 2, 2, True) if data in _LAST else None
     length, inner = data[1], 2
     if length >= _CONTINUES:
         length, inner = _read_length(data, 1)
     stop = inner + length
-    if stop > size or not length or data[inner] != _BODY:
+    if stop > size or not length:
         return None
-    length, start = data[inner + 1], inner + 2
-    if length >= _CONTINUES:
-        length, start = _read_length(data, inner + 1)
-    if start + length != stop or not 0 < length <= most:
+    start = end = inner
+    if data[inner] == _BODY:
+        length, start = data[inner + 1], inner + 2
+        if length >= _CONTINUES:
+            length, start = _read_length(data, inner + 1)
+        end = start + length
+        if not 0 < length <= most:
+            return None
+    ends = end != stop
+    if ends and data[end:stop] != _END_OF_STREAM:
         return None
     if stop != size and (tail := data[stop:]) != _NO_METADATA and not _is_known_metadata(tail):
         return None
-    return chunk_heads(_RESPONSE_BODY_ANSWER, stop - inner) + data[inner:stop], start, stop
+    return chunk_heads(_RESPONSE_BODY_ANSWER, stop - inner) + data[inner:stop], start, end, ends
+
+
+_LAST_ANSWER: Final = chunk_heads(_RESPONSE_BODY_ANSWER, len(_END_OF_STREAM)) + _END_OF_STREAM
 
 
 def _read_length(data: bytes, at: int) -> tuple[int, int]:

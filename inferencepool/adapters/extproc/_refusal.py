@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from inferencepool.adapters.extproc._headers import DROPPED_REASON
 from inferencepool.adapters.extproc._messages import ImmediateResponse
-from inferencepool.errors import InferencePoolError
+from inferencepool.errors import InferencePoolError, UnreadableBodyError
 
 __all__ = ["code_of", "refuse"]
 
@@ -21,6 +21,8 @@ _CODES = {
 _OTHER = "Internal"
 
 _PLAIN = ("content-type", "text/plain; charset=utf-8")
+# What would have been read, for clients that can choose: RFC 9110, 15.5.16.
+_ACCEPTED = ("accept-encoding", "gzip, deflate")
 
 # Longer messages are cut: they may quote what the client sent.
 _LONGEST = 2000
@@ -37,6 +39,9 @@ def refuse(error: InferencePoolError) -> ImmediateResponse:
     text = f"inference error: {code} - {error}"
     if len(text) > _LONGEST:
         text = text[:_LONGEST] + "..."
+    headers: tuple[tuple[str, str], ...]
     headers = (_PLAIN,) if error.dropped_reason is None else (_PLAIN, (DROPPED_REASON, error.dropped_reason))
+    if isinstance(error, UnreadableBodyError):
+        headers += (_ACCEPTED,)
     reason = error.dropped_reason or code
     return ImmediateResponse(error.http_status, text.encode("utf-8", "replace"), headers, f"endpoint_picker:{reason}")

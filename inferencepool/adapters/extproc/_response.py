@@ -44,6 +44,7 @@ class ResponsePhaseState:
         status: HTTP status of what the client gets; 0 while unknown.
         served: The endpoint that served, as the proxy told; empty when it did not tell.
         has_begun: Whether its headers were seen.
+        is_unchanged: Whether chunks of its body are handed back as they come.
         ended: When its end was seen.
         is_streaming: Whether it is a stream of events.
         size: Bytes of its body so far; None before the first part of it.
@@ -54,6 +55,7 @@ class ResponsePhaseState:
     status: int = 0
     served: str = ""
     has_begun: bool = False
+    is_unchanged: bool = False
     ended: float | None = None
     is_streaming: bool = False
     size: int | None = None
@@ -75,11 +77,6 @@ class ResponsePhaseState:
         return self.has_begun and not self.is_complete and in_full_duplex
 
     @property
-    def is_unchanged(self) -> bool:
-        """Whether chunks of its body are handed back as they come."""
-        return self._restorer is None and self.has_begun and self.ended is None and self._mode in (None, _FULL)
-
-    @property
     def usage(self) -> Usage | None:
         """The tokens that it told; None where it told none, or nobody wants to know."""
         usage = self._usage.finish() if self._usage is not None else _UNTOLD
@@ -97,6 +94,7 @@ class ResponsePhaseState:
         if options.usage and decision is not None and decision.usage is not UsageKind.NONE:
             self._usage = UsageReader(decision.usage, event_stream=self.is_streaming, loads=self._processor.loads)
         self._restorer = None if message.end_of_stream else self._restorer_for(message, decision)
+        self.is_unchanged = self._restorer is None and self.ended is None and mode in (None, _FULL)
         if message.end_of_stream:
             self._end(decision)
         elif decision is not None:
@@ -109,9 +107,7 @@ class ResponsePhaseState:
 
     def body(self, message: ResponseBody, decision: Decision | None) -> Sequence[Answer]:
         """Hand its body, or a chunk of it, back."""
-        self.learn(message.body, 0, len(message.body))
-        if message.end_of_stream:
-            self._end(decision)
+        self.learn(message.body, 0, len(message.body), message.end_of_stream, decision)
         data: bytes | None = None
         if self._restorer is not None:
             data = self._restorer.feed(message.body)
@@ -124,13 +120,15 @@ class ResponsePhaseState:
             return (StreamedResponseBody(data, message.end_of_stream),)
         return [StreamedResponseBody(chunk, message.end_of_stream and last) for chunk, last in split(data, size)]
 
-    def learn(self, data: bytes, start: int, stop: int) -> None:
-        """Take note of the chunk of its body from *start* to *stop* in *data*."""
+    def learn(self, data: bytes, start: int, stop: int, ends: bool, decision: Decision | None) -> None:
+        """Take note of the chunk of its body from *start* to *stop* in *data*, and of its end where that *ends* it."""
         if self.size is None:
             self.size, self.first_byte = 0, self._processor.clock()
         self.size += stop - start
         if self._usage is not None:
             self._usage.feed(data[start:stop])
+        if ends:
+            self._end(decision)
 
     def trailers(self, decision: Decision | None) -> Sequence[Answer]:
         """Take in its trailers, which end it."""
@@ -149,6 +147,7 @@ class ResponsePhaseState:
         return ModelRestorer(traits.target_model, traits.model, event_stream=self.is_streaming)
 
     def _end(self, decision: Decision | None) -> None:
+        self.is_unchanged = False
         if self.ended is None:
             self.ended = self._processor.clock()
         if decision is not None:

@@ -122,14 +122,14 @@ class Session:
         """
         Whether a chunk of the response's body is handed back as it came.
 
-        It is while the body comes in full duplex and nothing in it is changed. A chunk that does not end the body may
-        then be answered by `hand_back` and told by `pass_response`, in place of `receive`.
+        It is while the body comes in full duplex and nothing in it is changed. A chunk may then be answered by
+        `hand_back` and told by `pass_response`, in place of `receive`.
         """
-        return not self.done and self._state is _State.ANSWERED and self._response.is_unchanged
+        return self._response.is_unchanged and not self.done and self._state is _State.ANSWERED
 
-    def pass_response(self, data: bytes, start: int, stop: int) -> None:
-        """Take in a chunk of the response's body, from *start* to *stop* in *data*, while it `passes_response`."""
-        self._response.learn(data, start, stop)
+    def pass_response(self, data: bytes, start: int, stop: int, ends: bool) -> None:
+        """Take in what lies from *start* to *stop* in *data*, a chunk of the response's body that may be its end."""
+        self._response.learn(data, start, stop, ends, self._account.decision)
 
     @property
     def held_bytes(self) -> int:

@@ -231,8 +231,8 @@ class _Call:
     def message(self, data: bytes) -> None:
         session = self._session
         if session.passes_response and (chunk := hand_back(data, self._chunk_size)) is not None:
-            answer, start, stop = chunk
-            session.pass_response(data, start, stop)
+            answer, start, stop, ends = chunk
+            session.pass_response(data, start, stop, ends)
             self._stream.send(answer)
             return
         try:

@@ -35,8 +35,8 @@ class FrameBudget:
 
     def earn(self, frames: int) -> None:
         """Allow *frames* more, for work that was done. What is not owed cannot be saved."""
-        debt = self._debt - frames
-        self._debt = max(debt, 0)
+        if self._debt:
+            self._debt = max(self._debt - frames, 0)
 
     def is_spent(self) -> bool:
         """Tell whether more frames came than the burst and the time allow. The clock is read only when it matters."""

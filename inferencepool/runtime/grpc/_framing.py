@@ -38,6 +38,7 @@ class MessageReader:
     Attributes:
         failure: Status and text with which the RPC must end, once what came cannot be read; None before.
         gzip: Whether messages may be compressed.
+        held: Bytes of a message that is not whole yet.
 
     Args:
         limit: Size of the largest message in bytes.
@@ -46,7 +47,7 @@ class MessageReader:
         room: Tells how many bytes may be held; compressed messages are not unpacked beyond that. None for any number.
     """
 
-    __slots__ = ("_buffer", "_limit", "_long", "_missing", "_room", "_unpacked", "failure", "gzip")
+    __slots__ = ("_buffer", "_limit", "_long", "_missing", "_room", "_unpacked", "failure", "gzip", "held")
 
     def __init__(
         self, limit: int, *, gzip: bool, unpacked: int | None = None, room: Callable[[], int] | None = None
@@ -59,15 +60,11 @@ class MessageReader:
         self._long: BytesIO | None = None
         self._missing = 0
         self.failure: tuple[Status, str] | None = None
-
-    @property
-    def held(self) -> int:
-        """Bytes of a message that is not whole yet."""
-        return len(self._buffer) if self._long is None else PREFIX_SIZE + self._long.tell()
+        self.held = 0
 
     def clear(self) -> None:
         """Forget what is held."""
-        self._buffer, self._long = bytearray(), None
+        self._buffer, self._long, self.held = bytearray(), None, 0
 
     def feed(self, data: bytes, start: int = 0, stop: int | None = None) -> list[bytes]:
         """
@@ -81,6 +78,17 @@ class MessageReader:
             return []
         if stop is None:
             stop = len(data)
+        if not self.held and (size := stop - start - PREFIX_SIZE) >= 0:
+            # Mostly it is one message, whole and as it is.
+            flag, length = _PREFIX.unpack_from(data, start)
+            if length == size <= self._limit and not flag:
+                return [data[start + PREFIX_SIZE : stop]]
+        messages = self._feed(data, start, stop)
+        self.held = len(self._buffer) if self._long is None else PREFIX_SIZE + self._long.tell()
+        return messages
+
+    def _feed(self, data: bytes, start: int, stop: int) -> list[bytes]:
+        """Take any data."""
         if self._long is not None:
             return self._feed_long(self._long, data, start, stop)
         if self._buffer:
@@ -109,7 +117,7 @@ class MessageReader:
             return []
         self._long = None
         message = long.getvalue()
-        return [message, *self.feed(data, end, stop)] if end < stop else [message]
+        return [message, *self._feed(data, end, stop)] if end < stop else [message]
 
     def _feed_more(self, data: memoryview) -> list[bytes]:
         """Take more of a message that began before."""

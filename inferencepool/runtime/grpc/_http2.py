@@ -4,21 +4,23 @@ HTTP/2 for a gRPC server: the `h2` library, with what it leaves open.
 What `h2` leaves to its caller is done in `Connection`: queues for what the peer's windows do not allow, limits against
 floods, deadlines. What would cost too much or end too much inside it is changed here:
 
-- It counts open streams by walking over all of them for each new one. The caller counts its own; here old ones are
+- It counts open streams by walking over all of them for each new one. The caller counts its own; here closed ones are
   dropped now and then.
 - It refuses to speak once it sent or received a GOAWAY. RPCs in flight go on: a notice of GOAWAY is written beside it,
   and the peer's is an event only.
 - It answers every frame of a stream that was reset by another reset. Such frames were under way and are ignored.
 - It makes a text of every frame for a log that is off.
-- It parses the head of each frame. Most requests come as one frame of headers with nothing but their end set.
+- It parses the head of each frame. Most requests come as one frame of headers with nothing but their end set, and end
+  with an empty one of data or a reset.
 - It takes a DATA frame through two state machines, four objects and three copies. Most frames are plain data on an open
-  stream, which change nothing but the windows; the same holds for the headers of an answer.
+  stream, which change nothing but the windows; the same holds for the headers of an answer. The trailers of an answer
+  change nothing but the state of their stream.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, final
 
 from inferencepool.errors import MissingExtraError
@@ -32,7 +34,7 @@ try:
     from h2.errors import ErrorCodes
     from h2.exceptions import FrameTooLargeError, ProtocolError, StreamClosedError, StreamIDTooLowError
     from h2.settings import SettingCodes, Settings
-    from h2.stream import H2Stream, StreamState
+    from h2.stream import H2Stream, StreamInputs, StreamState
     from hyperframe.frame import DataFrame, Frame, GoAwayFrame, HeadersFrame, PingFrame, RstStreamFrame
 except ImportError:
     _MESSAGE = 'the gRPC server needs h2: pip install "inferencepool[epp]"'
@@ -66,7 +68,10 @@ _HEADER_SIZE = _FRAME_WORDS.size
 _MESSAGE_HEADER = struct.Struct(">HBBBLBL")
 _DATA_FRAME = 0
 _HEADERS_FRAME = 1
+_RESET_FRAME = 3
+_RESET_SIZE = 4
 _FRAME_TYPE = 3
+_END_STREAM = 0x1
 _END_HEADERS = 0x4
 _END_OF_STREAMS = 1 << 31
 # How many closed streams may lie about before they are dropped.
@@ -133,6 +138,9 @@ class Http2(H2Connection):
         self._is_new = True
         self._at = 0
         self._sweep_at = _SWEEP
+        # h2 keeps no frame, so that one does for all whole lists of headers, and one for all resets.
+        self._headers_frame = HeadersFrame(1, flags=["END_HEADERS"])
+        self._reset_frame = RstStreamFrame(1)
         self._header_bytes = header_bytes
         self.encoder = HeaderEncoder()
         # Settings changed later would not be announced by the first frame, but counted on by h2 once it is answered.
@@ -154,7 +162,11 @@ class Http2(H2Connection):
     def open_inbound_streams(self) -> int:
         """Always 0, so that h2 leaves the limit to the caller, who can refuse a stream without ending all others."""
         if len(self.streams) >= self._sweep_at:
-            self._sweep_at = max(_SWEEP, 2 * super().open_inbound_streams)
+            for stream_id, stream in list(self.streams.items()):
+                if stream.state_machine.state is StreamState.CLOSED:
+                    del self.streams[stream_id]
+                    self._closed_streams[stream_id] = stream.closed_by
+            self._sweep_at = max(_SWEEP, 2 * len(self.streams))
         return 0
 
     @property
@@ -205,12 +217,10 @@ class Http2(H2Connection):
                 self._received, self._at = received[start:], 0
             return None
         self._at = stop
-        # DATA is type 0.
-        if not (word & 0xFF or flags) and self._is_plain(stream_id, length):
-            return PlainData(stream_id, received, body, stop)
-        if word & 0xFF == _HEADERS_FRAME and flags == _END_HEADERS and 0 < stream_id < _END_OF_STREAMS:
-            return self._receive_whole_headers(stream_id, received, body, stop)
-        return self.receive_data(received[start:stop])
+        if word & 0xFF == _DATA_FRAME:
+            return self._read_data(stream_id, flags, body, stop)
+        frame = self._read_frame(word & 0xFF, flags, stream_id, body, stop)
+        return self.receive_data(received[start:stop]) if frame is None else self._receive_whole(frame)
 
     def _read_preface(self) -> Sequence[Any]:
         left = self.incoming_buffer._preamble_len  # noqa: SLF001 - what is left of it
@@ -218,36 +228,51 @@ class Http2(H2Connection):
         self._is_new = left > self._at - start
         return self.receive_data(self._received[start : self._at])
 
-    def _receive_whole_headers(self, stream_id: int, data: bytes, start: int, stop: int) -> Sequence[Any]:
-        """Have h2 handle headers of one frame, with neither padding nor priority, which takes no parser to read."""
-        if self.incoming_buffer._headers_buffer:  # noqa: SLF001 - nothing may come between
-            return self.receive_data(data[start - _HEADER_SIZE : stop])
-        frame = HeadersFrame(stream_id, data[start:stop])
-        frame.flags.add("END_HEADERS")
+    def _read_frame(self, kind: int, flags: int, stream_id: int, start: int, stop: int) -> Frame | None:
+        """Read the frames that come with every request, which takes no parser; None for any other."""
+        # Nothing may come between parts of headers.
+        if not 0 < stream_id < _END_OF_STREAMS or self.incoming_buffer._headers_buffer:  # noqa: SLF001 - as above
+            return None
+        content = self._received[start:stop]
+        if kind == _HEADERS_FRAME and flags == _END_HEADERS:
+            headers = self._headers_frame
+            headers.stream_id, headers.data = stream_id, content
+            return headers
+        if kind == _RESET_FRAME and not flags and len(content) == _RESET_SIZE:
+            reset = self._reset_frame
+            reset.stream_id, reset.error_code = stream_id, int.from_bytes(content)
+            return reset
+        return None
+
+    def _receive_whole(self, frame: Frame) -> Sequence[Any]:
+        """Have h2 handle a frame as if it had parsed it."""
         try:
             return self._receive_frame(frame)
         except ProtocolError as error:
             self._terminate_connection(error.error_code)
             raise
 
-    def _is_plain(self, stream_id: int, size: int) -> bool:
-        """Take *size* bytes of data into account, if nothing is odd about them; False where h2 is to judge."""
+    def _read_data(self, stream_id: int, flags: int, start: int, stop: int) -> PlainData | Sequence[Any]:
+        """Take a frame of data into account, if nothing is odd about it; else have h2 judge it."""
+        size = stop - start
         stream = self.streams.get(stream_id)
+        windows = self._inbound_flow_control_window_manager
         if (
-            stream is None
+            (flags and (flags != _END_STREAM or size))
+            or stream is None
             or stream.state_machine.state not in _READABLE
             or self.state_machine.state is not ConnectionState.SERVER_OPEN
             or stream._expected_content_length is not None  # noqa: SLF001 - h2 compares it
             or self.incoming_buffer._headers_buffer  # noqa: SLF001 - nothing may come between
+            or size > windows.current_window_size
+            or size > (own := stream._inbound_window_manager).current_window_size  # noqa: SLF001 - as above
         ):
-            return False
-        windows = self._inbound_flow_control_window_manager
-        own = stream._inbound_window_manager  # noqa: SLF001 - as above
-        if size > windows.current_window_size or size > own.current_window_size:
-            return False
+            return self.receive_data(self._received[start - _HEADER_SIZE : stop])
+        if flags:
+            return stream.state_machine.process_input(StreamInputs.RECV_END_STREAM)
         windows.current_window_size -= size
         own.current_window_size -= size
-        return True
+        return PlainData(stream_id, self._received, start, stop)
 
     def has_unfinished_headers(self) -> bool:
         """Tell whether a list of headers began and did not end yet."""
@@ -265,7 +290,7 @@ class Http2(H2Connection):
     def live_stream(self, stream_id: int) -> H2Stream | None:
         """Give the stream if it can still be written to. While events are handled, h2 may be ahead of them."""
         stream = self.streams.get(stream_id)
-        return None if stream is None or stream.closed else stream
+        return None if stream is None or stream.state_machine.state is StreamState.CLOSED else stream
 
     def reset(self, stream_id: int, code: ErrorCodes) -> None:
         """Reset a stream, unless it is closed already."""
@@ -311,9 +336,20 @@ class Http2(H2Connection):
         if self.encoder.table_size_changes:
             self.send_headers(stream.stream_id, headers)
             return
-        output, size = self._data_to_send, len(headers.block)
-        output += _FRAME_HEADER.pack(size >> 8, size & 0xFF, _HEADERS_FRAME, _END_HEADERS, stream.stream_id)
-        output += headers.block
+        self._write_block(stream, headers.block, _END_HEADERS)
+
+    def write_trailers(self, stream: H2Stream, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Write the last *headers* of an answer, or the only ones, which end the stream on this side."""
+        if not isinstance(headers, ReadyHeaders) or self.encoder.table_size_changes:
+            self.send_headers(stream.stream_id, headers, end_stream=True)
+            return
+        stream.state_machine.process_input(StreamInputs.SEND_END_STREAM)
+        self._write_block(stream, headers.block, _END_HEADERS | _END_STREAM)
+
+    def _write_block(self, stream: H2Stream, block: bytes, flags: int) -> None:
+        output, size = self._data_to_send, len(block)
+        output += _FRAME_HEADER.pack(size >> 8, size & 0xFF, _HEADERS_FRAME, flags, stream.stream_id)
+        output += block
 
     def _receive_frame(self, frame: Frame) -> list[events.Event]:
         frames: list[Frame]
@@ -325,7 +361,7 @@ class Http2(H2Connection):
                 raise
             frames, found = [], error._events  # noqa: SLF001 - not empty if the stream was open until now
             if found:
-                frames.append(self._reset_frame(error))
+                frames.append(self._reset_for(error))
         except StreamIDTooLowError as error:
             if self._stream_is_closed_by_end(error.stream_id):
                 raise StreamClosedError(error.stream_id) from error
@@ -339,7 +375,7 @@ class Http2(H2Connection):
         return found
 
     @staticmethod
-    def _reset_frame(error: StreamClosedError) -> RstStreamFrame:
+    def _reset_for(error: StreamClosedError) -> RstStreamFrame:
         frame = RstStreamFrame(error.stream_id)
         frame.error_code = error.error_code
         return frame

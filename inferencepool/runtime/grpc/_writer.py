@@ -302,7 +302,7 @@ class Writer:
         how = exchange.end_with
         if how is not None:
             headers = how.trailers if exchange.answered else how.alone
-            self._http2.send_headers(exchange.id, headers, end_stream=True)
+            self._http2.write_trailers(stream, headers)
             if not stream.closed:
                 # The client has not ended its side: it need not send the rest (RFC 9113, section 8.1).
                 self._http2.reset_stream(exchange.id, ErrorCodes.NO_ERROR)

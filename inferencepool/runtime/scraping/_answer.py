@@ -8,9 +8,10 @@ from http import HTTPStatus
 
 import attrs
 
-__all__ = ["Answer", "ScrapeError", "page_of"]
+__all__ = ["Answer", "ScrapeError", "inflated", "page_of"]
 
 _GZIP = 16 + zlib.MAX_WBITS
+_OK = int(HTTPStatus.OK)
 _SHOWN = 80
 # Bytes that are inflated in one step.
 _PIECE = 256 * 1024
@@ -36,46 +37,37 @@ class Answer:
     body: bytes
 
 
-def page_of(answer: Answer, limit: int) -> Generator[None, None, bytes]:
+def page_of(answer: Answer) -> bytes | None:
     """
-    Give the page that *answer* holds, decompressed; a long one takes several steps.
+    Give the page that *answer* holds; None where it is compressed, see `inflated`.
 
     Raises:
-        ScrapeError: It holds none, or one that has more than *limit* bytes.
+        ScrapeError: It holds none.
     """
-    if answer.status != HTTPStatus.OK:
+    if answer.status != _OK:
         raise ScrapeError(_status_reason(answer))
     kind = answer.headers.get(b"content-type", b"").lower()
-    if kind.startswith((b"text/html", b"application/xhtml")):
-        message = "it answers with HTML, not with a metrics page"
-        raise ScrapeError(message)
-    if b"protobuf" in kind:
-        message = f"it answers in protobuf, not in text: {_shown(kind)}"
-        raise ScrapeError(message)
-    if kind.startswith(b"application/json"):
-        message = "it answers with JSON, not with a metrics page: that of trtllm-serve is at /prometheus/metrics"
-        raise ScrapeError(message)
-    encoding = answer.headers.get(b"content-encoding", b"").strip().lower()
+    if not kind.startswith(b"text/plain"):
+        _check_kind(kind)
+    encoding = answer.headers.get(b"content-encoding")
+    if encoding is None:
+        return answer.body
+    encoding = encoding.strip().lower()
     if encoding in {b"", b"identity"}:
         return answer.body
     if encoding not in {b"gzip", b"x-gzip"}:
         message = f"content-encoding {_shown(encoding)} was not asked for"
         raise ScrapeError(message)
-    return (yield from _decompress(answer.body, limit))
+    return None
 
 
-def _status_reason(answer: Answer) -> str:
-    try:
-        phrase = f" {HTTPStatus(answer.status).phrase}"
-    except ValueError:
-        phrase = ""
-    reason = f"it answers {answer.status}{phrase}"
-    location = answer.headers.get(b"location")
-    # Whoever answers could send the picker anywhere in the cluster.
-    return f"{reason} to {_shown(location)}: redirects are not followed" if location is not None else reason
+def inflated(body: bytes, limit: int) -> Generator[None, None, bytes]:
+    """
+    Decompress the page that is *body*; a long one takes several steps.
 
-
-def _decompress(body: bytes, limit: int) -> Generator[None, None, bytes]:
+    Raises:
+        ScrapeError: It is not what it says, or has more than *limit* bytes.
+    """
     decompressor = zlib.decompressobj(_GZIP)
     page = bytearray()
     while not decompressor.eof:
@@ -97,6 +89,30 @@ def _decompress(body: bytes, limit: int) -> Generator[None, None, bytes]:
         message = "bad gzip: the stream does not end where the body does"
         raise ScrapeError(message)
     return bytes(page)
+
+
+def _check_kind(kind: bytes) -> None:
+    """Raise ScrapeError where a content type is surely not that of a metrics page."""
+    if kind.startswith((b"text/html", b"application/xhtml")):
+        message = "it answers with HTML, not with a metrics page"
+        raise ScrapeError(message)
+    if b"protobuf" in kind:
+        message = f"it answers in protobuf, not in text: {_shown(kind)}"
+        raise ScrapeError(message)
+    if kind.startswith(b"application/json"):
+        message = "it answers with JSON, not with a metrics page: that of trtllm-serve is at /prometheus/metrics"
+        raise ScrapeError(message)
+
+
+def _status_reason(answer: Answer) -> str:
+    try:
+        phrase = f" {HTTPStatus(answer.status).phrase}"
+    except ValueError:
+        phrase = ""
+    reason = f"it answers {answer.status}{phrase}"
+    location = answer.headers.get(b"location")
+    # Whoever answers could send the picker anywhere in the cluster.
+    return f"{reason} to {_shown(location)}: redirects are not followed" if location is not None else reason
 
 
 def _shown(text: bytes) -> str:

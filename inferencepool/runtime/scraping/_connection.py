@@ -16,12 +16,12 @@ __all__ = ["Asker", "Connection"]
 class Asker(Protocol):
     """**Protocol:** hears what becomes of the requests of a connection."""
 
-    def answered(self, answer: Answer, /) -> None:
-        """Hear of a response."""
+    def answered(self, answer: Answer, began: float, /) -> None:
+        """Hear of a response, and when the work on its last part began."""
         ...
 
-    def spent(self, seconds: float, /) -> None:
-        """Hear how long it took to take over a part of a response; the connection may be closed for that."""
+    def spent(self, began: float, /) -> None:
+        """Hear when the work on a part of a response began that is done; the connection may be closed for it."""
         ...
 
     def failed(self, reason: str, /, *, unused: bool, reset: bool = False) -> None:
@@ -54,25 +54,26 @@ class Connection(asyncio.BufferedProtocol):
         self.usable = False
         self._asker = asker
         self._buffer = buffer
-        self._limit = limit
         self._clock = clock
         self._transport: asyncio.Transport | None = None
-        self._response: Response | None = None
+        self._response = Response(limit)
+        self._awaits_response = False
 
     @property
     def received(self) -> int:
         """Bytes of the response that is awaited."""
-        return self._response.received if self._response is not None else 0
+        return self._response.received
 
     def ask(self, request: bytes) -> None:
         """Send a request, given as its bytes."""
         assert self._transport is not None  # noqa: S101 - nobody asks before there is a connection
-        self._response = Response(self._limit)
+        self._awaits_response = True
         self._transport.write(request)
 
     def close(self) -> None:
         """Close at once; the asker hears nothing any more."""
-        self.usable, self._response = False, None
+        self.usable = self._awaits_response = False
+        self._response.let_go()
         if self._transport is not None:
             self._transport.abort()
 
@@ -88,31 +89,30 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take over what was read."""
-        response = self._response
-        if response is None:
+        if not self._awaits_response:
             # Nothing was asked for, so what follows cannot be trusted.
             self.close()
             return
-        began = self._clock()
+        began, response = self._clock(), self._response
         response.feed(self._buffer[:nbytes])
-        self._asker.spent(self._clock() - began)
-        if self._response is not response:
-            return
         if response.is_whole:
-            self._finish(response)
-        elif response.problem:
+            self._finish(began)
+            return
+        self._asker.spent(began)
+        # None where that closed the connection.
+        if response.problem:
             self._fail(response.problem)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Hear that the connection is closed."""
         self.usable = False
-        response = self._response
-        if response is None:
+        if not self._awaits_response:
             return
+        response = self._response
         if exc is None:
             response.end()
         if response.is_whole:
-            self._finish(response)
+            self._finish(self._clock())
             return
         if isinstance(exc, ssl.SSLError):
             self._fail(f"TLS: {exc.reason or exc}")
@@ -122,12 +122,12 @@ class Connection(asyncio.BufferedProtocol):
         when = f"after {response.received} bytes of the response" if response.received else "without a response"
         self._fail(f"the connection was {how} {when}", unused=not response.received, reset=is_reset)
 
-    def _finish(self, response: Response) -> None:
-        if response.keeps_alive:
-            self._response = None
-        else:
+    def _finish(self, began: float) -> None:
+        keeps_alive, answer = self._response.keeps_alive, self._response.answer()
+        self._awaits_response = False
+        if not keeps_alive:
             self.close()
-        self._asker.answered(response.answer())
+        self._asker.answered(answer, began)
 
     def _fail(self, reason: str, *, unused: bool = False, reset: bool = False) -> None:
         self.close()

@@ -31,9 +31,9 @@ class _RefusedError(Exception):
 @final
 class Response:
     """
-    A response that arrives in pieces. Informational responses before it are skipped.
+    A response that arrives in pieces, and after it the next one of its connection. Informational ones are skipped.
 
-    What it may have beside its body is bounded: 256 headers, 8 informational responses, 64 KiB before the body, and as
+    What one may have beside its body is bounded: 256 headers, 8 informational responses, 64 KiB before the body, and as
     much around its chunks as they hold and 64 KiB more. So work and memory are linear in the limit, whatever comes.
 
     Attributes:
@@ -44,12 +44,16 @@ class Response:
     """
 
     def __init__(self, limit: int) -> None:
-        """Await a response whose body has *limit* bytes at most."""
+        """Await responses whose bodies have *limit* bytes at most."""
+        self._limit = limit
+        self._parser = httptools.HttpResponseParser(self)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Hold nothing of the response any more, and await the next one of the connection, if it is kept alive."""
         self.received = 0
         self.is_whole = self.keeps_alive = False
         self.problem = ""
-        self._limit = limit
-        self._parser = httptools.HttpResponseParser(self)
         self._headers: dict[bytes, bytes] = {}
         self._body: bytes | bytearray = b""
         self._count = self._informational = self._status = 0
@@ -76,8 +80,10 @@ class Response:
             self.is_whole = True
 
     def answer(self) -> Answer:
-        """Give the response, which is whole."""
-        return Answer(self._status, self._headers, bytes(self._body))
+        """Give the response, which is whole, and await the next one."""
+        answer = Answer(self._status, self._headers, bytes(self._body))
+        self.let_go()
+        return answer
 
     def _excess(self) -> str:
         """Tell what there is too much of, if there is."""

@@ -26,7 +26,8 @@ __all__ = ["MetricsScraper"]
 
 # Scrapes that are due within a few milliseconds begin together: waking up costs more than a scrape.
 _TICK: Final = 0.005
-# So few endpoints fall into step: a scrape that is due within half of an interval begins with one that is due now.
+# So few endpoints fall into step: a scrape that is due within half of an interval begins with one that is due now, and
+# one may begin a quarter later, with the next round.
 _FEW: Final = 8
 # Pages are about half of this; longer ones arrive in pieces.
 _BUFFER_SIZE: Final = 128 * 1024
@@ -83,6 +84,7 @@ class MetricsScraper:
         self._numbers = count()
         self._deadlines: deque[tuple[float, int, Target]] = deque()
         self._next_look = 0.0
+        self._interval, self._early, self._late = 0.0, 0.0, _TICK
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._gone = [0, 0, 0, 0]
@@ -141,7 +143,10 @@ class MetricsScraper:
             now = self._loop.time()
             for endpoint_id, endpoint in outcome.items():
                 self._place(endpoint_id, endpoint, now)
-            self._log.tell_interval(self._rhythm.interval(len(self._targets)))
+            interval = self._interval = self._rhythm.interval(len(self._targets))
+            is_few = len(self._targets) <= _FEW
+            self._early, self._late = (interval / 2, max(interval / 4, _TICK)) if is_few else (0.0, _TICK)
+            self._log.tell_interval(self._interval)
 
     def _place(self, endpoint_id: str, endpoint: Endpoint | None, now: float) -> None:
         """Let *endpoint* be the one with that id; None for no such one."""
@@ -183,7 +188,7 @@ class MetricsScraper:
         assert self._loop is not None  # noqa: S101 - targets exist only while it runs
         timer = self._timer
         if timer is not None:
-            if timer.when() <= at + _TICK:
+            if timer.when() <= at + self._late:
                 return
             timer.cancel()
         self._timer = self._loop.call_at(max(at, self._loop.time() + _TICK), self._tick)
@@ -198,15 +203,14 @@ class MetricsScraper:
             self._begin(now)
         finally:
             # Whatever goes wrong with one endpoint, the others are scraped on.
-            self._wake_for_next()
+            self._wake_for_next(now)
 
     def _begin(self, now: float) -> None:
         """Begin the scrapes that are due."""
         if self._rhythm.adapts and self._in_use is not None and now >= self._next_look:
             self._look(self._in_use, now)
-        due = self._due
-        early = self._rhythm.interval(len(self._targets)) / 2 if len(self._targets) <= _FEW else 0.0
-        while due and due[0][0] <= now + early:
+        due, until = self._due, now + self._early
+        while due and due[0][0] <= until:
             planned, _, target = heapq.heappop(due)
             # Plans that were changed since are left in the heap.
             if planned == target.due and not target.scraping and not target.closed:
@@ -214,10 +218,13 @@ class MetricsScraper:
                 self._deadlines.append((now + self._options.timeout, target.scrapes + 1, target))
                 target.begin(now)
 
-    def _wake_for_next(self) -> None:
+    def _wake_for_next(self, now: float) -> None:
         times = [queue[0][0] for queue in (self._due, self._deadlines) if queue]
         if self._rhythm.adapts and self._in_use is not None and self._targets:
             times.append(self._next_look)
+        if self._early and self._deadlines and not self._rhythm.adapts:
+            # Those that are being scraped are due again by then: one timer for all of them.
+            times.append(now + self._rhythm.next(len(self._targets), failures=0, calm=0))
         if times:
             self._wake(min(times))
 
@@ -235,7 +242,7 @@ class MetricsScraper:
 
     def _look(self, in_use: Callable[[], Iterable[Endpoint]], now: float) -> None:
         """Scrape endpoints soon that are in use and were taken for idle."""
-        interval = self._rhythm.interval(len(self._targets))
+        interval = self._interval
         self._next_look = now + interval
         for endpoint in in_use():
             target = self._targets.get(endpoint.id)

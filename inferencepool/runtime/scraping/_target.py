@@ -16,14 +16,14 @@ from inferencepool.errors import InvalidMetricsError
 from inferencepool.model import Endpoint, EndpointMetrics, join_host_port
 from inferencepool.registry import EndpointRegistry
 from inferencepool.runtime.scraping._allowance import Allowance
-from inferencepool.runtime.scraping._answer import Answer, ScrapeError, page_of
+from inferencepool.runtime.scraping._answer import Answer, ScrapeError, inflated, page_of
 from inferencepool.runtime.scraping._connection import Connection
 from inferencepool.runtime.scraping._options import ScrapingOptions
 from inferencepool.runtime.scraping._turns import Turns
 
 __all__ = ["Site", "Target"]
 
-_Steps: TypeAlias = Generator[None, None, EndpointMetrics]
+_Steps: TypeAlias = Generator[None, None, None]
 
 _PATH: Final = "/metrics"
 # What a connection ends with where nobody listens (any more): then the endpoint is not slow, but gone.
@@ -82,6 +82,8 @@ class Target:
         postponed: How many scrapes began later because of that.
         told_cost: Whether the log was told of it.
         lost: Whether the last scrape found a connection refused or reset.
+        closed: Whether it is scraped no longer.
+        reader: What its pages told.
     """
 
     def __init__(self, endpoint: Endpoint, site: Site, now: float) -> None:
@@ -99,29 +101,19 @@ class Target:
         self.allowance = Allowance(options.most_share, now)
         self.postponed = 0
         self.told_cost = self.lost = False
+        self.closed = False
+        self.reader = PageReader(self._engine)
         self._steps: _Steps | None = None
-        self._reader = PageReader(self._engine)
         self._observed_at = 0.0
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._reused = False
-        self._closed = False
-
-    @property
-    def reader(self) -> PageReader:
-        """What its pages told."""
-        return self._reader
-
-    @property
-    def closed(self) -> bool:
-        """Whether it is scraped no longer."""
-        return self._closed
 
     def replace(self, endpoint: Endpoint) -> None:
         """Take over other labels of the same endpoint."""
         self.endpoint = endpoint
-        if self._engine is not self._reader.engine:
-            self._reader = PageReader(self._engine, self._reader.metrics)
+        if self._engine is not self.reader.engine:
+            self.reader = PageReader(self._engine, self.reader.metrics)
             port, self._request = self._address_page()
             if port != self._port:
                 self._port = port
@@ -165,60 +157,76 @@ class Target:
 
     def close(self) -> None:
         """End everything; nobody hears of it."""
-        self._closed = True
+        self.closed = True
         self.scraping = False
         self._disconnect()
 
-    def answered(self, answer: Answer, /) -> None:
-        """Hear of a response."""
-        steps = self._steps = self._read(answer)
+    def answered(self, answer: Answer, began: float, /) -> None:
+        """Hear of a response, and when the work on its last part began. Most pages are read at once."""
+        try:
+            page = page_of(answer)
+            if page is not None and self.reader.follow(page, self._observed_at):
+                self._conclude(began)
+                return
+        except (ScrapeError, InvalidMetricsError) as error:
+            self._conclude(began, error)
+            return
+        steps = self._steps = self._read(answer.body, page)
         # The page waits, and not the target: after a timeout there may be another one before it is this one's turn.
-        if self.step(steps) and not self._site.turns.add(_PageReading(self, steps), len(answer.body)):
+        if self._advance(began) and not self._site.turns.add(_PageReading(self, steps), len(answer.body)):
             self._steps = None
             self._fail("too many long pages wait to be read")
 
     def step(self, steps: _Steps) -> bool:
         """Read a slice of the page that *steps* read; False where nothing is left to read, or it was given up."""
-        if steps is not self._steps:
+        return steps is self._steps and self._advance(self._site.clock())
+
+    def _advance(self, began: float) -> bool:
+        """Do a step, as part of the work that *began* then; False where none is left."""
+        if self._steps is None:
             return False
-        began = self._site.clock()
-        metrics: EndpointMetrics | None = None
-        problem: Exception | None = None
         try:
-            next(steps)
-        except StopIteration as end:
-            metrics = end.value
+            next(self._steps)
+        except StopIteration:
+            self._conclude(began)
         except (ScrapeError, InvalidMetricsError) as error:
-            problem = error
-        if metrics is not None or problem is not None:
-            self._steps = None
-        self.spent(self._site.clock() - began)
-        if not self.scraping:
-            return False
-        if isinstance(problem, ScrapeError):
-            self.failed(str(problem), unused=False)
-        elif problem is not None:
-            self.read_errors += 1
-            self._finish(str(problem))
-        elif metrics is not None:
-            self._take_over(metrics)
+            self._conclude(began, error)
+        else:
+            self.spent(began)
         return self._steps is not None
 
-    def spent(self, seconds: float, /) -> None:
-        """Hear of work; a scrape that takes too much is ended."""
+    def _read(self, body: bytes, page: bytes | None) -> _Steps:
+        """Read *page*, or, where there is none yet, what *body* holds."""
+        reader = self.reader
+        if page is None:
+            page = yield from inflated(body, self._site.options.max_page_size)
+            if reader.follow(page, self._observed_at):
+                return
+        yield from reader.learn(page, self._observed_at)
+
+    def _conclude(self, began: float, problem: Exception | None = None) -> None:
+        """End the scrape with what was read, or with the *problem* of it, if the work has not become too much."""
+        self._steps = None
+        self.spent(began)
+        if not self.scraping:
+            return
+        if problem is None:
+            self._take_over(self.reader.metrics)
+        elif isinstance(problem, ScrapeError):
+            self._fail(str(problem))
+        else:
+            self.read_errors += 1
+            self._finish(str(problem))
+
+    def spent(self, began: float, /) -> None:
+        """Hear of work that *began* then and is done; a scrape that takes too much is ended."""
+        seconds = self._site.clock() - began
         self.cost += seconds
         self.allowance.charge(seconds)
         most = self._site.options.most_cost
         if self.scraping and self.cost > most:
             self._disconnect()
             self._fail(f"the page takes more than {most:g} s of work")
-
-    def _read(self, answer: Answer) -> _Steps:
-        page = yield from page_of(answer, self._site.options.max_page_size)
-        reader = self._reader
-        if not reader.follow(page, self._observed_at):
-            yield from reader.learn(page, self._observed_at)
-        return reader.metrics
 
     def _take_over(self, metrics: EndpointMetrics) -> None:
         is_idle = not metrics.waiting_queue_size and not metrics.running_requests
@@ -281,7 +289,7 @@ class Target:
         self.scraping = False
         self.reason = reason
         self.failures = self.failures + 1 if reason else 0
-        if not self._closed:
+        if not self.closed:
             self._site.finished(self)
 
 

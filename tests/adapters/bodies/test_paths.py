@@ -17,12 +17,10 @@ from starlette.routing import Route as StarletteRoute
 
 from inferencepool.adapters.bodies import BodyParsers, _registry, request_path
 from inferencepool.errors import InvalidRequestError
+from tests.patience import PATIENCE
 
 CHAT = "/v1/chat/completions"
 FOUND = b"CHAT"
-
-# Seconds; only a server that hangs takes so long.
-PATIENCE = 60
 
 
 def _claim_of(path: str) -> str:

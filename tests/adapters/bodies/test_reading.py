@@ -325,3 +325,26 @@ def test_long_texts_are_cut_between_letters() -> None:
         parsed = finished(PARSERS.read({":path": CHAT}, body.encode(), Budget(prompt_bytes=1 << 40)))
 
         assert b"\xfeu\xff" + text.encode() == parsed.prompt
+
+
+@pytest.mark.parametrize(
+    ("body", "is_cheap"),
+    [
+        (b"{" * (16 << 10), True),
+        (b"{" * 1_024 + b"," * (127 << 10), True),
+        (b"{" * 1_025 + b"," * (127 << 10), False),
+        (b"{" * 700 + b"[" * 325 + b"x" * (127 << 10), True),
+        (b"{" * 4_096 + b"[" * 4_096 + b"x" * (127 << 10), True),
+        (b"{" * 4_096 + b"[" * 4_097 + b"x" * (127 << 10), False),
+        (b"[" * 4_096 + b"," * 4_096 + b"x" * (127 << 10), True),
+        (b"[" * 4_096 + b"," * 4_097 + b"x" * (127 << 10), False),
+        (b"," * 16_384 + b"x" * (256 << 10), True),
+        (b"," * 16_385 + b"x" * (256 << 10), False),
+        (b"x" * (1 << 20), True),
+        (b"x" * ((1 << 20) + 1), False),
+    ],
+)
+def test_what_is_read_in_one_go(body: bytes, is_cheap: bool) -> None:
+    """Few values: brackets and commas are counted, as far as it takes, in all of a text or in a part of it."""
+    assert is_cheap == pieces.is_cheap(body)
+    assert is_cheap == pieces.is_cheap(b"{,[" + body + b"],}" * 9_000, 3, 3 + len(body))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -116,6 +117,26 @@ def test_what_servers_send(event: str) -> None:
     for _ in range(3):
         assert event.format("asked").encode() == restorer.feed(event.format("m").encode())
     assert b"" == restorer.finish()
+
+
+@pytest.mark.parametrize(
+    "members", ['"id":"c","created":1,"model":"m"', '"model": "m"', '"id":"c","model":"m","done":false']
+)
+def test_a_usual_event_is_not_walked_through(members: str) -> None:
+    """It takes a handful of calls, however long it is, wherever the model stands among simple members."""
+    restorer = ModelRestorer("m", "asked", event_stream=True)
+    event = f'data: {{{members},"choices":[{"{},".join([""] * 100)}{{}}]}}\n\n'.encode()
+    calls: list[str] = []
+
+    before = sys.getprofile()
+    sys.setprofile(lambda frame, kind, _: calls.append(frame.f_code.co_name) if kind in {"call", "c_call"} else None)
+    try:
+        found = restorer.feed(event)
+    finally:
+        sys.setprofile(before)
+
+    assert event.replace(b'"m"', b'"asked"') == found
+    assert len(calls) < 10
 
 
 @pytest.mark.parametrize("event_stream", [False, True])

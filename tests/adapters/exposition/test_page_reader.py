@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -22,8 +23,7 @@ from inferencepool.adapters.exposition import (
     _search,
     iterate_samples,
 )
-from inferencepool.adapters.exposition._candidates import latest_adapters
-from inferencepool.adapters.exposition._layout import RememberedSeries
+from inferencepool.adapters.exposition._layout import Passage, RememberedSeries, latest_of
 from inferencepool.adapters.exposition._plain import PlainLine, read_plain
 from inferencepool.adapters.exposition._rules import apply_rules
 from inferencepool.adapters.exposition._search import Search
@@ -214,12 +214,12 @@ class TestHostilePages:
 
         def counted(series: list[RememberedSeries]) -> RememberedSeries:
             compared.append(len(series))
-            return latest_adapters(series)
+            return latest_of(series)
 
         reader = PageReader(VLLM)
         names = [f"a{number}" for number in range(200)]
         reader.read((gauges() + lora(*((name, 5.0) for name in names))).encode(), 0.0)
-        monkeypatch.setattr(_page_reader, "latest_adapters", counted)
+        monkeypatch.setattr(_page_reader, "latest_of", counted)
         assert reader.follow((gauges() + lora(*((name, 6.0) for name in names))).encode(), 1.0)
 
         assert [200] == compared
@@ -350,6 +350,48 @@ class TestSuccessivePages:
         found = read_all(lone, lone, earlier, lone, odd, lone, quoted)
 
         assert [5, 5, 12, 5, 13, 5, 14] == [metrics.waiting_queue_size for metrics in found]
+
+    def test_metric_at_the_end_of_a_page(self) -> None:
+        """A page may go on behind its last lines, or end with them again; what came there is seen."""
+        line = lora(("c", 9.0)).split("\n", 1)[1]
+        series = [("a", 5.0), ("b", 4.0)]
+        found = read_all(
+            gauges(1) + lora(*series),
+            gauges(20_000) + lora(*series),
+            gauges(20_000) + lora(*series) + line,
+            gauges(3) + lora(*series),
+            gauges(3) + lora(*series) + "other 1\n",
+            gauges(4) + lora(*series),
+            gauges(4) + lora(("a", 5.0), ("b", 6.0)),
+            gauges(50) + lora(("a", 5.0), ("b", 6.0)),
+            lora(("a", 5.0), ("b", 6.0)) + gauges(50),
+            gauges(6) + line,
+            gauges(7) + "other 1\n" + line,
+        )
+
+        assert ["a", "a", "c", "a", "a", "a", "b", "b", "b", "c", "c"] == [
+            next(iter(metrics.active_models)) for metrics in found
+        ]
+        assert [1, 20_000, 20_000, 3, 3, 4, 4, 50, 50, 6, 7] == [metrics.waiting_queue_size for metrics in found]
+
+    def test_lines_that_stay_are_compared_as_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where values stand still, nothing is done for each of them, also when they move, or end the page."""
+        followed: list[frozenset[str]] = []
+        follow = Passage.follow
+
+        def counted(self: Passage, *given: Any) -> bool:
+            followed.append(self.names)
+            return follow(self, *given)
+
+        reader = PageReader(VLLM)
+        for waiting in (1, 20_000, 3):
+            reader.read((gauges(waiting) + "other 1\n" + lora(("a", 5.0), ("b", 4.0))).encode(), 1.0)
+            monkeypatch.setattr(Passage, "follow", counted)
+
+        assert [frozenset({"vllm:num_requests_waiting", "vllm:num_requests_running", "vllm:kv_cache_usage_perc"})] == [
+            *{*followed}
+        ]
+        assert 2 == len(followed)
 
     def test_latest_adapters_change(self) -> None:
         """The LoRA series whose value overtakes the others counts; of equals the first in the page."""

@@ -442,6 +442,18 @@ class TestTheModelComesBack:
 
         assert self.EXPECTED == b"".join(a.replacement or b"" for a in others if isinstance(a, ResponseBodyAnswer))
 
+    @pytest.mark.parametrize("trailers", [False, True])
+    @pytest.mark.parametrize("size", [1, 3, 20])
+    def test_streamed_in_pieces(self, size: int, *, trailers: bool) -> None:
+        """Each piece gets one answer, and where a cut name is kept back that is nothing, not the piece as it came."""
+        pieces = [self.ANSWER[at : at + size] for at in range(0, len(self.ANSWER), size)]
+        _, *others = self.answers(STREAMED, *pieces, trailers=trailers)
+        replaced = [answer.replacement for answer in others if isinstance(answer, ResponseBodyAnswer)]
+
+        assert (len(pieces), len(pieces) + trailers) == (len(replaced), len(others))
+        assert None not in replaced
+        assert self.EXPECTED == b"".join(piece or b"" for piece in replaced)
+
     def test_in_events(self) -> None:
         """In each of a stream."""
         event = b'data: {"id":"1","model":"%b","choices":[]}\n\n'

@@ -395,6 +395,7 @@ def test_an_unknown_encoding_is_refused_only_where_rewrites_depend_on_it(reason:
     else:
         assert isinstance(answers[0], ImmediateResponse)
         assert (415, True) == (answers[0].status, session.done)
+        assert ("accept-encoding", "gzip, deflate") in answers[0].set_headers
         assert b"UnsupportedMediaType - content-encoding: 'br' hides the model" in answers[0].body
 
 

@@ -230,11 +230,15 @@ class TestPassing:
             assert told.passes_response
             assert [StreamedResponseBody(chunk)] == feed(received, ResponseBody(chunk))
             if data.draw(st.booleans()):
-                told.pass_response(chunk, 0, len(chunk))
+                told.pass_response(chunk, 0, len(chunk), ends=False)
             else:
                 feed(told, ResponseBody(chunk))
+        feed(received, LAST)
+        if data.draw(st.booleans()):
+            told.pass_response(LAST.body, 0, len(LAST.body), ends=True)
+        else:
+            feed(told, LAST)
         for session in (told, received):
-            feed(session, LAST)
             assert not session.passes_response
             session.close(finished=True)
         first, second = bench.kept.exchanges
@@ -254,7 +258,7 @@ class TestPassing:
         feed(session, ResponseHeaders(OK))
         assert session.passes_response
         usage = b'{"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}'
-        session.pass_response(b"<" + usage + b">", 1, 1 + len(usage))
+        session.pass_response(b"<" + usage + b">", 1, 1 + len(usage), ends=False)
         feed(session, ResponseBody(b"}", end_of_stream=True))
         session.close(finished=True)
         (exchange,) = bench.kept.exchanges

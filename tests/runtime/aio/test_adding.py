@@ -15,6 +15,7 @@ from h2.connection import H2Connection
 from inferencepool.errors import ConfigurationError
 from inferencepool.runtime.aio import add_to_grpc_aio_server
 from inferencepool.runtime.grpc import Closure, Reason, Stream
+from tests.patience import PATIENCE
 from tests.runtime.aio.both_servers import Recorder, serving
 
 PATH = "/tests.Service/Method"
@@ -131,7 +132,7 @@ def test_a_client_that_does_not_read_is_not_read_either() -> None:
             assert received == [bytes([number]) * size for number in range(count)]
             assert await client.code() == grpc.StatusCode.OK
 
-    asyncio.run(asyncio.wait_for(run(), 60))
+    asyncio.run(asyncio.wait_for(run(), PATIENCE))
 
 
 def test_a_client_that_goes_while_a_message_is_sent_is_noticed() -> None:
@@ -154,7 +155,7 @@ def test_a_client_that_goes_while_a_message_is_sent_is_noticed() -> None:
             assert call.closure is not None
             assert call.closure.reason is Reason.RESET
 
-    asyncio.run(asyncio.wait_for(run(), 60))
+    asyncio.run(asyncio.wait_for(run(), PATIENCE))
 
 
 @pytest.mark.parametrize("ends_its_side", [True, False])
@@ -186,7 +187,7 @@ def test_a_reset_hides_a_half_close_that_comes_with_it(ends_its_side: bool) -> N
         await writer.wait_closed()
         await server.stop(0)
 
-    asyncio.run(asyncio.wait_for(run(), 60))
+    asyncio.run(asyncio.wait_for(run(), PATIENCE))
 
 
 def test_a_server_that_stops_ends_its_calls() -> None:
@@ -202,4 +203,4 @@ def test_a_server_that_stops_ends_its_calls() -> None:
         assert call.closure is not None
         assert call.closure.reason is Reason.RESET
 
-    asyncio.run(asyncio.wait_for(run(), 60))
+    asyncio.run(asyncio.wait_for(run(), PATIENCE))

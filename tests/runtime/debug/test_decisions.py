@@ -15,6 +15,7 @@ from inferencepool.registry import EndpointRegistry
 from inferencepool.runtime.debug import DecisionLog
 from inferencepool.scheduling import PickResult, SchedulingProfile
 from inferencepool.testing import ManualClock, make_pod, make_pool
+from tests.patience import PATIENCE
 
 SECRET = "do not tell"  # noqa: S105 - the one that must not be told
 REQUEST = InferenceRequest(
@@ -235,7 +236,7 @@ class TestPace:
                     assert picker is not None
                     thread = Thread(target=lambda: inner.append(picker.pick(InferenceRequest(id="inner"))))
                     thread.start()
-                    thread.join(60)
+                    thread.join(PATIENCE)
                     assert not thread.is_alive()
                 return [1.0] * len(candidates)
 

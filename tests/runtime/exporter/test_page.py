@@ -31,6 +31,7 @@ from inferencepool.runtime.extproc import extproc_routes
 from inferencepool.runtime.grpc import Closure, GrpcServer, Reason, Status
 from inferencepool.runtime.http import PageServer
 from tests.adapters.extproc.sessions import body, head, make_bench
+from tests.patience import PATIENCE
 from tests.runtime.exporter.plays import Bench, Play
 from tests.runtime.exporter.reading import Values, read, shown, value_of
 from tests.runtime.extproc.serving import PATH, Proxy
@@ -259,7 +260,7 @@ class TestStreams:
             server = GrpcServer(extproc_routes(bench.processor, on_closed=streams.closed))
             await server.start("127.0.0.1", 0)
             async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-                first, second = (Proxy(channel.stream_stream(PATH)(timeout=60)) for _ in range(2))
+                first, second = (Proxy(channel.stream_stream(PATH)(timeout=PATIENCE)) for _ in range(2))
                 await first.say(head(), RequestBody(body(), end_of_stream=True))
                 await first.hear(2)
                 await second.say(RequestBody(b"out of place"))

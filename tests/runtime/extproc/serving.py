@@ -16,6 +16,7 @@ from inferencepool.runtime.extproc import EXT_PROC_SERVICE, extproc_limits, extp
 from inferencepool.runtime.grpc import GrpcServer, Limits
 from tests.adapters.extproc.oracle import parse_response, to_answer, write_request
 from tests.adapters.extproc.sessions import Bench
+from tests.patience import PATIENCE
 
 PATH = f"/{EXT_PROC_SERVICE}/Process"
 _OPTIONS = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
@@ -68,7 +69,7 @@ class Service:
 
     def open(self) -> Proxy:
         """Begin an RPC."""
-        return Proxy(self.channel.stream_stream(PATH)(timeout=60))
+        return Proxy(self.channel.stream_stream(PATH)(timeout=PATIENCE))
 
     async def exchanges(self, count: int = 1) -> list[Exchange]:
         """Wait until *count* requests are over; give what became of them."""
@@ -77,7 +78,7 @@ class Service:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until *condition* holds after a request was over."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while not condition():
                 self._news.clear()
                 await self._news.wait()
@@ -96,7 +97,7 @@ async def serving(bench: Bench, limits: Limits | None = None) -> AsyncIterator[S
         async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", _OPTIONS) as channel:
             yield Service(server, channel, bench, errors, news)
     finally:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             await server.stop(0)
     assert 0 == bench.processor.statistics().sessions
     bench.processor.close()

@@ -45,6 +45,7 @@ from tests.adapters.extproc.sessions import (
     make_bench,
     passed_on,
 )
+from tests.patience import PATIENCE
 from tests.runtime.extproc.serving import PATH, Service, serving, written
 from tests.runtime.grpc.peer import Peer, messages
 
@@ -171,7 +172,7 @@ def test_bodies_beyond_what_may_be_held_are_refused() -> None:
     async def test(service: Service) -> None:
         first, second = service.open(), service.open()
         await first.say(head(FULL), RequestBody(bytes(size)))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while service.server.statistics().partial_bytes < size:  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.001)
         # What of it comes before the last of its frames has room.

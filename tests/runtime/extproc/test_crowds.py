@@ -12,6 +12,7 @@ from inferencepool.runtime.grpc import Call, Closure, Reason, Status
 from inferencepool.testing import ManualClock
 from tests.adapters.extproc.oracle import parse_response, to_answer
 from tests.adapters.extproc.sessions import FULL, Bench, head, make_bench
+from tests.patience import PATIENCE
 from tests.runtime.extproc.serving import PATH, written
 
 MANY = 500
@@ -65,7 +66,7 @@ def opened(bench: Bench) -> tuple[list[Sent], list[Call]]:
 async def most_at_once(count: Callable[[], int], goal: int) -> int:
     """Wait until *count* gives *goal*; give by how much it changed most in one round of the event loop."""
     most, before = 0, count()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while before != goal:
             await asyncio.sleep(0)
             now = count()
@@ -107,7 +108,7 @@ def test_requests_that_are_not_late_are_left_alone() -> None:
             call.message(written(head(FULL)))
         clock.advance(0.01)
         before = clock.looks
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while clock.looks < before + 5:  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.001)
         assert clock.looks < before + MANY // 2

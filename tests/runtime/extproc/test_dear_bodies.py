@@ -13,6 +13,7 @@ from inferencepool.adapters.bodies import BodyParsers, Budget, ParsedBody, Route
 from inferencepool.adapters.extproc import RequestBody, RequestHeadersAnswer
 from inferencepool.runtime.extproc import extproc_routes
 from tests.adapters.extproc.sessions import Bench, body, head, make_bench
+from tests.patience import PATIENCE
 from tests.runtime.aio.both_servers import SERVERS, serving
 from tests.runtime.extproc.serving import PATH, Proxy
 
@@ -58,7 +59,7 @@ def make_patient() -> tuple[Bench, Patient]:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until *condition* holds."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110 - nobody tells when it does
             await asyncio.sleep(0.001)
 
@@ -67,7 +68,7 @@ async def begin(channel: grpc.aio.Channel, patient: Patient, count: int = 1) -> 
     """Send *count* requests that take long, one after another; wait until all are being read."""
     proxies = []
     for number in range(count):
-        proxy = Proxy(channel.stream_stream(PATH)(timeout=60))
+        proxy = Proxy(channel.stream_stream(PATH)(timeout=PATIENCE))
         await proxy.say(head(path="/slow"), RequestBody(bytes(20_000), end_of_stream=True))
         await until(partial(patient.has_begun, number))
         proxies.append(proxy)
@@ -76,7 +77,7 @@ async def begin(channel: grpc.aio.Channel, patient: Patient, count: int = 1) -> 
 
 async def ask(channel: grpc.aio.Channel) -> None:
     """Have a request answered that is cheap to read."""
-    proxy = Proxy(channel.stream_stream(PATH)(timeout=60))
+    proxy = Proxy(channel.stream_stream(PATH)(timeout=PATIENCE))
     await proxy.say(head(), RequestBody(body(), end_of_stream=True))
     (answer, _) = await proxy.hear(2)
     assert isinstance(answer, RequestHeadersAnswer)
@@ -114,7 +115,6 @@ def test_a_half_close_waits_for_the_answer(server: str) -> None:
             (dear,) = await begin(channel, patient)
             await dear.call.done_writing()
             await ask(channel)
-            await asyncio.sleep(0.02)
             patient.enough = True
             assert 2 == len(await dear.hear(2))
             assert (grpc.StatusCode.OK, "") == await dear.status()

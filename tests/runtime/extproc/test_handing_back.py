@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 import attrs
 import pytest
@@ -170,23 +171,26 @@ def test_same_as_the_session(
 
 @given(data=chunks(), most=st.sampled_from([1, 127, CHUNK_SIZE]))
 def test_what_goes_back_is_what_came(data: bytes, most: int) -> None:
-    """What takes the short cut is a chunk that ends nothing, and its answer is the usual one."""
+    """What takes the short cut is a chunk, and its answer is the usual one."""
     found = hand_back(data, most)
     if found is None:
         return
-    answer, start, stop = found
+    answer, start, stop, ends = found
     message = decode(data)
     assert isinstance(message, ResponseBody)
-    assert (data[start:stop], False) == (message.body, message.end_of_stream)
-    assert encode(StreamedResponseBody(message.body)) == answer
-    assert 0 < stop - start <= most
+    assert (data[start:stop], ends) == (message.body, message.end_of_stream)
+    assert encode(StreamedResponseBody(message.body, message.end_of_stream)) == answer
+    assert 0 < stop - start + ends
+    assert stop - start <= most
 
 
-@pytest.mark.parametrize("size", [4, 127, 128, 16_383, 16_384, 62_000])
+@pytest.mark.parametrize(("size", "ends"), [*product([4, 127, 128, 16_383, 16_384, 62_000], [False, True]), (0, True)])
 @pytest.mark.parametrize("tail", TAILS[:2])
-def test_chunks_as_proxies_write_them_take_the_short_cut(size: int, tail: bytes) -> None:
-    """No length of a usual chunk is left to the long way."""
-    assert hand_back(written(ResponseBody(bytes(size))) + tail, 62_000) is not None
+def test_chunks_as_proxies_write_them_take_the_short_cut(size: int, ends: bool, tail: bytes) -> None:
+    """No length of a usual chunk is left to the long way, and neither is the end."""
+    found = hand_back(written(ResponseBody(bytes(size), ends)) + tail, 62_000)
+    assert found is not None
+    assert ends == found[3]
 
 
 def test_known_metadata_takes_the_short_cut() -> None:

@@ -22,6 +22,7 @@ from inferencepool.adapters.extproc import (
 )
 from inferencepool.plugins import TokenLoadScorer
 from tests.adapters.extproc.sessions import FULL, NONE, Bench, body, head, make_bench, routing_of
+from tests.patience import PATIENCE
 from tests.runtime.extproc.serving import PATH, Service, serving, written
 from tests.runtime.grpc.peer import Peer, messages
 
@@ -98,7 +99,7 @@ def test_held_load_is_taken_back_by_a_timer() -> None:
             await proxy.hear(1)
             proxy.call.cancel()
         await service.exchanges(3)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while bench.counts != (0, 0, 0):  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.01)
 
@@ -141,7 +142,7 @@ class TestTheServerStops:
             peer.send(under_way, written(ResponseBody(b"x")))
             peer.send(over, written(ResponseBody(b"x", end_of_stream=True)))
             await peer.flush()
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 while bench.in_flight > 3 or not all(map(peer.data, streams)):
                     await asyncio.sleep(0.001)
                     await peer.flush()

@@ -24,6 +24,7 @@ from h2.events import (
 from h2.settings import SettingCodes
 from hyperframe.frame import Frame, GoAwayFrame
 
+from tests.patience import PATIENCE
 from tests.runtime.grpc.serving import ECHO, LOOPBACK
 
 Header = tuple[str, str]
@@ -154,7 +155,7 @@ class Peer:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Read until *condition* holds; the connection must not end before."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while not condition():
                 assert await self.read(), "the server closed the connection"
 
@@ -165,7 +166,7 @@ class Peer:
 
     async def until_end(self) -> None:
         """Read until the server closes the connection."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while await self.read():
                 pass
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from inferencepool.runtime.grpc import Call, CallFactory, Closure, GrpcServer, Limits, Reason, Status, Stream
+from tests.patience import PATIENCE
 
 ECHO = "/test.Service/Echo"
 SINK = "/test.Service/Sink"
@@ -80,7 +81,7 @@ class Journal:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until *condition* holds after something happened to a call."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while not condition():
                 self._news.clear()
                 await self._news.wait()
@@ -109,7 +110,7 @@ async def serving(
     try:
         yield server
     finally:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             await server.stop(0)
     statistics = server.statistics()
     assert (0, 0, 0, 0) == (

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from inferencepool.runtime.grpc import Call, Closure, Limits, Reason, Status, Stream
+from tests.patience import PATIENCE
 from tests.runtime.grpc.peer import Peer, message
 from tests.runtime.grpc.serving import SINK, Journal, Kept, serving
 
@@ -36,7 +37,7 @@ def _pour(peer: Peer, stream: int, data: bytes) -> None:
 
 async def _until(condition: Callable[[], bool]) -> None:
     """Wait until *condition* holds, which tells nobody."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110 - as said
             await asyncio.sleep(0.001)
 

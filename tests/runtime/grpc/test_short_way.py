@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
 import hpack
@@ -94,7 +95,7 @@ FRAMES = st.one_of(
         ends=st.sampled_from([False, False, False, True]),
         whole=st.booleans(),
     ),
-    st.builds(lambda stream_id: serialized(RstStreamFrame(stream_id)), STREAMS),
+    st.builds(lambda stream_id: serialized(RstStreamFrame(stream_id, error_code=stream_id)), STREAMS),
     st.builds(lambda stream_id: serialized(WindowUpdateFrame(stream_id, window_increment=9)), STREAMS | st.just(0)),
     st.just(serialized(PingFrame(opaque_data=b"12345678"))),
     st.just(serialized(SettingsFrame(settings={}))),
@@ -104,7 +105,7 @@ ALL_OPEN = [headers_frame(stream_id, length=None, ends=False) for stream_id in (
 
 
 def told(events: Sequence[Any]) -> list[object]:
-    """Give what events say, those of the short way like those of h2."""
+    """Give what events say, those of the short way like those of h2; nothing for data without bytes before an end."""
     found: list[object] = []
     for event in events:
         if isinstance(event, PlainData):
@@ -112,6 +113,8 @@ def told(events: Sequence[Any]) -> list[object]:
             found.append(("data", event.stream_id, event.data[event.start : event.stop], size, False))
         elif hasattr(event, "flow_controlled_length"):
             ended = event.stream_ended is not None
+            if ended and not event.flow_controlled_length:
+                continue
             found.append(("data", event.stream_id, bytes(event.data), event.flow_controlled_length, ended))
         else:
             found.append((type(event).__name__, getattr(event, "stream_id", None)))
@@ -270,3 +273,27 @@ def test_headers_of_an_answer_after_a_change_of_the_table() -> None:
     assert ready.block != blocks[0]
     assert ready.block == blocks[1]
     assert [[(b":status", b"200")]] * 2 == [list(map(tuple, decoder.decode(block, raw=True))) for block in blocks]
+
+
+def test_trailers_end_the_stream_as_those_of_h2_do() -> None:
+    """The same fields to the peer and the same state, for ready trailers, others, and behind a change of the table."""
+    ready = ReadyHeaders([(b"grpc-status", b"0")])
+    changed = serialized(SettingsFrame(settings={SettingsFrame.HEADER_TABLE_SIZE: 100}))
+    for before, ended in product((b"", changed), (False, True)):
+        opening = b"".join([*OPENING, *ALL_OPEN[:2], data_frame(1, 0, pad=0, ends=True) if ended else b"", before])
+        for headers in (ready, [(b"grpc-status", b"0")]):
+            ours, theirs = make_server(), make_server()
+            sent = []
+            for server in (ours, theirs):
+                receiver(server)(opening)
+                server.take_output()
+            stream = ours.live_stream(1)
+            assert stream is not None
+            ours.write_trailers(stream, headers)
+            theirs.send_headers(1, headers, end_stream=True)
+            for server in (ours, theirs):
+                output = bytes(server.take_output())
+                sent.append((output[3:5], hpack.Decoder().decode(output[9:], raw=True)))
+
+            assert sent[0] == sent[1]
+            assert theirs.streams[1].state_machine.state is ours.streams[1].state_machine.state

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from inferencepool.errors import ConfigurationError
 from inferencepool.runtime.extproc import EXT_PROC_SERVICE
 from inferencepool.runtime.health import LIVENESS, READINESS, Health, ServingStatus
+from tests.patience import PATIENCE
 
 SERVING, NOT_SERVING = ServingStatus.SERVING, ServingStatus.NOT_SERVING
 FOLLOWING = ["", READINESS, EXT_PROC_SERVICE]
@@ -159,7 +160,7 @@ def test_threads_may_set_conditions_and_watch() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(PATIENCE)
     health.set("0")
     health.set("1")
 

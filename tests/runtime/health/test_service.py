@@ -16,6 +16,7 @@ from inferencepool.runtime.extproc import EXT_PROC_SERVICE
 from inferencepool.runtime.grpc import Closure, GrpcServer, Reason, Status
 from inferencepool.runtime.health import LIVENESS, READINESS, Health, ServingStatus, health_routes
 from inferencepool.runtime.tls import CertificateReloader, server_context
+from tests.patience import PATIENCE
 from tests.runtime.aio.both_servers import OPTIONS, SERVERS, serving
 from tests.runtime.tls.authority import Authority, write
 
@@ -33,7 +34,7 @@ def talk(server: str, health: Health, conversation: Callable[[Any, Any], Awaitab
 
     async def run() -> None:
         async with serving(server, health_routes(health)) as channel:
-            await asyncio.wait_for(conversation(channel, health_pb2_grpc.HealthStub(channel)), 60)
+            await asyncio.wait_for(conversation(channel, health_pb2_grpc.HealthStub(channel)), PATIENCE)
 
     asyncio.run(run())
 
@@ -258,7 +259,7 @@ def test_tls_and_a_change_of_its_certificate_under_an_open_watch(tmp_path: Any) 
             assert (await watch.read()).status == SERVING
         await server.stop(0)
 
-    asyncio.run(asyncio.wait_for(run(), 60))
+    asyncio.run(asyncio.wait_for(run(), PATIENCE))
 
 
 def test_self_signed_tls_with_a_client_that_trusts_it() -> None:
@@ -274,4 +275,4 @@ def test_self_signed_tls_with_a_client_that_trusts_it() -> None:
             assert (await health_pb2_grpc.HealthStub(channel).Check(ask(""))).status == SERVING
         await server.stop(0)
 
-    asyncio.run(asyncio.wait_for(run(), 60))
+    asyncio.run(asyncio.wait_for(run(), PATIENCE))

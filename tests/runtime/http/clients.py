@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import attrs
 
 from inferencepool.runtime.http import Page, PageHandler, PageLimits, PageRequest, PageServer
+from tests.patience import PATIENCE
 
 LOOPBACK = "127.0.0.1"
 
@@ -24,7 +25,7 @@ async def serving(
 ) -> AsyncIterator[PageServer]:
     """Serve *pages*, by default one that echoes."""
     server = PageServer(pages if pages is not None else {"/": echo}, address=LOOPBACK, limits=limits)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         await server.start()
         try:
             yield server

@@ -11,12 +11,13 @@ from collections.abc import Callable
 import pytest
 
 from inferencepool.runtime.http import Page, PageLimits, PageRequest, PageServer
+from tests.patience import PATIENCE
 from tests.runtime.http.clients import LOOPBACK, client_of, serving
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
     """Wait until *condition* holds."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110 - what is waited for tells nobody
             await asyncio.sleep(0.001)
 
@@ -63,12 +64,16 @@ class TestTime:
         """It loses its connection, and the page its memory."""
 
         async def scenario() -> None:
-            pages = {"/": lambda _: Page(bytes(50_000_000))}
-            async with serving(pages, PageLimits(send_seconds=0.05)) as server:
+            asked: list[PageRequest] = []
+
+            def large(request: PageRequest) -> Page:
+                asked.append(request)
+                return Page(bytes(50_000_000))
+
+            async with serving({"/": large}, PageLimits(send_seconds=0.05)) as server:
                 with socket.create_connection((LOOPBACK, server.port)) as silent:
                     silent.sendall(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n")
-                    await eventually(lambda: bool(server._clients))
-                    await eventually(lambda: not server._clients)
+                    await eventually(lambda: bool(asked) and not server._clients)
 
         asyncio.run(scenario())
 
@@ -106,7 +111,7 @@ class TestConnections:
 
         def slow(_: PageRequest) -> Page:
             begun.set()
-            assert goes_on.wait(60)
+            assert goes_on.wait(PATIENCE)
             return Page(b"done")
 
         async def scenario() -> None:
@@ -125,7 +130,7 @@ class TestConnections:
         goes_on = threading.Event()
 
         def slow(_: PageRequest) -> Page:
-            assert goes_on.wait(60)
+            assert goes_on.wait(PATIENCE)
             return Page(b"done")
 
         async def scenario() -> None:
@@ -165,7 +170,7 @@ class TestEnd:
         goes_on = threading.Event()
 
         def slow(_: PageRequest) -> Page:
-            goes_on.wait(60)
+            goes_on.wait(PATIENCE)
             return Page(b"done")
 
         async def scenario() -> None:

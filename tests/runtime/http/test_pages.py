@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from inferencepool.errors import ConfigurationError, MissingExtraError
 from inferencepool.runtime.http import Page, PageLimits, PageRequest, PageServer
+from tests.patience import PATIENCE
 from tests.runtime.http.clients import LOOPBACK, Client, client_of, echo, serving
 
 
@@ -183,7 +184,7 @@ class TestHandlers:
         goes_on = threading.Event()
 
         def slow(_: PageRequest) -> Page:
-            assert goes_on.wait(60)
+            assert goes_on.wait(PATIENCE)
             return Page(b"done")
 
         async def ask(client: Client) -> None:

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from threading import Event, Thread
 from typing import Any, Self, final
 
+import attrs
 from lightkube.config.kubeconfig import SingleConfig
 
 from inferencepool.adapters.kubernetes import NamedPool, ReflectorOptions
@@ -20,11 +21,10 @@ from inferencepool.registry import EndpointRegistry
 from inferencepool.runtime.kubernetes import LightkubeTransport, PoolWatch, load_cluster
 from inferencepool.testing import make_pool
 from inferencepool.testing.apiserver import Account, ApiServer
+from tests.patience import PATIENCE
 
-__all__ = ["FAST", "LLAMA", "PATIENCE", "Followed", "Truth", "most_requests", "pool_document", "until"]
+__all__ = ["CALM", "FAST", "LLAMA", "Followed", "Truth", "most_requests", "pool_document", "until"]
 
-# Seconds. Long enough for a machine that is busy with other things; nothing waits this long when all is well.
-PATIENCE = 60.0
 LLAMA = {"app": "llama"}
 #: A reflector that loses no time, so that tests do not either.
 FAST = ReflectorOptions(
@@ -38,6 +38,9 @@ FAST = ReflectorOptions(
     retry_after_most=1,
     healthy_after=0.5,
 )
+
+#: One that gives up no request: an answer may be late where the machine is busy with other things.
+CALM = attrs.evolve(FAST, grace=PATIENCE, page_timeout=PATIENCE)
 
 #: Uid of the pod by ``ip:port``.
 Truth = dict[str, str]
@@ -91,7 +94,7 @@ class Followed:
         server: ApiServer,
         *,
         pool: NamedPool | InferencePool | None = None,
-        options: ReflectorOptions = FAST,
+        options: ReflectorOptions = CALM,
         account: Account | None = None,
         config: SingleConfig | None = None,
         seed: int = 0,

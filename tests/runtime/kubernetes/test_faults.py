@@ -11,9 +11,10 @@ from typing import Any
 import attrs
 import pytest
 
+from inferencepool.adapters.kubernetes import ReflectorOptions
 from inferencepool.testing import make_pod
 from inferencepool.testing.apiserver import ApiServer, Fault, Gate
-from tests.runtime.kubernetes.cluster import FAST, LLAMA, Followed, most_requests, pool_document, until
+from tests.runtime.kubernetes.cluster import CALM, FAST, LLAMA, Followed, most_requests, pool_document, until
 
 Trouble = Callable[[ApiServer], Any]
 
@@ -25,11 +26,11 @@ def add_pods(server: ApiServer, *names: str) -> None:
 
 
 @contextmanager
-def followed(server: ApiServer, **options: Any) -> Iterator[Followed]:
+def followed(server: ApiServer, options: ReflectorOptions = FAST) -> Iterator[Followed]:
     """Follow a pool with some pods until the end of the block, and be in step at its begin."""
     server.pools.add(pool_document())
     add_pods(server, *"abcdefgh")
-    with Followed(server, **options) as watch:
+    with Followed(server, options=options) as watch:
         watch.until_synced()
         yield watch
 
@@ -141,7 +142,7 @@ class Routable:
 def meet(trouble: str, streaming: bool) -> None:
     """Follow a pool while *trouble* is met, and for as long as it takes to be in step afterwards."""
     options = attrs.evolve(FAST, streaming_lists=streaming)
-    with ApiServer(initializing=0) as server, followed(server, options=options) as watch, ExitStack() as over:
+    with ApiServer(initializing=0) as server, followed(server, options) as watch, ExitStack() as over:
         routable = Routable()
         over.callback(watch.registry.subscribe(routable.hear))
         requests = server.requests.count(resource="pods")
@@ -255,7 +256,7 @@ def test_slow_list() -> None:
         server.inject(Fault(gate=gate), verb="list", resource="pods")
         server.pools.add(pool_document())
         add_pods(server, *"ab")
-        with Followed(server, options=attrs.evolve(FAST, page_timeout=30)) as watch:
+        with Followed(server) as watch:
             gate.wait()
             server.pods.delete("a")
             add_pods(server, "c")
@@ -279,7 +280,7 @@ def test_list_that_never_comes() -> None:
 
 def test_requests_while_all_is_well() -> None:
     """A server that ends watches in order is asked for a watch, never for a list."""
-    with ApiServer(initializing=0) as server, followed(server) as watch:
+    with ApiServer(initializing=0) as server, followed(server, CALM) as watch:
         server.requests.clear()
         server.requests.wait(8, verb="watch")
         watch.until_true()
@@ -296,7 +297,7 @@ def test_no_storm() -> None:
         watches = {}
         for name in lasting:
             server = over.enter_context(ApiServer(initializing=0))
-            watches[name] = over.enter_context(followed(server, options=attrs.evolve(FAST, healthy_after=5)))
+            watches[name] = over.enter_context(followed(server, attrs.evolve(FAST, healthy_after=5)))
         for name, watch in watches.items():
             watch.server.requests.clear()
             TROUBLES[name](watch.server)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from inferencepool.errors import ApiServerError
 from inferencepool.runtime.kubernetes import LightkubeTransport, load_cluster
 from inferencepool.testing.apiserver import Answer, ApiServer, Fault
+from tests.bombs import gzip_bomb
 from tests.runtime.kubernetes.test_lightkube import PODS, WATCH, run
 
 LIMIT = 100_000
@@ -22,11 +22,11 @@ DEEP = b'{"message":' * 100_000
     ("answer", "expected"),
     [
         (Answer(body=b"[" + b" " * LIMIT + b"]"), f"the answer has more than {LIMIT} bytes"),
-        (Answer(body=gzip.compress(bytes(50_000_000)), headers=PACKED), f"the answer has more than {LIMIT} bytes"),
+        (Answer(body=gzip_bomb(50), headers=PACKED), f"the answer has more than {LIMIT} bytes"),
         (Answer(body=b"{}", content_type="text/html; charset=utf-8"), "the answer is 'text/html; charset=utf-8', not"),
         (Answer(status=307, headers={"location": "http://127.0.0.1:9/"}), "307 Temporary Redirect"),
         (Answer(status=500, body=json.dumps({"message": "x" * 1_000_000}).encode()), "500 Internal Server Error"),
-        (Answer(status=500, body=gzip.compress(bytes(50_000_000)), headers=PACKED), "500 Internal Server Error"),
+        (Answer(status=500, body=gzip_bomb(50), headers=PACKED), "500 Internal Server Error"),
         (Answer(status=500, body=DEEP), "500 Internal Server Error"),
         (Answer(headers={f"x-{number}": "x" * 10_000 for number in range(100)}), "RemoteProtocolError"),
     ],

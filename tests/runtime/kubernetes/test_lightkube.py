@@ -18,11 +18,11 @@ from inferencepool.errors import ApiServerError
 from inferencepool.runtime.kubernetes import LightkubeTransport, load_cluster
 from inferencepool.testing import make_pod
 from inferencepool.testing.apiserver import ApiServer, Fault
+from tests.patience import PATIENCE
 
 PODS = "/api/v1/namespaces/default/pods"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
 WATCH = {"watch": "true", "resourceVersion": "0"}
-PATIENCE = 60
 
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:

@@ -17,6 +17,7 @@ from inferencepool.runtime.kubernetes import LightkubeTransport, load_cluster
 from inferencepool.runtime.kubernetes._plugin import TokenPlugin
 from inferencepool.runtime.kubernetes._secrets import hide_secrets
 from inferencepool.testing.apiserver import ApiServer
+from tests.patience import PATIENCE
 from tests.runtime.kubernetes.test_lightkube import PODS, connected, kubeconfig_of, run
 
 SECRET = "s3cr3t-Zm9vYmFyYmF6cXV4"  # noqa: S105 - of a test
@@ -266,7 +267,7 @@ class TestPlugins:
 
         run(scenario)
         child = Path("/proc") / (tmp_path / "child").read_text().strip()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while child.exists() and "\nState:\tZ" not in (child / "status").read_text():
             assert time.monotonic() < deadline
             time.sleep(0.01)

@@ -22,7 +22,8 @@ from inferencepool.registry import EndpointRegistry
 from inferencepool.runtime.kubernetes import LightkubeTransport, PoolWatch, load_cluster
 from inferencepool.testing import make_pod
 from inferencepool.testing.apiserver import ApiServer, Fault
-from tests.runtime.kubernetes.cluster import FAST, LLAMA, PATIENCE, Followed, pool_document, until
+from tests.patience import PATIENCE
+from tests.runtime.kubernetes.cluster import CALM, FAST, LLAMA, Followed, pool_document, until
 
 
 class Events(logging.Handler):
@@ -439,7 +440,7 @@ class TestPart:
 
         async def scenario(kubeconfig: str) -> None:
             transport = LightkubeTransport(load_cluster(kubeconfig))
-            watch = PoolWatch(transport, EndpointRegistry(), NamedPool("llama"), on_synced=fail, options=FAST)
+            watch = PoolWatch(transport, EndpointRegistry(), NamedPool("llama"), on_synced=fail, options=CALM)
             with pytest.raises(LookupError, match="a mistake"):
                 await watch.run()
             await transport.close()
@@ -453,7 +454,7 @@ class TestPart:
         async def scenario() -> list[str]:
             transport = LightkubeTransport(load_cluster(str(server.kubeconfig(tmp_path / "config"))))
             registry = EndpointRegistry()
-            watch = PoolWatch(transport, registry, NamedPool("llama"), options=FAST)
+            watch = PoolWatch(transport, registry, NamedPool("llama"), options=CALM)
             task = asyncio.create_task(watch.run())
             async with asyncio.timeout(PATIENCE):
                 await watch.wait_until_synced()
@@ -485,7 +486,7 @@ class TestPart:
             def count(_synced: bool) -> None:
                 synced.append(registry.statistics().endpoints)
 
-            watch = PoolWatch(transport, registry, NamedPool("llama"), options=FAST, on_synced=count)
+            watch = PoolWatch(transport, registry, NamedPool("llama"), options=CALM, on_synced=count)
             following = asyncio.create_task(watch.run())
             while not watch.synced:
                 seen.add(registry.statistics().endpoints)
@@ -573,7 +574,7 @@ class TestOwnClient:
 
         async def scenario() -> None:
             registry = EndpointRegistry(publish_interval=0)
-            options = attrs.evolve(FAST, grace=5, page_timeout=5, streaming_lists=False)
+            options = attrs.evolve(CALM, streaming_lists=False)
             watch = PoolWatch(Own(), registry, NamedPool("llama"), options=options)
             task = asyncio.create_task(watch.run())
             async with asyncio.timeout(PATIENCE):

@@ -9,6 +9,7 @@ import pytest
 from inferencepool.errors import ConfigurationError
 from inferencepool.runtime.plotting import plot_results
 from inferencepool.simulation import PROFILES, SharedPrompts, SimulationOptions, SimulationResult, compare
+from tests.patience import PATIENCE
 
 WITHOUT_MATPLOTLIB = """
 import sys
@@ -77,7 +78,7 @@ def test_without_results_there_is_nothing_to_draw(tmp_path: Path) -> None:
 def test_without_matplotlib_the_extra_is_named() -> None:
     """Where matplotlib is missing, the error says what to install."""
     completed = subprocess.run(
-        [sys.executable, "-c", WITHOUT_MATPLOTLIB], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", WITHOUT_MATPLOTLIB], capture_output=True, text=True, check=True, timeout=PATIENCE
     )
 
     assert 'plots need matplotlib: pip install "inferencepool[plot]"\n' == completed.stdout

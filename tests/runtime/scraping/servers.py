@@ -13,9 +13,8 @@ import attrs
 from inferencepool.model import Endpoint, EndpointMetrics
 from inferencepool.registry import EndpointRegistry, Staleness
 from inferencepool.runtime.scraping import EndpointScrapes, MetricsScraper, ScrapingOptions
+from tests.patience import PATIENCE
 
-# Seconds. Nothing waits this long when all is well.
-PATIENCE = 60.0
 LOOPBACK = "127.0.0.1"
 
 Play = Callable[["PageServer", asyncio.StreamReader, asyncio.StreamWriter], Awaitable[object]]
@@ -173,12 +172,20 @@ class Scraped:
 
 @asynccontextmanager
 async def scraped(
-    endpoints: Iterable[Endpoint], options: ScrapingOptions | None = None, *, threshold: float = 0.5, **arguments: Any
+    endpoints: Iterable[Endpoint],
+    options: ScrapingOptions | None = None,
+    *,
+    threshold: float = PATIENCE,
+    **arguments: Any,
 ) -> AsyncIterator[Scraped]:
-    """Scrape *endpoints* of a registry in which metrics are stale after *threshold* seconds."""
+    """
+    Scrape *endpoints* of a registry in which metrics are stale after *threshold* seconds.
+
+    By default no time is up before a test is.
+    """
     registry = EndpointRegistry(staleness=Staleness(threshold))
     registry.set_endpoints(endpoints)
-    options = options if options is not None else ScrapingOptions(interval=0.01, timeout=0.3)
+    options = options if options is not None else ScrapingOptions(interval=0.01, timeout=PATIENCE)
     scraper = MetricsScraper(registry, options=options, **arguments)
     task = asyncio.create_task(scraper.run())
     # It knows its endpoints as soon as it has run for the first time.

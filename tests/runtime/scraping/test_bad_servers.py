@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import logging
 import socket
 import ssl
@@ -16,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from inferencepool.runtime.scraping import ScrapingOptions, ScrapingTls
+from tests.bombs import gzip_bomb
+from tests.patience import PATIENCE
 from tests.runtime.scraping.servers import (
     PageServer,
     Play,
@@ -91,7 +92,7 @@ BAD: Mapping[str, tuple[Play, str]] = {
     ),
     "bad gzip": (answer_with(response_of(b"no gzip", content_encoding="gzip")), "bad gzip: "),
     "gzip bomb": (
-        answer_with(response_of(gzip.compress(bytes(200 * _MEBIBYTE)), content_encoding="gzip")),
+        answer_with(response_of(gzip_bomb(200), content_encoding="gzip")),
         "longer than 1048576 bytes when decompressed",
     ),
     "reset": (reset, "the connection was reset after 100 bytes of the response"),
@@ -115,7 +116,11 @@ async def test_bad_server(name: str, caplog: pytest.LogCaptureFixture) -> None:
     play, reason = BAD[name]
     async with PageServer(play) as bad, PageServer() as good:
         good.page = page_of(3)
-        async with scraped([endpoint_of("bad", bad.port), endpoint_of("good", good.port)]) as running:
+        # Where nothing but time ends a scrape, a good one may be late, too.
+        is_slow = "within 0.3 s" in reason
+        options = ScrapingOptions(interval=0.01, timeout=0.3 if is_slow else PATIENCE)
+        endpoints = [endpoint_of("bad", bad.port), endpoint_of("good", good.port)]
+        async with scraped(endpoints, options, threshold=0.5) as running:
             await running.next_page("good")
             await until(lambda: reason in running.scrapes("bad").reason)
             await until(lambda: any(record.getMessage() == "metrics stale" for record in caplog.records))
@@ -125,23 +130,26 @@ async def test_bad_server(name: str, caplog: pytest.LogCaptureFixture) -> None:
             assert (True, None) == (scrapes.stale, scrapes.age)
             assert scrapes.failures == scrapes.fetch_errors + scrapes.read_errors > 0
             assert 3 == (await running.next_page("good")).waiting_queue_size
-            assert not running.is_stale("good")
-            assert 0 == running.scrapes("good").fetch_errors
+            await until(lambda: not running.is_stale("good"))
+            assert running.is_stale("bad")
+            assert is_slow or 0 == running.scrapes("good").fetch_errors
             told = [record.fields for record in caplog.records if record.getMessage() == "metrics stale"]  # type: ignore[attr-defined]  # set by log_event
-            assert [("default/bad", True)] == [(each["endpoint"], reason in each["reason"]) for each in told]
+            assert [True] == [reason in each["reason"] for each in told if each["endpoint"] == "default/bad"]
+            assert is_slow or 1 == len(told)
 
             # As soon as it behaves it is fresh again.
             bad.behave(page_of(4))
             await until(lambda: running.metrics("bad").waiting_queue_size == 4)
-            assert not running.is_stale("bad")
-            assert ("", 0) == (running.scrapes("bad").reason, running.scrapes("bad").failures)
+            await until(lambda: not running.is_stale("bad"))
+            await until(lambda: running.scrapes("bad").failures == 0)
+            assert "" == running.scrapes("bad").reason
 
 
 @on_loop
 async def test_endless_page_costs_little_memory() -> None:
     """No more is read of a page than it may have, however fast it comes."""
     async with PageServer(endless) as server:
-        options = ScrapingOptions(interval=0.01, timeout=30, max_page_size=256 * 1024)
+        options = ScrapingOptions(interval=0.01, timeout=PATIENCE, max_page_size=256 * 1024)
         tracemalloc.start()
         try:
             async with scraped([endpoint_of("a", server.port)], options) as running:
@@ -180,7 +188,7 @@ async def test_connection_that_is_never_made() -> None:
                 filler = stack.enter_context(socket.socket())
                 filler.setblocking(False)
                 filler.connect_ex(("127.0.0.1", port))
-            async with scraped([endpoint_of("a", port)]) as running:
+            async with scraped([endpoint_of("a", port)], ScrapingOptions(interval=0.01, timeout=0.3)) as running:
                 await until(lambda: "within 0.3 s" in running.scrapes("a").reason)
                 assert "no connection within 0.3 s" == running.scrapes("a").reason
 
@@ -221,7 +229,7 @@ class TestTls:
                 (ScrapingTls(verify=True, ca_path=untrusted), "certificate is not accepted: "),
                 (ScrapingTls(verify=True), "TLS: the certificate is not accepted: "),
             ):
-                options = ScrapingOptions(interval=0.01, scheme="https", tls=tls)
+                options = ScrapingOptions(interval=0.01, timeout=PATIENCE, scheme="https", tls=tls)
                 async with scraped([endpoint_of("a", server.port)], options) as running:
                     if reason:
                         await until(lambda: running.scrapes("a").reason)
@@ -236,10 +244,11 @@ class TestTls:
         (tmp_path / "client").mkdir()
         chain, key = write_pair(tmp_path / "client", authority.issue("picker"))
         async with PageServer(tls=self.server_tls(tmp_path, authority.issue("server"), authority)) as server:
-            options = ScrapingOptions(scheme="https", tls=ScrapingTls(cert_path=chain, key_path=key))
+            options = ScrapingOptions(timeout=PATIENCE, scheme="https", tls=ScrapingTls(cert_path=chain, key_path=key))
             async with scraped([endpoint_of("a", server.port)], options) as running:
                 await running.next_page("a")
-            async with scraped([endpoint_of("a", server.port)], ScrapingOptions(scheme="https")) as running:
+            options = ScrapingOptions(timeout=PATIENCE, scheme="https")
+            async with scraped([endpoint_of("a", server.port)], options) as running:
                 await until(lambda: running.scrapes("a").reason)
                 # The alert and the end of the connection may overtake each other.
                 assert running.scrapes("a").reason.startswith(("TLS: ", "the connection was "))

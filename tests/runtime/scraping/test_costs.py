@@ -17,6 +17,7 @@ from inferencepool.runtime.scraping._allowance import Allowance
 from inferencepool.runtime.scraping._answer import Answer
 from inferencepool.runtime.scraping._target import Site, Target
 from inferencepool.runtime.scraping._turns import Turns
+from tests.patience import PATIENCE
 from tests.runtime.scraping.servers import (
     PageServer,
     answer_with,
@@ -136,10 +137,10 @@ async def test_target_waits_once() -> None:
     target = Target(endpoint_of("a", 1), site, 0.0)
     for _ in range(3):
         target.scraping = True
-        target.answered(Answer(200, {}, LONG))
+        target.answered(Answer(200, {}, LONG), 0.0)
         target.expire()
     target.scraping = True
-    target.answered(Answer(200, {}, LONG))
+    target.answered(Answer(200, {}, LONG), 0.0)
     slices: list[int] = []
     for _ in range(20):
         log: list[str] = []
@@ -165,7 +166,7 @@ async def test_long_page_is_read_between_other_work() -> None:
             assert 7 == running.metrics("a").waiting_queue_size
 
 
-PATIENT = ScrapingOptions(interval=0.01, timeout=30, most_cost=60)
+PATIENT = ScrapingOptions(interval=0.01, timeout=PATIENCE, most_cost=60)
 
 
 @on_loop
@@ -182,7 +183,7 @@ async def test_dear_endpoint_is_scraped_less_often(caplog: pytest.LogCaptureFixt
         target = running.scraper._targets["default/a"]
         told = [record.fields for record in caplog.records if record.getMessage() == "metrics page too costly"]  # type: ignore[attr-defined]  # set by log_event
 
-        assert 0.2 == pytest.approx(scrapes.cost)
+        assert 0.1 == pytest.approx(scrapes.cost)
         assert target.due - target.began > 0.9
         assert ["default/a"] == [each["endpoint"] for each in told]
         assert "" == scrapes.reason
@@ -192,8 +193,8 @@ async def test_dear_endpoint_is_scraped_less_often(caplog: pytest.LogCaptureFixt
 @on_loop
 async def test_page_that_takes_too_long_is_given_up() -> None:
     """More than one page may cost ends its scrape, with the reason, and the next page is read."""
-    clock = clock_of(0.3)
-    options = ScrapingOptions(interval=0.01, timeout=30, most_share=1.0)
+    clock = clock_of(0.6)
+    options = ScrapingOptions(interval=0.01, timeout=PATIENCE, most_share=1.0)
     async with (
         PageServer() as server,
         scraped([endpoint_of("a", server.port)], options, clock=clock.__next__) as running,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tracemalloc
 from collections.abc import Callable
 
@@ -41,9 +42,56 @@ def test_any_pieces_give_the_same_answer(name: str, data: st.DataObject) -> None
     response.feed(memoryview(pieces[-1]))
 
     assert (True, True, "") == (response.is_whole, response.keeps_alive, response.problem)
-    assert (200, b"a 1\n") == (response.answer().status, response.answer().body)
-    assert b"x-after" not in response.answer().headers
     assert len(text) == response.received
+    answer = response.answer()
+    assert (200, b"a 1\n") == (answer.status, answer.body)
+    assert b"x-after" not in answer.headers
+
+
+@given(st.lists(st.sampled_from(sorted(WHOLE)), min_size=2, max_size=4), st.data())
+def test_responses_of_a_connection_follow_each_other(names: list[str], data: st.DataObject) -> None:
+    """Each is read as if it were the first, with limits of its own, however it is cut on its way."""
+    response = Response(LIMIT)
+    for name in names:
+        text = WHOLE[name]
+        cut = data.draw(st.integers(0, len(text) - 1))
+        for piece in (text[:cut], text[cut:]):
+            assert not response.is_whole
+            response.feed(memoryview(piece))
+
+        assert (True, True, "") == (response.is_whole, response.keeps_alive, response.problem)
+        assert len(text) == response.received
+        alone = fed(text).answer()
+        assert alone == response.answer()
+        assert (0, False, "") == (response.received, response.is_whole, response.problem)
+
+
+def test_limits_count_for_each_response() -> None:
+    """A connection that lives long comes to no limit that holds for one response."""
+    response = Response(LIMIT)
+    for _ in range(20):
+        response.feed(memoryview(OK + b"x: y\r\n" * 200 + b"content-length: 800\r\n\r\n" + b"z" * 800))
+
+        assert (True, "") == (response.is_whole, response.problem)
+        assert 800 == len(response.answer().body)
+
+
+def test_nothing_is_held_behind_an_answer() -> None:
+    """A page is gone as soon as whoever asked for it lets go of it; no garbage has to be collected first."""
+    text = OK + b"content-length: 500000\r\n\r\n" + b"z" * 500_000
+    gc.disable()
+    tracemalloc.start()
+    try:
+        response = Response(1 << 20)
+        for _ in range(5):
+            response.feed(memoryview(text))
+            assert 500_000 == len(response.answer().body)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+
+    assert held < 50_000
 
 
 @pytest.mark.parametrize("version", [b"HTTP/1.0", b"HTTP/1.1"])
@@ -73,8 +121,9 @@ def test_another_response_behind_it() -> None:
     response = fed(WHOLE["with a length"] + OK + b"content-length: 3\r\nx: y\r\n\r\nbad")
 
     assert (True, False) == (response.is_whole, response.keeps_alive)
-    assert b"a 1\n" == response.answer().body
-    assert b"x" not in response.answer().headers
+    answer = response.answer()
+    assert b"a 1\n" == answer.body
+    assert b"x" not in answer.headers
 
 
 def test_connection_that_the_server_closes() -> None:

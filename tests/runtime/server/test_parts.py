@@ -14,6 +14,7 @@ from inferencepool.picker import EndpointPicker
 from inferencepool.registry import EndpointRegistry
 from inferencepool.runtime.health import Health
 from inferencepool.runtime.server import EndpointPickerServer, ServerOptions, ServerPart, _parts
+from tests.patience import PATIENCE
 
 LOCAL = ServerOptions(
     address="127.0.0.1", grpc_port=0, grpc_health_port=0, secure_serving=False, drain_quiet=0, drain_timeout=0
@@ -57,7 +58,7 @@ def server_of(
 
 async def serve(server: EndpointPickerServer, do: Callable[[], Awaitable[object]] = lambda: asyncio.sleep(0)) -> None:
     """Run a server while *do* runs, and stop it."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         task = asyncio.create_task(server.run())
         await server.wait_until_serving()
         await do()

@@ -32,6 +32,7 @@ from inferencepool.model import Endpoint
 from inferencepool.picker import EndpointPicker
 from inferencepool.registry import EndpointRegistry
 from inferencepool.runtime.server import EndpointPickerServer, RequestLog, ServerOptions, WatchedFile
+from tests.patience import PATIENCE
 from tests.runtime.extproc.serving import PATH, written
 from tests.runtime.grpc.peer import Peer, messages
 
@@ -61,7 +62,7 @@ class Events(logging.Handler):
 
     async def wait_for(self, event: str, count: int = 1) -> list[dict[str, Any]]:
         """Wait until *event* came *count* times; its fields."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while len(found := [fields for name, fields in self.seen if name == event]) < count:
                 self.arrived.clear()
                 await self.arrived.wait()
@@ -246,7 +247,7 @@ class TestEnd:
             count = traffic.over
             await old.until(lambda: bool(old.gone()))
             # It is not ended while the old stream is open.
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 while traffic.over < count + 20:  # noqa: ASYNC110 - nobody tells
                     await asyncio.sleep(0.001)
             assert [] == [name for name, _ in events.seen if name == "stopped"]

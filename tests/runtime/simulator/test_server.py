@@ -19,6 +19,7 @@ from inferencepool.adapters.exposition import read_page
 from inferencepool.errors import ConfigurationError, MissingExtraError
 from inferencepool.model import EndpointMetrics
 from inferencepool.runtime.simulator import ModelServerSimulator, SimulatorOptions
+from tests.patience import PATIENCE
 
 FAST = SimulatorOptions.immediate(models=["m"], adapters=["sql", "chat"])
 # One request at a time, and each stays until it is given up.
@@ -36,7 +37,7 @@ def run(scenario: Scenario, options: SimulatorOptions = FAST) -> None:
         async with (
             ModelServerSimulator(options) as server,
             aiohttp.ClientSession(f"http://{server.address}") as client,
-            asyncio.timeout(60),
+            asyncio.timeout(PATIENCE),
         ):
             await scenario(server, client)
 

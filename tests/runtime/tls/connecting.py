@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 
 from cryptography import x509
 
+from tests.patience import PATIENCE
+
 
 @asynccontextmanager
 async def echoing(context: ssl.SSLContext) -> AsyncIterator[int]:
@@ -44,7 +46,7 @@ def client_context(authority: bytes | None, maximum: ssl.TLSVersion | None = Non
 
 def connect(port: int, context: ssl.SSLContext, host: str | None = "localhost") -> ssl.SSLSocket:
     """Open a connection; without a host name the client does not tell whom it wants."""
-    plain = socket.create_connection(("127.0.0.1", port), timeout=30)
+    plain = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
     try:
         return context.wrap_socket(plain, server_hostname=host)
     except BaseException:

@@ -22,6 +22,7 @@ from lightkube.types import PatchType
 
 from inferencepool.testing import make_pod
 from inferencepool.testing.apiserver import ApiServer
+from tests.patience import PATIENCE
 
 Kubectl = Callable[..., subprocess.CompletedProcess[str]]
 POOL = """
@@ -152,7 +153,7 @@ class TestKubectl:
 
         def run(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
             command = ["kubectl", "--kubeconfig", str(config), f"--cache-dir={tmp_path / 'cache'}", *arguments]
-            return subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=60)
+            return subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=PATIENCE)
 
         return run
 
