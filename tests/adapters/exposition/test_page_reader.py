@@ -52,7 +52,7 @@ class Parsed:
         names = {spec.name for spec in self.engine.specs}
         samples = [attrs.evolve(sample, line=0) for sample in iterate_samples(page.encode()) if sample.name in names]
         findings = apply_rules(self.engine, Candidates(self.engine, samples))
-        if not findings.values:
+        if findings.tell_nothing:
             return False
         self.metrics = attrs.evolve(self.metrics, **findings.values, observed_at=observed_at)  # type: ignore[arg-type]  # values by the names of fields
         self.missing, self.wrong = tuple(findings.missing), findings.wrong

@@ -66,4 +66,5 @@ def test_the_longest_list_is_decoded() -> None:
     metadata = delimited(0x42, delimited(0x0A, delimited(0x0A, b"envoy.lb.subset_hint"), delimited(0x12, hint)))
     request = decode(delimited(0x12, delimited(0x0A, delimited(0x0A, b"\x0a\x01a\x1a\x01b") * 100)) + metadata)
 
+    assert isinstance(request, RequestHeaders)
     assert 9_990 == len(request.metadata["envoy.lb.subset_hint"]["endpoints"])

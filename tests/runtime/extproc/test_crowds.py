@@ -45,15 +45,18 @@ class Sent:
         raise error
 
 
-class CountingClock(ManualClock):
+class CountingClock:
     """Counts how often it is looked at."""
 
-    looks = 0
+    def __init__(self) -> None:
+        self.looks = 0
+        self._clock = ManualClock()
+        self.advance = self._clock.advance
 
     def __call__(self) -> float:
         """Give the time."""
         self.looks += 1
-        return super().__call__()
+        return self._clock()
 
 
 def opened(bench: Bench) -> tuple[list[Sent], list[Call]]:
