@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, NoReturn, Protocol, Self, final
 
-import attrs
-
 from inferencepool.model import Endpoint, EndpointSet, InferenceRequest, Snapshot
 from inferencepool.scheduling._eligibility import SubsetHint
 from inferencepool.scheduling._explanation import Explanation
@@ -30,13 +28,13 @@ class _Owner(Protocol):
 
 
 @final
-@attrs.define(eq=False, repr=False)
 class PickResult:
     """
     Where a request goes. Its load counts until it is released.
 
     Use it as a context manager, or call `release` when the request has ended, however it ended. Built for every pick,
-    so it holds references only and works the rest out when asked.
+    so it holds references only and works the rest out when asked. It cannot be copied, in whatever way: its load is
+    released once. (So it is no class of attrs, whose `evolve` would copy it.)
 
     Attributes:
         request: What was asked for.
@@ -55,21 +53,51 @@ class PickResult:
         seconds: How long the pick took; 0 unless an observer of the picker is told of it.
     """
 
-    _owner: _Owner
-    request: InferenceRequest
-    snapshot: Snapshot
-    slot: int
-    subset: SubsetHint | None
-    picked_at: float
-    fallback_slots: tuple[int, ...] = ()
-    departed: EndpointSet = 0
-    birth: int = -1
-    moves: int = 0
-    amounts: tuple[int, ...] = ()
-    produced: dict[object, Any] | None = None
-    has_started: bool = False
-    released: bool = False
-    seconds: float = 0.0
+    __slots__ = (
+        "__weakref__",
+        "_owner",
+        "amounts",
+        "birth",
+        "departed",
+        "fallback_slots",
+        "has_started",
+        "moves",
+        "picked_at",
+        "produced",
+        "released",
+        "request",
+        "seconds",
+        "slot",
+        "snapshot",
+        "subset",
+    )
+
+    def __init__(
+        self,
+        owner: _Owner,
+        request: InferenceRequest,
+        snapshot: Snapshot,
+        slot: int,
+        subset: SubsetHint | None,
+        picked_at: float,
+        fallback_slots: tuple[int, ...] = (),
+        departed: EndpointSet = 0,
+    ) -> None:
+        self._owner = owner
+        self.request = request
+        self.snapshot = snapshot
+        self.slot = slot
+        self.subset = subset
+        self.picked_at = picked_at
+        self.fallback_slots = fallback_slots
+        self.departed = departed
+        self.birth = -1
+        self.moves = 0
+        self.amounts: tuple[int, ...] = ()
+        self.produced: dict[object, Any] | None = None
+        self.has_started = False
+        self.released = False
+        self.seconds = 0.0
 
     @property
     def endpoint(self) -> Endpoint:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
 from collections.abc import Callable
 from threading import Event, Thread
 from typing import Any
 
+import attrs
 import pytest
 
 from inferencepool.errors import StrategyError
@@ -215,5 +217,19 @@ def test_results_are_not_copied(duplicate: Callable[[object], object]) -> None:
 
     with pytest.raises(TypeError, match="a PickResult cannot be copied or pickled: its load is released once"):
         duplicate(result)
+    result.release()
+    assert 0 == picker.statistics().in_flight
+
+
+def test_results_do_not_evolve() -> None:
+    """That makes a copy too."""
+    picker, _, result = _meddling("choose")
+    evolving: Any = result
+
+    with pytest.raises(attrs.exceptions.NotAnAttrsClassError):
+        attrs.evolve(evolving)
+    if sys.version_info >= (3, 13):
+        with pytest.raises(TypeError):
+            copy.replace(evolving)
     result.release()
     assert 0 == picker.statistics().in_flight

@@ -12,10 +12,13 @@ from inferencepool.adapters.exposition._plain import PlainLine
 from inferencepool.adapters.exposition._samples import Series
 from inferencepool.adapters.exposition._specs import Combine, MetricSpec, is_later
 
-__all__ = ["ADAPTER_LABELS", "MAX_SERIES", "Candidates", "latest_adapters"]
+__all__ = ["ADAPTER_LABELS", "MAX_LABELS", "MAX_SERIES", "Candidates", "latest_adapters"]
 
 #: Most series of a metric that are looked at, and most engines whose lists of LoRA adapters are.
 MAX_SERIES: Final = 256
+
+#: Most labels of a series that counts. Engines have about 30 where the labels are the engine's configuration, else few.
+MAX_LABELS: Final = 64
 
 #: The labels of LoRA series that say something about adapters: running, waiting, and how many fit.
 ADAPTER_LABELS: Final = ("running_lora_adapters", "waiting_lora_adapters", "max_lora")
@@ -75,7 +78,8 @@ class Candidates(Generic[_S]):
     Series whose labels differ are of different engines, save for the labels of shards. Of several that do not differ,
     which the format does not allow, the one with the greatest timestamp counts, the first where the page gives none. A
     LoRA series has its adapters as labels; of each engine's the one with the greatest value counts, whatever these are.
-    At most 256 series of a metric are looked at, and at most 256 engines of LoRA series: memory is bounded.
+    At most 256 series of a metric are looked at, and at most 256 engines of LoRA series, each with 64 labels at most:
+    memory is bounded.
     """
 
     def __init__(self, engine: Engine, series: Iterable[_S] = ()) -> None:
@@ -97,7 +101,7 @@ class Candidates(Generic[_S]):
     def offer(self, series: _S) -> None:
         """Take notice of the next series of the page."""
         for group in self._by_name.get(series.name, ()):
-            if not group.is_full and group.spec.matches(series) and self._engine.concerns(series.labels):
+            if not group.is_full and group.spec.matches(series) and self._concerns(series.labels):
                 group.offer(series)
 
     def may_count(self, line: PlainLine) -> bool:
@@ -112,9 +116,10 @@ class Candidates(Generic[_S]):
                 return [_latest(found)] if spec.combine is Combine.LATEST else found
         return []
 
-    def chosen(self) -> list[_S]:
-        """Give all series that count, of each metric in the order of the page."""
-        return [series for group in self._groups.values() for series in group.found.values()]
+    @property
+    def is_empty(self) -> bool:
+        """Whether no series counts."""
+        return not any(group.found for group in self._groups.values())
 
     def lists(self, series: Iterable[_S]) -> list[list[_S]]:
         """Sort all LoRA series by the engines that they are of, as far as these are looked at."""
@@ -125,9 +130,12 @@ class Candidates(Generic[_S]):
         group = self._groups[id(spec), name]
         lists: dict[frozenset[tuple[str, str]], list[_S]] = {engine: [] for engine in group.found}
         for each in series:
-            if each.name == name and spec.matches(each) and self._engine.concerns(each.labels):
+            if each.name == name and spec.matches(each) and self._concerns(each.labels):
                 lists.get(group.engine_of(each.labels), []).append(each)
         return list(lists.values())
+
+    def _concerns(self, labels: Mapping[str, str]) -> bool:
+        return len(labels) <= MAX_LABELS and self._engine.concerns(labels)
 
 
 def latest_adapters(series: Iterable[_S]) -> _S:

@@ -21,7 +21,7 @@ from inferencepool.adapters.exposition._rules import (
     share_of,
     weights_of,
 )
-from inferencepool.adapters.exposition._samples import Series, check_size, check_whole, iterate_samples
+from inferencepool.adapters.exposition._samples import check_size, check_whole, iterate_samples
 from inferencepool.adapters.exposition._search import Search
 from inferencepool.adapters.exposition._specs import Combine, MetricSpec
 from inferencepool.errors import InvalidMetricsError
@@ -181,10 +181,11 @@ class PageReader:
     def _take_over_all(self, observed_at: float | None) -> None:
         """Apply all rules to the values of all series."""
         series = [series for passage in self._passages or () for series in passage.series]
-        self._conclude(series, observed_at)
+        found = Candidates(self.engine, series)
+        self._conclude(found, observed_at)
         self._latest = list(map(latest_of, self._adapters))
         if self._parts[_USAGE]:
-            self._weights = weights_of(self.engine, Candidates(self.engine, series))
+            self._weights = weights_of(self.engine, found)
 
     def _combined(self, field: int, values: Sequence[float]) -> float:
         """Make one of the values of several engines, as `apply_rules` does."""
@@ -208,10 +209,11 @@ class PageReader:
         check_whole(page)
         search = Search(page, self.engine)
         yield from search.steps()
-        samples = search.candidates.chosen()
-        if not samples:
+        if search.candidates.is_empty:
             _glance(page)
-        self._conclude(samples, observed_at)
+        if search.lines is None:
+            yield
+        self._conclude(search.candidates, observed_at)
         if search.lines is not None:
             if len(search.lines) > _FEW:
                 yield
@@ -219,9 +221,9 @@ class PageReader:
             if passages is not None:
                 self._remember(passages)
 
-    def _conclude(self, series: Sequence[Series], observed_at: float | None) -> None:
+    def _conclude(self, found: Candidates[Any], observed_at: float | None) -> None:
         """Apply all rules."""
-        findings = apply_rules(self.engine, series)
+        findings = apply_rules(self.engine, found)
         if findings.tell_nothing:
             # The same page again is the same error again.
             self._passages = None

@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from inferencepool.adapters.exposition._candidates import Candidates
 from inferencepool.adapters.exposition._engines import ENGINES, Engine, engine_named, match_engine
 from inferencepool.adapters.exposition._rules import UNTOLD, apply_rules, nothing_found
 from inferencepool.adapters.exposition._samples import iterate_samples
@@ -80,7 +81,7 @@ def read_page(
     wanted = frozenset[str]().union(*(each.names for each in ([engine] if engine else ENGINES.values())))
     samples = tuple(sample for sample in iterate_samples(page) if sample.name in wanted)
     engine = engine or match_engine(samples)
-    findings = apply_rules(engine, samples)
+    findings = apply_rules(engine, Candidates(engine, samples))
     for field, problem in findings.wrong.items():
         if field not in findings.values or findings.values[field] is UNTOLD.get(field):
             raise InvalidMetricsError(problem)

@@ -79,13 +79,12 @@ class Findings:
         return all(value is UNTOLD.get(field) for field, value in self.values.items())
 
 
-def apply_rules(engine: Engine, series: Iterable[Series]) -> Findings:
+def apply_rules(engine: Engine, found: Candidates[Any]) -> Findings:
     """
-    Read every field that *engine* has a metric for.
+    Read every field that *engine* has a metric for from the series that were *found*.
 
     A number that cannot be counts as the nearest one that can, and NaN as a signal that is unknown.
     """
-    found: _Found = Candidates(engine, series)
     findings = Findings()
     _read_number(findings, "waiting_queue_size", engine.queued_requests, found)
     _read_number(findings, "running_requests", engine.running_requests, found)

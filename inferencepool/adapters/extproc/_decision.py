@@ -12,7 +12,7 @@ from inferencepool.adapters.extproc import _headers as names
 from inferencepool.adapters.extproc._chunks import Pieces
 from inferencepool.adapters.extproc._exchange import RequestTraits
 from inferencepool.adapters.extproc._messages import BodyMode, Metadata, RequestHeaders, Routing
-from inferencepool.errors import InvalidRequestError, UnreadableBodyError
+from inferencepool.errors import InvalidMessageError, InvalidRequestError, UnreadableBodyError
 from inferencepool.model import InferenceRequest
 from inferencepool.scheduling import PickResult, SubsetHint
 
@@ -23,6 +23,8 @@ __all__ = ["Decision", "Inquiry", "decide", "inquire", "subset_of"]
 
 _IF_AVAILABLE = "if-available"
 _DEFAULT_FLOW = "default-flow"
+# Endpoints of a subset hint.
+_MOST_IN_SUBSET = 10_000
 
 
 @attrs.define
@@ -217,12 +219,24 @@ def _prefers_available(prefer: str) -> bool:
 
 
 def subset_of(metadata: Metadata) -> SubsetHint | None:
-    """Read the subset hint out of a message's metadata: a text or a list; None when there is none."""
+    """
+    Read the subset hint out of a message's metadata: a text or a list; None when there is none.
+
+    Raises:
+        InvalidMessageError: It names more than 10,000 endpoints.
+    """
     hint = metadata.get(names.SUBSET_NAMESPACE, {}).get(names.SUBSET)
-    if hint is None or isinstance(hint, str):
-        return hint
-    # What is no text names no endpoint; it is a limit nonetheless.
-    return [item for item in hint if isinstance(item, str)] if isinstance(hint, list) else ()
+    if hint is None:
+        return None
+    is_text = isinstance(hint, str)
+    if not is_text and not isinstance(hint, list):
+        # What is no text names no endpoint; it is a limit nonetheless.
+        return ()
+    if (hint.count(",") if is_text else len(hint) - 1) >= _MOST_IN_SUBSET:
+        # To leave it aside would let the request go anywhere.
+        message = f"metadata {names.SUBSET}: names more than {_MOST_IN_SUBSET} endpoints"
+        raise InvalidMessageError(message)
+    return hint if is_text else [item for item in hint if isinstance(item, str)]
 
 
 def _to_routing(

@@ -28,7 +28,7 @@ __all__ = [
     "is_remembered_metadata",
 ]
 
-MAX_HEADERS: Final = 5_000
+MAX_HEADERS: Final = 1_000
 """How many different headers a message may have, so that few bytes cannot become many objects."""
 
 MAX_REMEMBERED: Final = 1024

@@ -74,7 +74,13 @@ class Holds:
         if len(self._held) > self._most:
             heapq.heappop(self._held)[2].release()
 
-    def let_go(self, now: float) -> None:
-        """Take back the load of those whose time is over."""
-        while self._held and self._held[0][0] <= now:
+    def let_go(self, now: float, most: int) -> bool:
+        """Take back the load of those whose time is over, *most* at once; tell whether there are more of them."""
+        for _ in range(most):
+            if not self._is_due(now):
+                return False
             heapq.heappop(self._held)[2].release()
+        return self._is_due(now)
+
+    def _is_due(self, now: float) -> bool:
+        return bool(self._held) and self._held[0][0] <= now

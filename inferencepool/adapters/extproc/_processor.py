@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterable
+from math import inf
 from random import Random
 from threading import Lock
 from typing import final
@@ -24,6 +25,9 @@ from inferencepool.scheduling import PickResult
 from inferencepool.selection import ModelRewrites
 
 __all__ = ["ExternalProcessor", "ProcessorStatistics"]
+
+# So many picks are taken back in one step.
+_LET_GO_AT_ONCE = 64
 
 
 @attrs.frozen
@@ -123,15 +127,24 @@ class ExternalProcessor:
         with self._lock:
             return self._holds.deadline
 
-    def expire(self) -> None:
-        """Take back the load of picks whose end could not be seen, and that were held for long enough."""
-        with self._lock:
-            self._holds.let_go(self.clock())
+    def expire(self) -> bool:
+        """
+        Take back the load of picks whose end could not be seen, and that were held for long enough: 64 at once.
+
+        Returns:
+            Whether more of them are due: call it again, between other work.
+        """
+        return self._let_go(self.clock())
 
     def close(self) -> None:
         """Take back the load of all picks whose end could not be seen."""
+        while self._let_go(inf):
+            pass
+
+    def _let_go(self, now: float) -> bool:
+        # Every session that begins needs the lock, so it is held for a few at a time.
         with self._lock:
-            self._holds.let_go(float("inf"))
+            return self._holds.let_go(now, _LET_GO_AT_ONCE)
 
     def new_request_id(self) -> str:
         """Make an id for a request that has none."""

@@ -29,7 +29,7 @@ __all__ = [
 Field = tuple[int, int, int]
 """A field's tag; where its content begins, or its value if it is a varint; where it ends."""
 
-MAX_FIELDS: Final = 50_000
+MAX_FIELDS: Final = 25_000
 """How many fields a request may have, those of messages inside of it counted, so that few bytes cannot take long."""
 
 # A field has two bytes of its own at least, and counts for six at most, that of a header.

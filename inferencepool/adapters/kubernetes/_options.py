@@ -66,7 +66,7 @@ class ReflectorOptions:
     retry_refused: float = attrs.field(default=60.0, validator=_seconds)
     retry_after_most: float = attrs.field(default=300.0, validator=_seconds)
     healthy_after: float = attrs.field(default=5.0, validator=_seconds)
-    max_line: int = attrs.field(default=4 << 20, validator=_count)
+    max_line: int = attrs.field(default=2 << 20, validator=_count)
     max_page: int = attrs.field(default=64 << 20, validator=_count)
     max_pages: int = attrs.field(default=1000, validator=_count)
     max_objects: int = attrs.field(default=50_000, validator=_count)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
+from math import inf
 from typing import Final, final
 
 import attrs
@@ -19,6 +20,10 @@ EXT_PROC_SERVICE: Final = "envoy.service.ext_proc.v3.ExternalProcessor"
 
 # How often stalled requests are looked for, as a share of the time they are given.
 _SHARE = 0.1
+# The shortest wait for the next look, as a share of that.
+_LEAST_SHARE = 0.01
+# So many of them are refused in one step.
+_LATE_AT_ONCE = 16
 
 _MIB = 1 << 20
 # Headers and metadata beside a body.
@@ -70,7 +75,7 @@ def extproc_routes(
         on_closed: Is told in that loop how each RPC ended; must not raise.
     """
     options = processor.options
-    stalled = _Stalled(options.request_timeout * _SHARE)
+    stalled = _Stalled(options.request_timeout * _SHARE, processor.clock)
     readings = _Readings()
     held = _Held(processor)
     reset_tells = options.ends_with_response
@@ -88,27 +93,50 @@ class _Stalled:
     """
     Calls that wait for more of their request, and the one timer that looks after them.
 
-    One timer for each request would cost more than the request's own work; this one runs only while a call waits.
+    One timer for each request would cost more than the request's own work; this one runs only while a call waits. Calls
+    lie by the look at which they are late. Their deadlines move to later times only, so that nothing is done about one
+    until then; it waits for another look where its deadline has moved.
     """
 
     _interval: float
-    _waiting: dict[_Call, None] = attrs.field(factory=dict)
-    _timer: asyncio.TimerHandle | None = None
+    _clock: Callable[[], float]
+    _waiting: dict[int, dict[_Call, None]] = attrs.field(factory=dict)
+    _timer: asyncio.Handle | None = None
 
-    def watch(self, call: _Call) -> None:
-        self._waiting[call] = None
+    def watch(self, call: _Call, deadline: float) -> int:
+        """Have *call* looked at when its deadline is over; give the number of that look."""
+        number = int(deadline / self._interval) + 1
+        calls = self._waiting.get(number)
+        if calls is None:
+            calls = self._waiting[number] = {}
+        calls[call] = None
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._interval, self._look)
+        return number
 
-    def forget(self, call: _Call) -> None:
-        self._waiting.pop(call, None)
+    def forget(self, call: _Call, number: int) -> None:
+        calls = self._waiting.get(number)
+        if calls is not None:
+            calls.pop(call, None)
 
     def _look(self) -> None:
-        self._timer = None
-        for call in list(self._waiting):
-            call.expire()
-        if self._waiting:
-            self._timer = asyncio.get_running_loop().call_later(self._interval, self._look)
+        """Look at calls that may be late, some at each turn of the loop."""
+        loop = asyncio.get_running_loop()
+        first, now = min(self._waiting), self._clock() / self._interval
+        calls = self._waiting[first]
+        if first > now:
+            wait = max(min(first - now, 1.0), _LEAST_SHARE) * self._interval
+            self._timer = loop.call_later(wait, self._look)
+            return
+        # Whatever comes of it, the others are gone on with.
+        self._timer = loop.call_soon(self._look)
+        for _ in range(min(len(calls), _LATE_AT_ONCE)):
+            calls.popitem()[0].expire()
+        if not calls:
+            del self._waiting[first]
+            if not self._waiting:
+                self._timer.cancel()
+                self._timer = None
 
 
 @final
@@ -154,7 +182,7 @@ class _Held:
 
     _processor: ExternalProcessor
     _due: float = 0.0
-    _timer: asyncio.TimerHandle | None = None
+    _timer: asyncio.Handle | None = None
 
     def watch(self) -> None:
         """See to it that there is a timer, if anything is held."""
@@ -169,8 +197,11 @@ class _Held:
 
     def _expire(self) -> None:
         self._timer = None
-        self._processor.expire()
-        self.watch()
+        if self._processor.expire():
+            self._due = -inf
+            self._timer = asyncio.get_running_loop().call_soon(self._expire)
+        else:
+            self.watch()
 
 
 @final
@@ -192,7 +223,7 @@ class _Call:
     _reset_tells: bool
     _on_closed: Callable[[Closure], object] | None
     _held_bytes: int = 0
-    _waits: bool = False
+    _late_at: int | None = None
     _reads: bool = False
     _half_closed: bool = False
     _finished: bool = False
@@ -247,8 +278,8 @@ class _Call:
         self._stream.end()
 
     def closed(self, closure: Closure) -> None:
-        if self._waits:
-            self._stalled.forget(self)
+        if self._late_at is not None:
+            self._stalled.forget(self, self._late_at)
         if self._reads:
             self._readings.forget(self)
         reset_at_end = self._reset_tells and closure.reason is Reason.RESET and self._session.is_responding
@@ -262,6 +293,8 @@ class _Call:
             self._stream.end(Status.UNAVAILABLE, _ENDING)
 
     def expire(self) -> None:
+        """Refuse the request if it is late, or else wait on."""
+        self._late_at = None
         self._answer(self._session.expire())
 
     def _answer(self, answers: Sequence[Answer]) -> None:
@@ -278,10 +311,10 @@ class _Call:
                 self._readings.forget(self)
                 if self._half_closed:
                     self.half_closed()
-        waits = self._session.deadline is not None
-        if waits is not self._waits:
-            self._waits = waits
-            if waits:
-                self._stalled.watch(self)
-            else:
-                self._stalled.forget(self)
+        deadline = self._session.deadline
+        if deadline is None:
+            if self._late_at is not None:
+                self._stalled.forget(self, self._late_at)
+                self._late_at = None
+        elif self._late_at is None:
+            self._late_at = self._stalled.watch(self, deadline)

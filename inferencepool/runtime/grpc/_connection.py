@@ -175,14 +175,17 @@ class Connection(asyncio.Protocol):
         if self._is_counted:
             self._patience.end()
             self._writer.shut()
-            self._exchanges.close_all(_LOST)
-            self._service.connection_closed()
-            self._closed(self)
-            # They refer to each other in circles; a crowd of such connections would keep the collector busy for long.
-            self._handlers.clear()
-            self._http2.let_go()
-            self._exchanges.let_go()
+            self._exchanges.close_all(_LOST, self._end)
         self._guest.leave()
+
+    def _end(self) -> None:
+        """Be gone, when no RPC is left."""
+        self._service.connection_closed()
+        self._closed(self)
+        # They refer to each other in circles; a crowd of such connections would keep the collector busy for long.
+        self._handlers.clear()
+        self._http2.let_go()
+        self._exchanges.let_go()
 
     # -- orders of the server ------------------------------------------------------------------------------------
 

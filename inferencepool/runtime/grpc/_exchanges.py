@@ -31,6 +31,8 @@ _DEAR = 1 << 16
 _SHARE_UNPACKED = 4
 # So many RPCs that came too late are ended in one step.
 _EXPIRED_AT_ONCE = 64
+# So many RPCs are let go of in one step when their connection ends.
+_CLOSED_AT_ONCE = 64
 # Headers up to this size are not counted as held: every RPC has some, and there is a limit to the number of RPCs.
 _SMALL_HEADERS = 4096
 # What HTTP/2 counts for each header beside its texts (RFC 9113, 6.5.2).
@@ -80,6 +82,8 @@ class Exchanges:
         self._on_busy = on_busy
         self._loop = loop
         self._open: dict[int, Exchange] = {}
+        self._is_closing = False
+        self._then: Callable[[], None] | None = None
         self._consumed = 0
         self._half_connection_window = (service.limits.connection_window + 1) // 2
         self._half_stream_window = (service.limits.stream_window + 1) // 2
@@ -202,13 +206,28 @@ class Exchanges:
         """Refer to nothing any more that refers to this; when the connection is gone."""
         del self._writer.close, self._on_busy
 
-    def close_all(self, closure: Closure) -> None:
-        """Let go of all RPCs, as the connection ends."""
+    def close_all(self, closure: Closure, then: Callable[[], None] | None = None) -> None:
+        """
+        Let go of all RPCs, some at each turn of the loop, as the connection ends; only the first *closure* counts.
+
+        Nothing is received or sent meanwhile. When none is left, *then* is called.
+        """
         if self._awaited_timer is not None:
             self._awaited_timer.cancel()
             self._awaited_timer = None
-        for exchange in list(self._open.values()):
+        self._then = then
+        if not self._is_closing:
+            self._close_some(closure)
+
+    def _close_some(self, closure: Closure) -> None:
+        for exchange in list(islice(self._open.values(), _CLOSED_AT_ONCE)):
             self.close(exchange, closure)
+        self._is_closing = bool(self._open)
+        if self._is_closing:
+            self._loop.call_soon(self._close_some, closure)
+        elif self._then is not None:
+            then, self._then = self._then, None
+            then()
 
     def stop(self, how: Ending) -> None:
         """End all RPCs as *how* tells, or as their calls do."""

@@ -217,7 +217,7 @@ class Writer:
 
     def shut(self) -> None:
         """Send no more but what was made."""
-        self._is_shut = True
+        self._is_shut, self._is_held = True, False
         self.write()
 
     def unblock(self, stream_id: int) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from inferencepool.errors import ConfigurationError, InvalidDocumentError, MissingExtraError
 from inferencepool.runtime.files import read_file
-from inferencepool.runtime.kubernetes._kubeconfig_extras import check_cluster, read_impersonation
+from inferencepool.runtime.kubernetes._kubeconfig_extras import check_cluster, check_user, read_impersonation
 from inferencepool.runtime.kubernetes._kubeconfig_file import explain, read_kubeconfig
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def load_cluster(
             _check_user(config, [*parsed.users])
             if config is not None:
                 check_cluster(document, config.context.cluster)
+                check_user(document, config.context.user)
                 impersonation = read_impersonation(document, config.context.user)
     except (ConfigError, ConfigurationError) as error:
         reason = str(error)

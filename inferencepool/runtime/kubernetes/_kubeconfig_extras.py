@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import binascii
+from base64 import b64decode
 from collections.abc import Mapping
 from typing import Any, Final
 
 from inferencepool.errors import ConfigurationError
 
-__all__ = ["MOST_GROUPS", "check_cluster", "read_impersonation"]
+__all__ = ["MOST_GROUPS", "check_cluster", "check_user", "read_impersonation"]
 
 #: Groups that a kubeconfig acts for.
 MOST_GROUPS: Final = 100
@@ -20,13 +22,51 @@ def check_cluster(document: Any, name: str | None) -> None:
     Refuse what a cluster of a kubeconfig asks for and would not get.
 
     Raises:
-        ConfigurationError: It names a proxy, or a name of the server that TLS is to expect.
+        ConfigurationError: It names a proxy, a name of the server that TLS is to expect, or a password in the server's
+            address, or has a certificate that is no base64.
     """
     path, cluster = _find(document, "clusters", "cluster", name)
     for field in ("tls-server-name", "proxy-url"):
         if cluster.get(field):
             message = f"{path}.{field}: is not supported"
             raise ConfigurationError(message)
+    server = cluster.get("server")
+    if isinstance(server, str) and "@" in server.partition("://")[2].partition("/")[0]:
+        # Requests would not be signed with it, and it would be seen wherever the address is.
+        message = f"{path}.server: a user or a password in an address is not supported"
+        raise ConfigurationError(message)
+    _check_base64(path, cluster, "certificate-authority-data")
+
+
+def check_user(document: Any, name: str | None) -> None:
+    """
+    Refuse what a user of a kubeconfig asks for and would not get.
+
+    Raises:
+        ConfigurationError: Its plugin wants a terminal or the cluster's data, or a certificate or key is no base64.
+    """
+    path, user = _find(document, "users", "user", name)
+    plugin = user.get("exec")
+    if isinstance(plugin, dict):
+        if plugin.get("interactiveMode") == "Always":
+            message = f"{path}.exec.interactiveMode: 'Always' is not supported, as there is no terminal"
+            raise ConfigurationError(message)
+        if plugin.get("provideClusterInfo"):
+            message = f"{path}.exec.provideClusterInfo: is not supported"
+            raise ConfigurationError(message)
+    for field in ("client-certificate-data", "client-key-data"):
+        _check_base64(path, user, field)
+
+
+def _check_base64(path: str, part: Mapping[str, Any], field: str) -> None:
+    text = part.get(field)
+    if isinstance(text, str):
+        try:
+            # Line ends do not count.
+            b64decode("".join(text.splitlines()), validate=True)
+        except (binascii.Error, ValueError):
+            message = f"{path}.{field}: is no base64"
+            raise ConfigurationError(message) from None
 
 
 def read_impersonation(document: Any, name: str | None) -> tuple[tuple[str, str], ...]:

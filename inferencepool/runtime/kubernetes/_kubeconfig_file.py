@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,9 @@ __all__ = ["MAX_KUBECONFIG", "explain", "read_kubeconfig"]
 MAX_KUBECONFIG: Final = 4 * 1024 * 1024
 # Values of a kubeconfig after all aliases are followed, at most.
 _MAX_VALUES: Final = 100_000
+# Lists and objects in brackets that lie in each other, at most. YAML takes long to find out about very many.
+_MAX_DEPTH: Final = 100
+_BRACKET: Final = re.compile(r"[][{}]")
 
 
 def read_kubeconfig(file: Path) -> Any:
@@ -21,7 +25,8 @@ def read_kubeconfig(file: Path) -> Any:
     Read the YAML of a kubeconfig.
 
     Raises:
-        ConfigurationError: It is not there, is no regular file, is too long or says too much by its aliases.
+        ConfigurationError: It is not there, is no regular file, is too long, nested too deep or says too much by its
+            aliases.
         Exception: It is not YAML; `explain` tells what of it may be shown.
     """
     import yaml  # noqa: PLC0415 - comes with lightkube
@@ -31,6 +36,7 @@ def read_kubeconfig(file: Path) -> Any:
     except InvalidDocumentError as error:
         message = error.issues[0].reason
         raise ConfigurationError(message) from None
+    _check_depth(text)
     # The loader in C recurses without a limit.
     loader = yaml.SafeLoader(text)
     try:
@@ -52,6 +58,15 @@ def explain(error: Exception) -> str:
         # It has types and the path of the field.
         return f"{type(error).__name__}: {error}"
     return type(error).__name__
+
+
+def _check_depth(text: str) -> None:
+    depth = 0
+    for bracket in _BRACKET.findall(text):
+        depth = depth + 1 if bracket in "[{" else max(depth - 1, 0)
+        if depth > _MAX_DEPTH:
+            message = f"has more than {_MAX_DEPTH} lists and objects in each other"
+            raise ConfigurationError(message)
 
 
 def _count(node: Any, known: dict[int, int | None]) -> int:

@@ -22,7 +22,9 @@ from inferencepool.adapters.exposition import (
     _page_reader,
     _search,
     iterate_samples,
+    read_page,
 )
+from inferencepool.adapters.exposition._candidates import MAX_LABELS, Candidates
 from inferencepool.adapters.exposition._layout import Passage, RememberedSeries, latest_of
 from inferencepool.adapters.exposition._plain import PlainLine, read_plain
 from inferencepool.adapters.exposition._rules import apply_rules
@@ -49,8 +51,8 @@ class Parsed:
         """Read every line; False where the page tells nothing."""
         names = {spec.name for spec in self.engine.specs}
         samples = [attrs.evolve(sample, line=0) for sample in iterate_samples(page.encode()) if sample.name in names]
-        findings = apply_rules(self.engine, samples)
-        if not findings.values:
+        findings = apply_rules(self.engine, Candidates(self.engine, samples))
+        if findings.tell_nothing:
             return False
         self.metrics = attrs.evolve(self.metrics, **findings.values, observed_at=observed_at)  # type: ignore[arg-type]  # values by the names of fields
         self.missing, self.wrong = tuple(findings.missing), findings.wrong
@@ -501,6 +503,30 @@ class TestWhatIsNotLookedAt:
         found = [reader.read(scattered.encode(), 1.0).waiting_queue_size for _ in range(257)]
 
         assert (2, 11) == (found[0], found[-1])
+
+
+@pytest.mark.parametrize("count", [200, 300])
+def test_labels_are_looked_at_once(count: int) -> None:
+    """Of series without number, while the page is searched; a series of too many labels does not count."""
+    engine = ENGINES["vllm"]
+    labels = ",".join(f'l{number}=""' for number in range(MAX_LABELS - 1))
+    lines = [f'vllm:num_requests_waiting{{{labels},e="{number}"}} 1\n' for number in range(count)]
+    page = "".join([f'vllm:num_requests_waiting{{{labels},e="",more=""}} 7\n', *lines])
+    reader = PageReader(engine)
+    seen: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        offer = Candidates.offer
+
+        def counted(self: Candidates[Any], series: Any) -> None:
+            seen.append(1)
+            offer(self, series)
+
+        patch.setattr(Candidates, "offer", counted)
+        reader.read(page.encode())
+
+    assert min(count, 256) == reader.metrics.waiting_queue_size
+    assert reader.metrics == read_page(page, engine).metrics
+    assert len(seen) <= count + 2
 
 
 def test_names_with_escapes() -> None:

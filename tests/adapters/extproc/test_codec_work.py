@@ -8,6 +8,7 @@ from inferencepool.adapters.extproc import decode
 from inferencepool.adapters.extproc._messages import RequestHeaders
 from inferencepool.adapters.extproc._wire import delimited
 from inferencepool.errors import InvalidMessageError
+from tests.adapters.extproc.sessions import ask, head, make_bench, routing_of, subset
 
 
 class TestWork:
@@ -30,8 +31,8 @@ class TestWork:
         ],
     )
     def test_fields_are_counted(self, data: bytes) -> None:
-        """A request with more than 50,000 fields is refused, wherever they are and whether they mean anything."""
-        with pytest.raises(InvalidMessageError, match="more than 50000 fields"):
+        """A request with more than 25,000 fields is refused, wherever they are and whether they mean anything."""
+        with pytest.raises(InvalidMessageError, match="more than 25000 fields"):
             decode(data)
 
     def test_metadata_in_many_parts(self) -> None:
@@ -44,3 +45,26 @@ class TestWork:
         again = decode(delimited(0x12) + parts[0])
         assert isinstance(again, RequestHeaders)
         assert {"n0": {}} == again.metadata
+
+
+@pytest.mark.parametrize("is_text", [True, False])
+def test_subset_hints_are_bounded(is_text: bool) -> None:
+    """Ten thousand endpoints may be named, in a text or in a list; more is refused, and never left aside."""
+    names = ["10.0.0.1:8000", *(f"192.0.2.{number % 250}:{number}" for number in range(9_999))]
+    allowed, more = (",".join(names), ",".join([*names, "x"])) if is_text else (names, [*names, "x"])
+    bench = make_bench()
+
+    assert "10.0.0.1:8000" == routing_of(ask(bench, head(end=True, metadata=subset(allowed)))[1]).destination
+    with pytest.raises(InvalidMessageError, match="names more than 10000 endpoints"):
+        ask(bench, head(end=True, metadata=subset(more)))
+
+
+def test_the_longest_list_is_decoded() -> None:
+    """Of a subset hint, beside the headers of a request."""
+    value = delimited(0x32, delimited(0x0A, delimited(0x1A, b"10.0.0.1:8000")) * 9_990)
+    hint = delimited(0x0A, delimited(0x0A, b"endpoints"), delimited(0x12, value))
+    metadata = delimited(0x42, delimited(0x0A, delimited(0x0A, b"envoy.lb.subset_hint"), delimited(0x12, hint)))
+    request = decode(delimited(0x12, delimited(0x0A, delimited(0x0A, b"\x0a\x01a\x1a\x01b") * 100)) + metadata)
+
+    assert isinstance(request, RequestHeaders)
+    assert 9_990 == len(request.metadata["envoy.lb.subset_hint"]["endpoints"])

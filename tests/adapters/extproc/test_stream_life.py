@@ -162,6 +162,24 @@ class TestHolding:
         assert (0, 2, 2) == bench.counts
         assert 31 == bench.processor.deadline
 
+    def test_of_many_at_once(self) -> None:
+        """They are taken back in small parts, as every session that begins waits meanwhile; all of them at the end."""
+        bench = make_bench(hold=1)
+        for _ in range(150):
+            ask(bench, head(None))[0].close(finished=False)
+        assert not bench.processor.expire()
+        bench.clock.advance(1)
+        left = []
+        while bench.processor.expire():
+            left.append(bench.counts)
+        assert [(0, 86, 86), (0, 22, 22)] == left
+        assert (0, 0, 0) == bench.counts
+
+        for _ in range(150):
+            ask(bench, head(None))[0].close(finished=False)
+        bench.processor.close()
+        assert (0, 0, 0) == bench.counts
+
     @pytest.mark.parametrize("options", [{"hold": 0}, {"hold": "1"}, {"max_holds": 0}, {"max_holds": 1.0}])
     def test_options_out_of_range(self, options: dict[str, Any]) -> None:
         """They are named."""

@@ -13,11 +13,12 @@ import sys
 import weakref
 from asyncio.sslproto import SSLProtocol
 from contextlib import AsyncExitStack
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from inferencepool.runtime.grpc import Limits
+from inferencepool.runtime.grpc import Limits, Reason
 from tests.patience import PATIENCE
 from tests.runtime.grpc.peer import Peer, close
 from tests.runtime.grpc.serving import ECHO, LOOPBACK, SINK, Journal, serving
@@ -64,6 +65,42 @@ def test_silent_connections_lock_nobody_out(
                 assert acted["connections"] + acted["handshakes"] > 0
             await good.close()
             await late.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_connection_with_many_rpcs_breaks(stops: bool) -> None:
+    """They are let go of in turns, what they say meanwhile goes nowhere, and an ending server waits for all of them."""
+
+    async def run() -> None:
+        journal = Journal()
+        async with serving(journal) as server:
+            peer = await Peer.connect(server.port)
+            for _ in range(300):
+                peer.open(SINK)
+            await peer.flush()
+            await journal.until(lambda: len(journal.calls) == 300)
+            await peer.abort()
+            left = [300]
+            stopping: asyncio.Future[None] | None = None
+            async with asyncio.timeout(PATIENCE):
+                while left[-1]:
+                    await asyncio.sleep(0)
+                    left.append(sum(not call.closures for call in journal.calls))
+                    if 0 < left[-1] < 300:
+                        assert left[-1] == server.statistics().streams
+                        assert 1 == server.statistics().connections
+                        for call in journal.calls:
+                            call.stream.send(b"x")
+                        journal.calls[-1].stream.end()
+                        if stops and stopping is None:
+                            stopping = asyncio.ensure_future(server.stop(0))
+                    assert stopping is None or not stopping.done() or not left[-1]
+            assert max(before - after for before, after in pairwise(left)) <= 64
+            assert {Reason.LOST} == {call.closures[0].reason for call in journal.calls}
+            if stopping is not None:
+                await stopping
 
     asyncio.run(run())
 
@@ -247,7 +284,7 @@ def test_handshakes_that_fail_are_no_limit(server_tls: ssl.SSLContext) -> None:
                 _, writer = await asyncio.open_connection(LOOPBACK, server.port)
                 writer.write(start)
                 await close(writer)
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 while server._guests or server._acceptors[0].arrivals:  # noqa: ASYNC110 - nobody tells
                     await asyncio.sleep(0.001)
             assert 0 == sum(server.statistics().limits.values())

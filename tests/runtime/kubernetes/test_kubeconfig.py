@@ -52,6 +52,46 @@ def _account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(folder)
 
 
+class TestNothingIsIgnored:
+    @pytest.mark.parametrize(
+        ("more", "expected"),
+        [
+            (
+                {"interactiveMode": "Always"},
+                r"exec\.interactiveMode: 'Always' is not supported, as there is no terminal",
+            ),
+            ({"provideClusterInfo": True}, r"exec\.provideClusterInfo: is not supported"),
+        ],
+    )
+    def test_plugins(self, more: dict[str, object], expected: str, tmp_path: Path) -> None:
+        """A plugin that wants what it would not get is refused."""
+        plugin = {"apiVersion": "client.authentication.k8s.io/v1", "command": "true", "interactiveMode": "IfAvailable"}
+        load_cluster(str(kubeconfig_of(tmp_path / "config", user={"exec": plugin | {"provideClusterInfo": False}})))
+        with pytest.raises(ConfigurationError, match=r"users\[0\]\.user\." + expected):
+            load_cluster(str(kubeconfig_of(tmp_path / "config", user={"exec": plugin | more})))
+
+    @pytest.mark.parametrize("field", ["client-certificate-data", "client-key-data"])
+    def test_credentials_that_are_no_base64(self, field: str, tmp_path: Path) -> None:
+        """They are named, and not shown; line ends are no fault."""
+        user = {"client-certificate-data": "eA==\n", "client-key-data": "ey\r\nJ9"}
+        load_cluster(str(kubeconfig_of(tmp_path / "config", user=user)))
+        with pytest.raises(ConfigurationError, match=rf"users\[0\]\.user\.{field}: is no base64$"):
+            load_cluster(str(kubeconfig_of(tmp_path / "config", user=user | {field: "s3cret!!"})))
+
+    @pytest.mark.parametrize(
+        ("cluster", "expected"),
+        [
+            ({"server": "https://u:s3cret@a.example"}, "server: a user or a password in an address is not supported$"),
+            ({"certificate-authority-data": "s3cret!!"}, "certificate-authority-data: is no base64$"),
+        ],
+    )
+    def test_clusters(self, cluster: dict[str, object], expected: str, tmp_path: Path) -> None:
+        """A password in an address is not shown, and a certificate is one."""
+        clusters = [{"name": "a", "cluster": {"server": "https://a.example/@x"} | cluster}]
+        with pytest.raises(ConfigurationError, match=r"clusters\[0\]\.cluster\." + expected):
+            load_cluster(str(kubeconfig_of(tmp_path / "config", clusters=clusters)))
+
+
 class TestImpersonation:
     def test_headers(self, tmp_path: Path) -> None:
         """Every request tells whom a user acts as, with all groups."""
