@@ -44,6 +44,7 @@ class VllmGrpcParser:
 
     name = "vllmgrpc-parser"
     claims = (_GENERATE, _EMBED)
+    names_model = False
 
     def parse(self, body: bytes, route: Route) -> ParsedBody:
         """

@@ -134,6 +134,15 @@ class Arrival:
         self._wait(len(message.body))
         return None
 
+    def cut_off(self) -> str:
+        """Say why no more of it is read, where it is `Extent.CUT`, and what to do about that."""
+        if self.mode is BodyMode.STREAMED:
+            return (
+                f"request body: longer than the {self._options.partial_body} bytes (partial_body) that are read in the "
+                f"mode STREAMED, use {_FULL.name} for longer ones"
+            )
+        return f"request body: cut by the proxy in the mode {self.mode.name}, use {_FULL.name} for long ones"
+
     def _wait(self, received: int) -> None:
         """
         Give the client more time, for as many bytes as it sent.
