@@ -12,7 +12,7 @@ import attrs
 from inferencepool.adapters.bodies import Steps
 from inferencepool.adapters.extproc._chunks import Chunks, Pieces, split
 from inferencepool.adapters.extproc._decision import Decision, subset_of
-from inferencepool.adapters.extproc._headers import content_length, opens_tunnel
+from inferencepool.adapters.extproc._headers import asks_upgrade, content_length, opens_tunnel
 from inferencepool.adapters.extproc._messages import (
     Answer,
     BodyMode,
@@ -87,6 +87,16 @@ class Arrival:
                 return True
             self.deadline = now + self._options.request_timeout
         return False
+
+    def hidden_by(self, head: RequestHeaders) -> str:
+        """
+        Say how a client hides the body of a request that is decided about without one; empty where it does not.
+
+        Proxies may send no bodies of requests with ``upgrade``, as Envoy does with filters of their own for these.
+        """
+        if self.has_ended or self.is_tunnel or not asks_upgrade(head.headers):
+            return ""
+        return "request body: not sent by the proxy, as the request has the header upgrade"
 
     def narrow(self, metadata: Metadata) -> None:
         """Take the subset hint out of a message's metadata, if it has one."""

@@ -278,8 +278,9 @@ class Session:
         now = self._processor.clock()
         self._state, self._account.head, self._account.began = _State.READING, message, now
         if self._body.begin(message, now):
-            self._body.deadline = None
-            return self._conclude(None, b"", lambda decision, *_: iter((RequestHeadersAnswer(decision.routing),)))
+            reason = self._body.hidden_by(message)
+            parsed = self._processor.parsers.unread(message.headers, reason) if reason else None
+            return self._conclude(parsed, b"", lambda decision, *_: iter((RequestHeadersAnswer(decision.routing),)))
         return _NOTHING if self._body.mode is _FULL else (RequestHeadersAnswer(),)
 
     def _request_body(self, message: RequestBody) -> Sequence[Answer]:
