@@ -91,6 +91,6 @@ def opens_tunnel(headers: Mapping[str, str]) -> bool:
 
 
 def asks_upgrade(headers: Mapping[str, str]) -> bool:
-    """Tell whether a request has ``upgrade`` (RFC 9110 section 7.8) that is no offer, as ``h2c`` is with any request."""
+    """Tell whether a request has ``upgrade`` (RFC 9110 section 7.8) that is no mere offer, as ``h2c`` is."""
     upgrade = headers.get("upgrade")
     return upgrade is not None and upgrade.strip().lower() not in ("", "h2c")
