@@ -37,16 +37,17 @@ __all__ = [
     "whole_object",
 ]
 
+_TINY = 2 << 10
 _SMALL = 16 << 10
 _MEDIUM = 1 << 17
 _LARGE = 1 << 20
+_MOST_OBJECTS = 1_000
 _MOST = 8_192
 _MOST_COMMAS = 16_384
 # So many places with marks, each of which may have half as many as there are bytes in a stride: of both kinds together
 # no more than `_MOST`. To count is as dear as to read, so that it is left to bodies with more messages than most have.
 _FEW = 256
 _STRIDE = 32
-_STRUCTURE = (b",", b"{", b"[")
 
 
 Reader = Callable[[Scanner, Budget], Steps[Any]]
@@ -63,14 +64,18 @@ is none, and None where nobody looked.
 def is_cheap(body: bytes, start: int = 0, end: int | None = None) -> bool:
     """Tell whether the JSON text from *start* to *end* has so few values that it may be read in one go."""
     stop = len(body) if end is None else end
-    if stop - start <= _SMALL:
+    if stop - start <= _TINY:
         return True
     if stop - start > _LARGE:
         return False
-    if _has_few(body, b"{", start, stop) and _has_few(body, b"[", start, stop):
+    # What is made of an object takes longest, and the shortest bodies have most of them.
+    objects = body.count(b"{", start, stop)
+    if objects > _MOST_OBJECTS or stop - start <= _SMALL:
+        return objects <= _MOST_OBJECTS
+    if _has_few(body, b"[", start, stop):
         # Texts of people are full of commas, so these are counted only where what is counted may be much.
         return stop - start <= _MEDIUM or body.count(b",", start, stop) <= _MOST_COMMAS
-    return sum(body.count(mark, start, stop) for mark in _STRUCTURE) <= _MOST
+    return objects + body.count(b"[", start, stop) + body.count(b",", start, stop) <= _MOST
 
 
 def _has_few(body: bytes, mark: bytes, start: int, stop: int) -> bool:

@@ -15,7 +15,9 @@ from inferencepool.errors import InvalidRequestError
 
 __all__ = ["Answering", "Reading", "is_small", "read_at_once"]
 
+_TINY = 2 << 10
 _SMALL = 16 << 10
+_MOST_OBJECTS = 1_000
 
 Answering: TypeAlias = Callable[[Decision, bytes, Pieces | None], Iterator[Answer]]
 """Says what comes of a request: given the decision, the body, and what to send instead, if anything."""
@@ -27,7 +29,9 @@ _SLICE_STEPS = 16
 
 def is_small(body: bytes | Steps[bytes], headers: Mapping[str, str]) -> TypeGuard[bytes]:
     """Tell whether a body may be read in one go: whatever is in it takes a few milliseconds at most."""
-    return isinstance(body, bytes) and len(body) <= _SMALL and "content-encoding" not in headers
+    if not isinstance(body, bytes) or len(body) > _SMALL or "content-encoding" in headers:
+        return False
+    return len(body) <= _TINY or body.count(b"{") <= _MOST_OBJECTS
 
 
 def read_at_once(parsers: BodyParsers, headers: Mapping[str, str], body: bytes, *, may_be_cut: bool) -> ParsedBody:

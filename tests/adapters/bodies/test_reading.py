@@ -21,7 +21,9 @@ from inferencepool.adapters.bodies import (
 )
 from inferencepool.adapters.bodies import _pieces as pieces
 from inferencepool.adapters.bodies import _prompt_pieces as prompt_pieces
+from inferencepool.adapters.bodies import _prompts as prompts
 from inferencepool.adapters.bodies import _scanning as scanning
+from inferencepool.adapters.extproc._reading import is_small
 from inferencepool.errors import InvalidRequestError
 from tests.strategies.bodies import KEYS, TEXTS, VALUES, json_texts, messages, objects
 
@@ -325,3 +327,47 @@ def test_long_texts_are_cut_between_letters() -> None:
         parsed = finished(PARSERS.read({":path": CHAT}, body.encode(), Budget(prompt_bytes=1 << 40)))
 
         assert b"\xfeu\xff" + text.encode() == parsed.prompt
+
+
+CROWDED = {
+    "parts": (CHAT, b'{"model":"m","messages":[{"role":"user","content":[%b]}]}', b"{}", 5_000),
+    "messages": (CHAT, b'{"model":"m","messages":[%b]}', b'{"role":"a"}', 1_200),
+    "items": ("/v1/responses", b'{"model":"m","input":[%b]}', b"{}", 4_000),
+    "results": (
+        "/v1/messages",
+        b'{"model":"m","messages":[{"role":"user","content":[%b]}]}',
+        b'{"type":"tool_result"}',
+        4_000,
+    ),
+}
+
+
+@pytest.mark.parametrize(("path", "frame", "item", "count"), CROWDED.values(), ids=list(CROWDED))
+def test_small_bodies_of_many_objects_are_read_in_steps(path: str, frame: bytes, item: bytes, count: int) -> None:
+    """No step makes more than a window of them, which a body of a few KiB may hold thousands of."""
+    data = frame % b",".join([item] * count)
+    assert len(data) * 1.1 // 4_096 <= 1 + sum(1 for _ in BodyParsers().read({":path": path}, data))
+    assert not is_small(data, {})
+
+    few = frame % b",".join([item] * 300)
+    assert 0 == sum(1 for _ in BodyParsers().read({":path": path}, few))
+    assert is_small(few, {})
+
+
+def test_many_fields_of_a_message_are_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each by itself would take as long as a message."""
+    calls: list[Any] = []
+    encode = prompts._to_json
+
+    def counting(value: Any) -> bytes:
+        calls.append(value)
+        return encode(value)
+
+    monkeypatch.setattr(prompts, "_to_json", counting)
+    fields = b",".join(b'"k%d":%d' % (number, number) for number in range(8_000))
+    data = b'{"model":"m","messages":[{"role":"user",%b,"content":"a"}]}' % fields
+    others = data.replace(b'"k7999":7999', b'"k7999":1')
+    first, second = (BodyParsers().parse({":path": CHAT}, each).prompt for each in (data, others))
+
+    assert 2 == len(calls)
+    assert first != second
