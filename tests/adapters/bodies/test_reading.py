@@ -371,3 +371,52 @@ def test_many_fields_of_a_message_are_one_piece(monkeypatch: pytest.MonkeyPatch)
 
     assert 2 == len(calls)
     assert first != second
+
+
+GENERATE = "/vllm.grpc.engine.VllmEngine/Generate"
+GRPC = BodyParsers([parser_named("vllmgrpc-parser")])
+
+
+def field(number: int, value: bytes) -> bytes:
+    """Give a field of protobuf that holds bytes, its length in four."""
+    size = bytes((len(value) >> 7 * at & 0x7F) | (0x80 if at < 3 else 0) for at in range(4))
+    return bytes([number << 3 | 2]) + size + value
+
+
+def framed(message: bytes) -> bytes:
+    """Put *message* into a frame of gRPC."""
+    return b"\0" + len(message).to_bytes(4, "big") + message
+
+
+@pytest.mark.parametrize(
+    ("message", "steps"),
+    [
+        (field(3, "é".encode() * (1 << 20)), 8),
+        (field(2, field(2, b"\1" * (1 << 20))), 20),
+        (field(2, b"\x10\5" * 49_999), 90),
+        (b"\x28\1" * 49_990 + field(2, b"\x10\5"), 90),
+        (field(2, field(2, b"\5" * 60)) * 4_000, 4_000),
+    ],
+)
+def test_steps_of_grpc_are_small(message: bytes, steps: int) -> None:
+    """A text is read as far as the budget goes, and of many fields and numbers a few in each step."""
+    data = framed(message)
+
+    assert steps <= sum(1 for _ in GRPC.read({":path": GENERATE}, data))
+
+
+def test_no_more_of_a_text_of_grpc_is_read_than_the_budget() -> None:
+    """Wherever that cuts a letter; what is behind it is not even checked."""
+    data = framed(field(3, b"a" + "é".encode() * 50 + b"\xff"))
+    for size in (0, 1, 2, 3, 101):
+        parsed = finished(GRPC.read({":path": GENERATE}, data, Budget(prompt_bytes=size)))
+        assert (size, 102 - size) == (len(parsed.prompt), parsed.prompt_unread)
+    with pytest.raises(InvalidRequestError, match="unmarshaling GenerateRequest: 'utf-8' codec"):
+        finished(GRPC.read({":path": GENERATE}, data))
+
+
+@pytest.mark.parametrize("message", [field(2, b"\x12\0" * 4_097), field(2, b"") * 4_097])
+def test_fields_of_grpc_that_are_kept_are_few(message: bytes) -> None:
+    """Each is an object; real messages have some dozens."""
+    with pytest.raises(InvalidRequestError, match="more than 4096 fields of bytes"):
+        GRPC.parse({":path": GENERATE}, framed(message))
