@@ -16,7 +16,7 @@ from inferencepool.errors import InvalidRequestError
 
 __all__ = ["AUXILIARY_CLAIMS", "read_auxiliary"]
 
-#: Ends of the paths of such calls in the APIs of OpenAI, vLLM and Cohere.
+#: Ends of the paths of such calls in the APIs of OpenAI, vLLM and Cohere, and of SageMaker's, which is for any of them.
 AUXILIARY_CLAIMS = (
     "rerank",
     "score",
@@ -26,6 +26,7 @@ AUXILIARY_CLAIMS = (
     "detokenize",
     "audio/transcriptions",
     "audio/translations",
+    "invocations",
 )
 
 _MEMBERS = frozenset({"model", "stream"})

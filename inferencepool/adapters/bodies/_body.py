@@ -56,6 +56,7 @@ class ParsedBody:
             empty where it was read.
         unread: Why the body could not be read, though its path says that it should; empty where it was. Servers may
             read it all the same, so that where the model matters such a request is refused.
+        is_cut: Whether it is unread because its rest never comes, or comes too late.
         reads_response: Whether the response is of interest; False for calls that generate nothing.
         usage: Where the response tells its usage.
     """
@@ -74,6 +75,7 @@ class ParsedBody:
     plain: bytes | None = attrs.field(default=None, repr=show_length)
     unread_encoding: str = ""
     unread: str = ""
+    is_cut: bool = False
     reads_response: bool = True
     usage: UsageKind = UsageKind.NONE
 
@@ -102,6 +104,9 @@ class BodyParser(Protocol):
         name: Its type, such as ``openai-parser``.
         claims: Ends of the paths that it reads, whole segments without a slash at either end, such as
             ``chat/completions``. One without claims is the fallback for all paths that nobody claims.
+
+    One whose bodies name no model, so that none is missed where they stay unread, may say so by an attribute
+    ``names_model`` that is False.
     """
 
     @property

@@ -29,9 +29,27 @@ def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(message)
 
 
-# With a limit on the digits Python refuses long integers. As numbers of JSON they are fine, and nobody here reads them.
+# What is made of an integer takes time by the square of its digits, and with a limit on them Python refuses it. As a
+# number of JSON it is fine, and nobody here reads it.
+_LONGEST_INTEGER = 40
+_SMALL = 16 << 10
+_STRIDE = 64
+_DIGITS = bytes.maketrans(b"123456789", b"000000000")
+
+
+def _make_integer(text: str) -> int | float:
+    return int(text) if len(text) <= _LONGEST_INTEGER else float(text)
+
+
+def _has_long_integers(data: bytes) -> bool:
+    """Tell whether *data* is large, and has more than some hundred digits in a row, at the speed of a search."""
+    if len(data) <= _SMALL or b"000" not in data[::_STRIDE].translate(_DIGITS):
+        return False
+    return b"0" * 2 * _STRIDE in data.translate(_DIGITS)
+
+
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
-_PATIENT_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=float)
+_PATIENT_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_make_integer)
 
 #: Reads the value at an index of a text; gives it and where it ends. Raises StopIteration, ValueError, RecursionError.
 SCAN: Callable[[str, int], tuple[Any, int]] = _DECODER.scan_once  # type: ignore[attr-defined]  # not in typeshed
@@ -42,7 +60,8 @@ def loads_json(data: bytes) -> Any:
     Read JSON text strictly, with the standard library.
 
     Unlike ``json.loads`` it takes UTF-8 alone and no ``NaN`` or ``Infinity``. Of a key given twice the last value
-    counts. Half of a surrogate pair, as the escape ``\ud800``, is allowed, as JSON's grammar allows it.
+    counts. Half of a surrogate pair, as the escape ``\ud800``, is allowed, as JSON's grammar allows it. Integers of
+    more than 40 digits may be given as floats, infinite ones too.
 
     Raises:
         ValueError: *data* is not JSON.
@@ -52,6 +71,8 @@ def loads_json(data: bytes) -> Any:
     if text.startswith("\ufeff"):
         message = "begins with a byte order mark"
         raise ValueError(message)
+    if _has_long_integers(data):
+        return _PATIENT_DECODER.decode(text)
     try:
         return _DECODER.decode(text)
     except json.JSONDecodeError:

@@ -83,6 +83,7 @@ class SglangHttpParser:
 
     name = "sglanghttp-parser"
     claims = ("generate",)
+    names_model = False
 
     def __init__(self, loads: Loads = loads_json) -> None:
         self._loads = loads

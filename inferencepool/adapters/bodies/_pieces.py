@@ -37,9 +37,12 @@ __all__ = [
     "whole_object",
 ]
 
+_TINY = 2 << 10
 _SMALL = 16 << 10
 _MEDIUM = 1 << 17
 _LARGE = 1 << 20
+# Objects take longest to be made into what is compared, and the shortest bodies have most of them.
+_MOST_OBJECTS = 1_000
 # Brackets that open something: up to `_FEW` leave room for any text about them, more than `_MOST` are never cheap.
 _FEW = 1_024
 _MOST = 8_192
@@ -60,12 +63,15 @@ is none, and None where nobody looked.
 def is_cheap(body: bytes, start: int = 0, end: int | None = None) -> bool:
     """Tell whether the JSON text from *start* to *end* has so few values that it may be read in one go."""
     size = (len(body) if end is None else end) - start
-    if size <= _SMALL:
+    if size <= _TINY:
         return True
     if size > _LARGE:
         return False
     text = body if size == len(body) else body[start:end]
-    opened = _count(text, b"{", _MOST) + _count(text, b"[", _MOST)
+    objects = _count(text, b"{", _MOST_OBJECTS)
+    if objects > _MOST_OBJECTS or size <= _SMALL:
+        return objects <= _MOST_OBJECTS
+    opened = objects + _count(text, b"[", _MOST)
     if opened > _FEW:
         return opened <= _MOST and _count(text, b",", _MOST - opened) <= _MOST - opened
     # Texts of people are full of commas, so these are counted only where what is counted may be much.

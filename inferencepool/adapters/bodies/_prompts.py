@@ -46,6 +46,11 @@ _KIND = b"\xfc"
 _JSON = b"\xfb"
 _DIGEST = b"\xfa"
 
+# A part that holds nothing, of which few bytes make many.
+_EMPTY = _PART + _KIND + _JSON + b"{}"
+
+# Fields of a message that are told apart; where it has more, they are one piece, as each by itself takes long.
+_MOST_FIELDS = 64
 _ROLES = {role: _MESSAGE + role.encode() for role in ("system", "developer", "user", "assistant", "tool")}
 _TEXTS = frozenset({"text", "input_text", "output_text"})
 # Parts that are long because they hold text that the model reads: their length must count.
@@ -172,7 +177,10 @@ def append_message(parts: PromptParts, role: str, content: Any, others: Mapping[
         parts.append(head)
         if not _append_contents(parts, content):
             return False
-    if others is not None and len(others) > 2:  # noqa: PLR2004 - more than the role and the content
+    if others is not None and len(others) > _MOST_FIELDS:
+        named = {name: value for name, value in others.items() if name not in {"role", "content", _UNSEEN}}
+        parts.extend((_KIND, _JSON, _to_json(named)))
+    elif others is not None and len(others) > 2:  # noqa: PLR2004 - more than the role and the content
         for name in sorted(others):
             value = others[name]
             if value is not None and name not in {"role", "content", _UNSEEN}:
@@ -267,6 +275,9 @@ def _append_result(parts: PromptParts, part: dict[str, Any]) -> None:
 
 
 def _append_object(parts: PromptParts, kind: str, part: dict[str, Any]) -> None:
+    if not part:
+        parts.append(_EMPTY)
+        return
     if _UNSEEN in part:
         part = {name: value for name, value in part.items() if name != _UNSEEN}
     data = _to_json(part)

@@ -2,33 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from inferencepool.adapters.bodies._steps import Steps
 
-__all__ = ["all_fields", "fields"]
+__all__ = ["FIELDS_PER_STEP", "all_fields", "fields"]
+
+_Bytes = TypeVar("_Bytes", bytes, memoryview)
 
 # Real messages have some dozens: token ids are one field.
 _MOST_FIELDS = 50_000
-_FIELDS_PER_STEP = 1_024
+# Of these, values that are texts, messages or packed numbers. Views are dear to keep: the collector looks at each.
+_MOST_VIEWS = 4_096
+#: How many fields are read, or looked at, in one step.
+FIELDS_PER_STEP = 1_024
 
 # Wire types of protobuf.
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
-def all_fields(message: bytes) -> Steps[list[tuple[int, int | bytes]]]:
-    """Do in steps what `fields` does."""
-    found: list[tuple[int, int | bytes]] = []
-    for field in fields(message):
-        found.append(field)
-        if not len(found) % _FIELDS_PER_STEP:
+def all_fields(messages: Iterable[memoryview]) -> Steps[list[tuple[int, int | memoryview]]]:
+    """Do in steps what `fields` does, for a message that came in parts, which are merged."""
+    found: list[tuple[int, int | memoryview]] = []
+    views = 0
+    for count, message in enumerate(messages, 1):
+        for field in fields(message):
+            found.append(field)
+            if isinstance(field[1], memoryview):
+                views += 1
+                if views > _MOST_VIEWS:
+                    reason = f"more than {_MOST_VIEWS} fields of bytes"
+                    raise ValueError(reason)
+            if not len(found) % FIELDS_PER_STEP:
+                yield
+        if len(found) > _MOST_FIELDS:
+            reason = f"more than {_MOST_FIELDS} fields"
+            raise ValueError(reason)
+        if not count % FIELDS_PER_STEP:
             yield
     return found
 
 
-def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
+def fields(message: _Bytes) -> Iterator[tuple[int, int | _Bytes]]:
     """
-    Give number and value of each field, those of fixed length left out.
+    Give number and value of each field, those of fixed length left out. Values of a view are views, nothing is copied.
 
     Raises:
         ValueError: The message is malformed.
@@ -64,7 +82,7 @@ def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
         at += length
 
 
-def _varint(message: bytes, at: int) -> tuple[int, int]:
+def _varint(message: bytes | memoryview, at: int) -> tuple[int, int]:
     value = 0
     for index, byte in enumerate(message[at : at + 10]):
         value |= (byte & 0x7F) << 7 * index

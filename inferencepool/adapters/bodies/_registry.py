@@ -248,6 +248,23 @@ class BodyParsers:
             return self._read_veiled(headers, body, budget)
         return _read(*self.find(request_path(headers)), body, budget)
 
+    def unread(self, headers: Mapping[str, str], reason: str, *, is_cut: bool = False) -> ParsedBody:
+        """
+        Give what is known of a body that cannot be read for a *reason*: whether a model may be missed by that.
+
+        Args:
+            headers: Headers, names in lower case.
+            reason: Why it cannot be read.
+            is_cut: Whether that is because its rest is not there.
+        """
+        try:
+            parser, _ = self.find(request_path(headers))
+        except InvalidRequestError:
+            return ParsedBody(unread=reason, is_cut=is_cut)
+        if not parser.claims or not getattr(parser, "names_model", True):
+            return _UNKNOWN
+        return ParsedBody(unread=reason, is_cut=is_cut)
+
     def _read_veiled(self, headers: Mapping[str, str], body: bytes, budget: Budget) -> Steps[ParsedBody]:
         """Read a body that is compressed or a form, or whose path is not told."""
         encoding = headers.get(_ENCODING, "")

@@ -8,10 +8,11 @@ same in all its versions.
 from __future__ import annotations
 
 from array import array
+from codecs import getincrementaldecoder
 
 from inferencepool.adapters.bodies._body import ParsedBody, Route, UsageKind
 from inferencepool.adapters.bodies._frames import HEADER_LENGTH
-from inferencepool.adapters.bodies._protobuf import all_fields
+from inferencepool.adapters.bodies._protobuf import FIELDS_PER_STEP, all_fields
 from inferencepool.adapters.bodies._steps import Budget, Steps, finished
 from inferencepool.errors import InvalidRequestError
 
@@ -44,6 +45,7 @@ class VllmGrpcParser:
 
     name = "vllmgrpc-parser"
     claims = (_GENERATE, _EMBED)
+    names_model = False
 
     def parse(self, body: bytes, route: Route) -> ParsedBody:
         """
@@ -71,42 +73,44 @@ class VllmGrpcParser:
             raise InvalidRequestError(text) from None
 
 
-def _unframe(body: bytes) -> bytes:
+def _unframe(body: bytes) -> memoryview:
     """Take the message out of its frame: a flag for compression, a length of 4 bytes, the message."""
     length = int.from_bytes(body[1:HEADER_LENGTH], "big")
     if len(body) < HEADER_LENGTH + length or len(body) < HEADER_LENGTH or body[0]:
         text = "invalid or unsupported gRPC payload"
         raise InvalidRequestError(text)
-    return body[HEADER_LENGTH : HEADER_LENGTH + length]
+    return memoryview(body)[HEADER_LENGTH : HEADER_LENGTH + length]
 
 
-def _read_generate(message: bytes, budget: Budget) -> Steps[ParsedBody]:
+def _read_generate(message: memoryview, budget: Budget) -> Steps[ParsedBody]:
     # Messages that come twice are merged, which is what reading all of them one after another does.
-    tokenized: list[bytes] | None = None
-    text: bytes | None = None
-    sampling: list[bytes] = []
+    tokenized: list[memoryview] | None = None
+    text: memoryview | None = None
+    sampling: list[memoryview] = []
     stream = False
-    for number, value in (yield from all_fields(message)):
-        if number == _TOKENIZED and isinstance(value, bytes):
+    for count, (number, value) in enumerate((yield from all_fields([message])), 1):
+        if not count % FIELDS_PER_STEP:
+            yield
+        if number == _TOKENIZED and isinstance(value, memoryview):
             if tokenized is None:
                 tokenized, text = [], None
             tokenized.append(value)
-        elif number == _TEXT and isinstance(value, bytes):
+        elif number == _TEXT and isinstance(value, memoryview):
             tokenized, text = None, value
-        elif number == _SAMPLING and isinstance(value, bytes):
+        elif number == _SAMPLING and isinstance(value, memoryview):
             sampling.append(value)
         elif number == _STREAM and isinstance(value, int):
             stream = bool(value)
-    limit = yield from _read_limit(b"".join(sampling))
+    limit = yield from _read_limit(sampling)
     if text is not None:
-        prompt, unread = _read_text(text, budget)
+        prompt, unread = yield from _read_text(text, budget)
         return ParsedBody(
             prompt=prompt, prompt_unread=unread, stream=stream, max_output_tokens=limit, usage=UsageKind.VLLM_GRPC
         )
     if tokenized is None:
         reason = "not supported request inputType"
         raise InvalidRequestError(reason)
-    tokens, unread = yield from _read_tokens(b"".join(tokenized), budget)
+    tokens, unread = yield from _read_tokens(tokenized, budget)
     return ParsedBody(
         prompt_tokens=tokens,
         prompt_unread=unread,
@@ -116,45 +120,52 @@ def _read_generate(message: bytes, budget: Budget) -> Steps[ParsedBody]:
     )
 
 
-def _read_limit(sampling: bytes) -> Steps[int | None]:
+def _read_limit(sampling: list[memoryview]) -> Steps[int | None]:
     limit = None
-    for number, value in (yield from all_fields(sampling)):
+    for count, (number, value) in enumerate((yield from all_fields(sampling)), 1):
+        if not count % FIELDS_PER_STEP:
+            yield
         if number == _MAX_TOKENS and isinstance(value, int):
             limit = value & _GREATEST_TOKEN
     return limit
 
 
-def _read_embed(message: bytes, budget: Budget) -> Steps[ParsedBody]:
-    tokenized: list[bytes] = []
-    for number, value in (yield from all_fields(message)):
-        if number == _TOKENIZED and isinstance(value, bytes):
+def _read_embed(message: memoryview, budget: Budget) -> Steps[ParsedBody]:
+    tokenized: list[memoryview] = []
+    for count, (number, value) in enumerate((yield from all_fields([message])), 1):
+        if not count % FIELDS_PER_STEP:
+            yield
+        if number == _TOKENIZED and isinstance(value, memoryview):
             tokenized.append(value)
     if not tokenized:
         reason = "missing tokenized input in EmbedRequest"
         raise InvalidRequestError(reason)
-    tokens, unread = yield from _read_tokens(b"".join(tokenized), budget)
+    tokens, unread = yield from _read_tokens(tokenized, budget)
     return ParsedBody(prompt_tokens=tokens, prompt_unread=unread, usage=UsageKind.VLLM_GRPC_EMBED)
 
 
-def _read_text(text: bytes, budget: Budget) -> tuple[bytes, int]:
-    """Give the text as far as the budget goes, and how many bytes follow; refuse what is no UTF-8."""
-    text.decode()
-    return (
-        (text, 0)
-        if len(text) <= budget.prompt_bytes
-        else (text[: budget.prompt_bytes], len(text) - budget.prompt_bytes)
-    )
+def _read_text(text: memoryview, budget: Budget) -> Steps[tuple[bytes, int]]:
+    """Give the text as far as the budget goes, and how many bytes follow; refuse what is read of it and no UTF-8."""
+    size = min(len(text), budget.prompt_bytes)
+    decoder = getincrementaldecoder("utf-8")()
+    for at in range(0, size, _CHUNK):
+        decoder.decode(text[at : min(at + _CHUNK, size)])
+        yield
+    decoder.decode(b"", final=size == len(text))
+    return bytes(text[:size]), len(text) - size
 
 
-def _read_tokens(message: bytes, budget: Budget) -> Steps[tuple[array[int], int]]:
+def _read_tokens(messages: list[memoryview], budget: Budget) -> Steps[tuple[array[int], int]]:
     """Give the token ids as far as the budget goes, and four bytes for each that follows."""
     tokens = array("I")
     unread = 0
-    for number, value in (yield from all_fields(message)):
+    for count, (number, value) in enumerate((yield from all_fields(messages)), 1):
+        if not count % FIELDS_PER_STEP:
+            yield
         if number != _INPUT_IDS:
             continue
         full = len(tokens) * _TOKEN_BYTES >= budget.prompt_bytes
-        if isinstance(value, bytes):
+        if isinstance(value, memoryview):
             at = 0
             while at < len(value):
                 full = len(tokens) * _TOKEN_BYTES >= budget.prompt_bytes
@@ -172,12 +183,12 @@ def _read_tokens(message: bytes, budget: Budget) -> Steps[tuple[array[int], int]
     return tokens, unread
 
 
-def _whole_numbers(data: bytes, at: int, size: int) -> bytes:
+def _whole_numbers(data: memoryview, at: int, size: int) -> bytes:
     """Give about *size* bytes from *at* on, so that no number is cut in two."""
     part = data[at : at + size]
     while at + len(part) < len(data) and part[-1] > 0x7F and len(part) < size + _LONGEST_VARINT:  # noqa: PLR2004 - as below
         part = data[at : at + len(part) + 1]
-    return part
+    return bytes(part)
 
 
 def _varints(data: bytes) -> list[int]:

@@ -12,7 +12,7 @@ import attrs
 from inferencepool.adapters.bodies import Steps
 from inferencepool.adapters.extproc._chunks import Chunks, Pieces, split
 from inferencepool.adapters.extproc._decision import Decision, subset_of
-from inferencepool.adapters.extproc._headers import content_length, opens_tunnel
+from inferencepool.adapters.extproc._headers import asks_upgrade, content_length, opens_tunnel
 from inferencepool.adapters.extproc._messages import (
     Answer,
     BodyMode,
@@ -88,6 +88,16 @@ class Arrival:
             self.deadline = now + self._options.request_timeout
         return False
 
+    def hidden_by(self, head: RequestHeaders) -> str:
+        """
+        Say how a client hides the body of a request that is decided about without one; empty where it does not.
+
+        Proxies may send no bodies of requests with ``upgrade``, as Envoy does with filters of their own for these.
+        """
+        if self.has_ended or self.is_tunnel or not asks_upgrade(head.headers):
+            return ""
+        return "request body: not sent by the proxy, as the request has the header upgrade"
+
     def narrow(self, metadata: Metadata) -> None:
         """Take the subset hint out of a message's metadata, if it has one."""
         if metadata:
@@ -133,6 +143,15 @@ class Arrival:
             return Extent.CUT
         self._wait(len(message.body))
         return None
+
+    def cut_off(self) -> str:
+        """Say why no more of it is read, where it is `Extent.CUT`, and what to do about that."""
+        if self.mode is BodyMode.STREAMED:
+            return (
+                f"request body: longer than the {self._options.partial_body} bytes (partial_body) that are read in the "
+                f"mode STREAMED, use {_FULL.name} for longer ones"
+            )
+        return f"request body: cut by the proxy in the mode {self.mode.name}, use {_FULL.name} for long ones"
 
     def _wait(self, received: int) -> None:
         """

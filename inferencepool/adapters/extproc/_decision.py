@@ -12,7 +12,12 @@ from inferencepool.adapters.extproc import _headers as names
 from inferencepool.adapters.extproc._chunks import Pieces
 from inferencepool.adapters.extproc._exchange import RequestTraits
 from inferencepool.adapters.extproc._messages import BodyMode, Metadata, RequestHeaders, Routing
-from inferencepool.errors import InvalidMessageError, InvalidRequestError, UnreadableBodyError
+from inferencepool.errors import (
+    InvalidMessageError,
+    InvalidRequestError,
+    RequestTooLargeError,
+    UnreadableBodyError,
+)
 from inferencepool.model import InferenceRequest
 from inferencepool.scheduling import PickResult, SubsetHint
 
@@ -37,7 +42,7 @@ class Inquiry:
         traits: By what metrics tell the request apart.
         target: The model to rewrite to; None to keep the client's.
         rewrite: Name of the `InferenceModelRewrite` that decided so; empty when none did.
-        parsed: Its body; None when it has none, or the body was not read.
+        parsed: Its body; None when it has none.
         extra: Headers that it gets.
     """
 
@@ -84,10 +89,11 @@ def inquire(processor: ExternalProcessor, head: RequestHeaders, parsed: ParsedBo
     Args:
         processor: What all sessions share.
         head: The request's headers.
-        parsed: What its body tells; None when it has none, or was not read.
+        parsed: What its body tells; None when it has none.
 
     Raises:
         InvalidRequestError: The body names no model, or rewrites depend on the model and the body cannot be read.
+        RequestTooLargeError: Rewrites depend on the model, and the body is longer than what its mode lets be read.
         UnreadableBodyError: Rewrites depend on the model, and the body's encoding hides it.
     """
     headers = head.headers
@@ -177,7 +183,7 @@ def _require_read(parsed: ParsedBody) -> None:
         raise UnreadableBodyError(text)
     if parsed.unread:
         text = f"{parsed.unread}; the model must be known where it may be rewritten"
-        raise InvalidRequestError(text)
+        raise RequestTooLargeError(text) if parsed.is_cut else InvalidRequestError(text)
 
 
 def _to_request(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from inferencepool.adapters.extproc._messages import (
@@ -97,6 +97,9 @@ _USUAL_MODES: Final[Mapping[bytes, tuple[int, int]]] = {
     for response in BodyMode
 }
 
+# Sent more than once it is one list (RFC 7240 section 2). The others that count here have one value.
+_LIST: Final = "prefer"
+
 # What callers send along to be let in is not kept longer than their request.
 _SECRETS: Final = frozenset({"api-key", "authorization", "cookie", "proxy-authorization", "set-cookie", "x-api-key"})
 
@@ -112,6 +115,8 @@ _remembered_metadata: dict[bytes, dict[str, dict[str, Any]]] = {}
 def decode(data: bytes) -> Message:
     """
     Read a ``ProcessingRequest``.
+
+    Of a header that comes more than once the last value counts, but those of ``prefer`` are joined to a list.
 
     What is not part of `Message` is skipped: fields that are unknown, or whose wire type is not the one declared. What
     comes more than once counts as protobuf says: of values, kinds of message and entries of a map the last; a message
@@ -222,7 +227,7 @@ class _Reader:
 
     def _read_header_map(self, at: int, end: int, where: str) -> None:
         data = self._data
-        headers = self._headers
+        headers, begin = self._headers, at
         remembered = _remembered.get
         self._header_bytes += end - at
         # The usual layout in place: headers only, none of 16 KiB or more. What is different is left to the general
@@ -250,6 +255,16 @@ class _Reader:
             at = stop
         if at < end:
             self._read_unusual_header_map(at, end, where)
+        if _LIST in headers:
+            headers[_LIST] = ", ".join(self._values_of(_LIST, begin, end, where))
+
+    def _values_of(self, name: str, at: int, end: int, where: str) -> Iterator[str]:
+        """Read the headers again that were read between *at* and *end*, and give each value of one name."""
+        for tag, start, stop in read_fields(self._data, at, end, where, None):
+            if tag == _HEADER:
+                found, value = self._read_header(start, stop, where)
+                if found == name:
+                    yield value
 
     def _read_unusual_header_map(self, at: int, end: int, where: str) -> None:
         for tag, start, stop in read_fields(self._data, at, end, f"{where}.headers", self._left):

@@ -18,6 +18,7 @@ __all__ = [
     "SERVED",
     "SUBSET",
     "SUBSET_NAMESPACE",
+    "asks_upgrade",
     "content_length",
     "opens_tunnel",
     "value_of",
@@ -77,12 +78,19 @@ def opens_tunnel(headers: Mapping[str, str]) -> bool:
     """
     Tell whether a request asks for another protocol on its connection, so that what follows is no body and has no end.
 
-    Such are those with ``upgrade`` (RFC 9110 section 7.8) and extended CONNECT (RFC 8441), as for WebSocket. A request
-    that tells its length has a body nonetheless, and ``h2c`` is offered by clients with requests of any kind.
+    Such are extended CONNECT (RFC 8441), and GET with ``upgrade`` (RFC 6455 section 4.1), as for WebSocket. Servers
+    read a request of another method, and one that tells its length or is chunked, as one with a body, whatever it asks
+    for. Where the proxy tells no method, a body that is not told is taken for none.
     """
-    if headers.get(":method") == "CONNECT":
+    method = headers.get(":method", "GET")
+    if method == "CONNECT":
         return ":protocol" in headers
-    upgrade = headers.get("upgrade")
-    if upgrade is None or upgrade.strip().lower() in ("", "h2c"):
+    if method != "GET" or not asks_upgrade(headers):
         return False
-    return headers.get("content-length", "0") == "0"
+    return headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
+
+
+def asks_upgrade(headers: Mapping[str, str]) -> bool:
+    """Tell whether a request has ``upgrade`` (RFC 9110 section 7.8) that is no mere offer, as ``h2c`` is."""
+    upgrade = headers.get("upgrade")
+    return upgrade is not None and upgrade.strip().lower() not in ("", "h2c")

@@ -120,7 +120,8 @@ class ProcessorOptions:
             far, so it should be no less than what the profile's prefix index matches; its whole length is estimated.
         chunk_size: Most bytes of a body in one message to the proxy.
         partial_body: In the mode ``STREAMED`` the request's headers leave with the first answers, so a body is read up
-            to this many bytes, and a request with a longer one is picked for without it.
+            to this many bytes, and a request with a longer one is picked for without it; where rewrites depend on the
+            model it is refused with 413.
         response_phase: How long a session stays after it answered the request.
         usage: Whether token usage is read from responses; needs the response's body.
         ends_with_response: Whether a proxy that sends no response bodies keeps the stream until the response ended,

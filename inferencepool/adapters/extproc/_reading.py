@@ -10,12 +10,14 @@ import attrs
 from inferencepool.adapters.bodies import BodyParsers, Budget, ParsedBody, Steps
 from inferencepool.adapters.extproc._chunks import Pieces
 from inferencepool.adapters.extproc._decision import Decision
-from inferencepool.adapters.extproc._messages import Answer
+from inferencepool.adapters.extproc._messages import Answer, BodyMode
 from inferencepool.errors import InvalidRequestError
 
 __all__ = ["Answering", "Reading", "is_small", "read_at_once"]
 
+_TINY = 2 << 10
 _SMALL = 16 << 10
+_MOST_OBJECTS = 1_000
 
 Answering: TypeAlias = Callable[[Decision, bytes, Pieces | None], Iterator[Answer]]
 """Says what comes of a request: given the decision, the body, and what to send instead, if anything."""
@@ -27,24 +29,30 @@ _SLICE_STEPS = 16
 
 def is_small(body: bytes | Steps[bytes], headers: Mapping[str, str]) -> TypeGuard[bytes]:
     """Tell whether a body may be read in one go: whatever is in it takes a few milliseconds at most."""
-    return isinstance(body, bytes) and len(body) <= _SMALL and "content-encoding" not in headers
+    if not isinstance(body, bytes) or len(body) > _SMALL or "content-encoding" in headers:
+        return False
+    return len(body) <= _TINY or body.count(b"{") <= _MOST_OBJECTS
 
 
-def read_at_once(
-    parsers: BodyParsers, headers: Mapping[str, str], body: bytes, *, may_be_cut: bool
-) -> ParsedBody | None:
+def read_at_once(parsers: BodyParsers, headers: Mapping[str, str], body: bytes, *, may_be_cut: bool) -> ParsedBody:
     """
-    Read a body that is small; None if it cannot be read, and its rest may have been cut off.
+    Read a body that is small.
 
     Raises:
-        InvalidRequestError: The body cannot be used.
+        InvalidRequestError: The body cannot be used, and its rest was not cut off.
     """
     try:
         return parsers.parse(headers, body)
-    except InvalidRequestError:
+    except InvalidRequestError as error:
         if not may_be_cut:
             raise
-        return None
+        return _perhaps_cut(parsers, headers, error)
+
+
+def _perhaps_cut(parsers: BodyParsers, headers: Mapping[str, str], error: InvalidRequestError) -> ParsedBody:
+    """Give what is known of a body that was refused for an *error*, which may be that the proxy cut it."""
+    mode = BodyMode.BUFFERED_PARTIAL.name
+    return parsers.unread(headers, f"{error}, unless the proxy cut the body in the mode {mode}")
 
 
 @final
@@ -58,7 +66,7 @@ class Reading:
         answer: Says what comes of it.
         may_be_cut: Whether the rest of the body may have been cut off.
         body: Its body, once it was put together.
-        parsed: What the body tells, once it was read; None if its rest was cut off, so that nothing can be read.
+        parsed: What the body tells, once it was read.
     """
 
     _parsers: BodyParsers
@@ -86,7 +94,7 @@ class Reading:
             Whether it was read.
 
         Raises:
-            InvalidRequestError: The body cannot be used.
+            InvalidRequestError: The body cannot be used, and its rest was not cut off.
         """
         steps = self._steps
         try:
@@ -99,8 +107,9 @@ class Reading:
         except StopIteration as stop:
             self.parsed = stop.value
             return True
-        except InvalidRequestError:
+        except InvalidRequestError as error:
             if not self.may_be_cut:
                 raise
+            self.parsed = _perhaps_cut(self._parsers, self._headers, error)
             return True
         return False

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn, assert_never, final
 
 import attrs
 
-from inferencepool.adapters.bodies import Budget, ParsedBody, Steps
+from inferencepool.adapters.bodies import Budget, ParsedBody
 from inferencepool.adapters.extproc._account import Account
 from inferencepool.adapters.extproc._arrival import Arrival, Extent
 from inferencepool.adapters.extproc._decision import decide, inquire
@@ -278,7 +278,9 @@ class Session:
         now = self._processor.clock()
         self._state, self._account.head, self._account.began = _State.READING, message, now
         if self._body.begin(message, now):
-            return self._decide(None, Extent.CUT, lambda decision, *_: iter((RequestHeadersAnswer(decision.routing),)))
+            reason = self._body.hidden_by(message)
+            parsed = self._processor.parsers.unread(message.headers, reason) if reason else None
+            return self._conclude(parsed, b"", lambda decision, *_: iter((RequestHeadersAnswer(decision.routing),)))
         return _NOTHING if self._body.mode is _FULL else (RequestHeadersAnswer(),)
 
     def _request_body(self, message: RequestBody) -> Sequence[Answer]:
@@ -313,17 +315,15 @@ class Session:
         return (RequestTrailersAnswer(),)
 
     def _answer_body(self, extent: Extent) -> Sequence[Answer]:
-        """Decide about a request of whose body there is *extent*."""
+        """Read a request of whose body there is *extent*, at once where that is cheap, and decide about it."""
         body, count = self._body.take()
-        return self._decide(None if extent is Extent.CUT else body, extent, partial(self._body.hand_on, count))
-
-    def _decide(self, body: bytes | Steps[bytes] | None, extent: Extent, answer: Answering) -> Sequence[Answer]:
-        """Read the request, at once where that is cheap, and decide about it; *answer* says it then."""
-        processor = self._processor
+        processor, headers = self._processor, self._account.head.headers
+        answer = partial(self._body.hand_on, count)
         self._body.deadline = None
-        if body is None:
-            return self._conclude(None, b"", answer)
-        headers, may_be_cut = self._account.head.headers, extent is Extent.UNTOLD
+        if extent is Extent.CUT:
+            parsed = processor.parsers.unread(headers, self._body.cut_off(), is_cut=True)
+            return self._conclude(parsed, b"", answer)
+        may_be_cut = extent is Extent.UNTOLD
         if is_small(body, headers):
             parsed = read_at_once(processor.parsers, headers, body, may_be_cut=may_be_cut)
             return self._conclude(parsed, body, answer)

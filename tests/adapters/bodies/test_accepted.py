@@ -75,7 +75,13 @@ def test_still_refused(path: str, body: dict[str, Any]) -> None:
     "path",
     [
         *("/v1/rerank", "/rerank", "/v2/rerank", "/score", "/v1/score", "/pooling", "/classify", "/tokenize"),
-        *("/detokenize", "/v1/audio/transcriptions", "/v1/audio/translations", "/v1/messages/count_tokens"),
+        *(
+            "/detokenize",
+            "/invocations",
+            "/v1/audio/transcriptions",
+            "/v1/audio/translations",
+            "/v1/messages/count_tokens",
+        ),
     ],
 )
 def test_calls_beside_generating(path: str) -> None:

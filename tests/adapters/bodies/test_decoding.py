@@ -108,3 +108,15 @@ def test_depth_never_ends_in_another_error(decoder: str, depth: int) -> None:
 
     with contextlib.suppress(InvalidRequestError):
         assert list(decode_object(DECODERS[decoder], body, "")) == ["a"]
+
+
+@pytest.mark.parametrize(("digits", "count"), [(4_299, 240), (300, 1_000), (5_000, 1)])
+def test_long_integers_are_not_made(digits: int, count: int) -> None:
+    """They would take time by the square of their digits; all others are integers as ever."""
+    data = b'{"a":[7,1%b],"b":[%b]}' % (b"0" * 39, b",".join([b"9" * digits] * count))
+    short, long = loads_json(data).values()
+
+    assert [7, 10**39] == short
+    assert [int, int] == [*map(type, short)]
+    assert count == len(long)
+    assert {float} == {*map(type, long)}

@@ -21,7 +21,9 @@ from inferencepool.adapters.bodies import (
 )
 from inferencepool.adapters.bodies import _pieces as pieces
 from inferencepool.adapters.bodies import _prompt_pieces as prompt_pieces
+from inferencepool.adapters.bodies import _prompts as prompts
 from inferencepool.adapters.bodies import _scanning as scanning
+from inferencepool.adapters.extproc._reading import is_small
 from inferencepool.errors import InvalidRequestError
 from tests.strategies.bodies import KEYS, TEXTS, VALUES, json_texts, messages, objects
 
@@ -330,12 +332,14 @@ def test_long_texts_are_cut_between_letters() -> None:
 @pytest.mark.parametrize(
     ("body", "is_cheap"),
     [
-        (b"{" * (16 << 10), True),
-        (b"{" * 1_024 + b"," * (127 << 10), True),
-        (b"{" * 1_025 + b"," * (127 << 10), False),
+        (b"{" * 2_048, True),
+        (b"{" * 1_000 + b"x" * (14 << 10), True),
+        (b"{" * 1_001 + b"x" * (14 << 10), False),
+        (b"{" * 1_000 + b"[" * 24 + b"," * (127 << 10), True),
+        (b"{" * 1_000 + b"[" * 25 + b"," * (127 << 10), False),
         (b"{" * 700 + b"[" * 325 + b"x" * (127 << 10), True),
-        (b"{" * 4_096 + b"[" * 4_096 + b"x" * (127 << 10), True),
-        (b"{" * 4_096 + b"[" * 4_097 + b"x" * (127 << 10), False),
+        (b"[" * 8_192 + b"x" * (120 << 10), True),
+        (b"[" * 8_193 + b"x" * (120 << 10), False),
         (b"[" * 4_096 + b"," * 4_096 + b"x" * (127 << 10), True),
         (b"[" * 4_096 + b"," * 4_097 + b"x" * (127 << 10), False),
         (b"," * 16_384 + b"x" * (256 << 10), True),
@@ -348,3 +352,96 @@ def test_what_is_read_in_one_go(body: bytes, is_cheap: bool) -> None:
     """Few values: brackets and commas are counted, as far as it takes, in all of a text or in a part of it."""
     assert is_cheap == pieces.is_cheap(body)
     assert is_cheap == pieces.is_cheap(b"{,[" + body + b"],}" * 9_000, 3, 3 + len(body))
+
+
+CROWDED = {
+    "parts": (CHAT, b'{"model":"m","messages":[{"role":"user","content":[%b]}]}', b"{}", 5_000),
+    "messages": (CHAT, b'{"model":"m","messages":[%b]}', b'{"role":"a"}', 1_200),
+    "items": ("/v1/responses", b'{"model":"m","input":[%b]}', b"{}", 4_000),
+    "results": (
+        "/v1/messages",
+        b'{"model":"m","messages":[{"role":"user","content":[%b]}]}',
+        b'{"type":"tool_result"}',
+        4_000,
+    ),
+}
+
+
+@pytest.mark.parametrize(("path", "frame", "item", "count"), CROWDED.values(), ids=list(CROWDED))
+def test_small_bodies_of_many_objects_are_read_in_steps(path: str, frame: bytes, item: bytes, count: int) -> None:
+    """No step makes more than a window of them, which a body of a few KiB may hold thousands of."""
+    data = frame % b",".join([item] * count)
+    assert len(data) * 1.1 // 4_096 <= 1 + sum(1 for _ in BodyParsers().read({":path": path}, data))
+    assert not is_small(data, {})
+
+    few = frame % b",".join([item] * 300)
+    assert 0 == sum(1 for _ in BodyParsers().read({":path": path}, few))
+    assert is_small(few, {})
+
+
+def test_many_fields_of_a_message_are_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each by itself would take as long as a message."""
+    calls: list[Any] = []
+    encode = prompts._to_json
+
+    def counting(value: Any) -> bytes:
+        calls.append(value)
+        return encode(value)
+
+    monkeypatch.setattr(prompts, "_to_json", counting)
+    fields = b",".join(b'"k%d":%d' % (number, number) for number in range(8_000))
+    data = b'{"model":"m","messages":[{"role":"user",%b,"content":"a"}]}' % fields
+    others = data.replace(b'"k7999":7999', b'"k7999":1')
+    first, second = (BodyParsers().parse({":path": CHAT}, each).prompt for each in (data, others))
+
+    assert 2 == len(calls)
+    assert first != second
+
+
+GENERATE = "/vllm.grpc.engine.VllmEngine/Generate"
+GRPC = BodyParsers([parser_named("vllmgrpc-parser")])
+
+
+def field(number: int, value: bytes) -> bytes:
+    """Give a field of protobuf that holds bytes, its length in four."""
+    size = bytes((len(value) >> 7 * at & 0x7F) | (0x80 if at < 3 else 0) for at in range(4))
+    return bytes([number << 3 | 2]) + size + value
+
+
+def framed(message: bytes) -> bytes:
+    """Put *message* into a frame of gRPC."""
+    return b"\0" + len(message).to_bytes(4, "big") + message
+
+
+@pytest.mark.parametrize(
+    ("message", "steps"),
+    [
+        (field(3, "é".encode() * (1 << 20)), 8),
+        (field(2, field(2, b"\1" * (1 << 20))), 20),
+        (field(2, b"\x10\5" * 49_999), 90),
+        (b"\x28\1" * 49_990 + field(2, b"\x10\5"), 90),
+        (field(2, field(2, b"\5" * 60)) * 4_000, 4_000),
+    ],
+)
+def test_steps_of_grpc_are_small(message: bytes, steps: int) -> None:
+    """A text is read as far as the budget goes, and of many fields and numbers a few in each step."""
+    data = framed(message)
+
+    assert steps <= sum(1 for _ in GRPC.read({":path": GENERATE}, data))
+
+
+def test_no_more_of_a_text_of_grpc_is_read_than_the_budget() -> None:
+    """Wherever that cuts a letter; what is behind it is not even checked."""
+    data = framed(field(3, b"a" + "é".encode() * 50 + b"\xff"))
+    for size in (0, 1, 2, 3, 101):
+        parsed = finished(GRPC.read({":path": GENERATE}, data, Budget(prompt_bytes=size)))
+        assert (size, 102 - size) == (len(parsed.prompt), parsed.prompt_unread)
+    with pytest.raises(InvalidRequestError, match="unmarshaling GenerateRequest: 'utf-8' codec"):
+        finished(GRPC.read({":path": GENERATE}, data))
+
+
+@pytest.mark.parametrize("message", [field(2, b"\x12\0" * 4_097), field(2, b"") * 4_097])
+def test_fields_of_grpc_that_are_kept_are_few(message: bytes) -> None:
+    """Each is an object; real messages have some dozens."""
+    with pytest.raises(InvalidRequestError, match="more than 4096 fields of bytes"):
+        GRPC.parse({":path": GENERATE}, framed(message))

@@ -153,3 +153,21 @@ def test_catalog() -> None:
     ]
     with pytest.raises(ConfigurationError, match="unknown parser 'x'; allowed: openai-parser, "):
         parser_named("x")
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/v1/rerank", "too long"),
+        ("", "too long"),
+        ("/v1/a/../rerank", "too long"),
+        ("/v1/files", ""),
+        ("/generate", ""),
+        ("/vllm.grpc.engine.VllmEngine/Generate", ""),
+    ],
+)
+def test_unread_bodies(path: str, expected: str) -> None:
+    """Why a body is unread matters where it may name a model: not to calls without one, nor where nobody reads."""
+    parsed = BodyParsers([parser_named(name) for name in PARSERS]).unread({":path": path}, "too long", is_cut=True)
+
+    assert (expected, bool(expected)) == (parsed.unread, parsed.is_cut)

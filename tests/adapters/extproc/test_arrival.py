@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from inferencepool.adapters.extproc import (
     BodyMode,
+    ImmediateResponse,
     Message,
     RequestBody,
     RequestBodyAnswer,
@@ -60,6 +62,44 @@ class TestTunnels:
         assert isinstance(answers[0], RequestHeadersAnswer)
         assert session.deadline is None
         assert not session.done
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            UPGRADE | {":method": "POST"},
+            UPGRADE | {":method": "POST", "transfer-encoding": "chunked"},
+            UPGRADE | {"transfer-encoding": "chunked"},
+            UPGRADE | {"content-length": str(len(DATA))},
+            {":method": "CONNECT", "upgrade": "websocket"},
+        ],
+    )
+    @pytest.mark.parametrize("mode", [FULL, STREAMED, BUFFERED, PARTIAL])
+    def test_have_no_body(self, mode: BodyMode, headers: dict[str, str]) -> None:
+        """Servers read the body of a request that asks for another protocol in another way; so it is rewritten."""
+        session = make_bench().session()
+        answers = feed(session, head(mode, NONE, headers=headers | TO_LORA), RequestBody(DATA, end_of_stream=True))
+        changed = passed_on(answers) if mode is FULL else getattr(answers[-1], "replacement", None)
+
+        assert DATA.replace(b"llama", b"lora") == changed
+
+    def test_without_a_method(self) -> None:
+        """Some proxies tell none: what tells of a body is none."""
+        told = head(FULL, NONE, headers=UPGRADE | {"transfer-encoding": "chunked"})
+        for message, is_tunnel in ((head(FULL, NONE, headers=UPGRADE), True), (told, False)):
+            headers = {name: value for name, value in message.headers.items() if name != ":method"}
+            assert is_tunnel == bool(feed(make_bench().session(), attrs.evolve(message, headers=headers)))
+
+    def test_that_hide_a_body(self) -> None:
+        """Where the proxy sends no body of a request with ``upgrade``, it is refused if rewrites depend on it."""
+        post = UPGRADE | {":method": "POST"}
+        (answer,) = feed(make_bench().session(), head(NONE, headers=post))
+        assert isinstance(answer, RequestHeadersAnswer)
+        (refusal,) = feed(make_bench().session(), head(NONE, headers=post | TO_LORA))
+        assert isinstance(refusal, ImmediateResponse)
+        assert 400 == refusal.status
+        assert b"not sent by the proxy, as the request has the header upgrade" in refusal.body
+        (answer,) = feed(make_bench().session(), head(NONE, end=True, headers=post | TO_LORA))
+        assert isinstance(answer, RequestHeadersAnswer)
 
     @pytest.mark.parametrize("headers", [UPGRADE, CONNECT])
     def test_are_handed_on_in_full_duplex(self, headers: dict[str, str]) -> None:
@@ -205,10 +245,10 @@ class TestCutBodies:
 
     @pytest.mark.parametrize("data", [DATA, LARGE])
     def test_in_the_middle(self, data: bytes) -> None:
-        """They are routed without what they say, and left as they are."""
+        """They are routed without what they say, and left as they are, where no rewrite depends on it."""
         bench = make_bench(observe_picks=True)
         session = bench.session()
-        answers = feed(session, head(PARTIAL, headers=TO_LORA), RequestBody(data[:-1]))
+        answers = feed(session, head(PARTIAL), RequestBody(data[:-1]))
         while session.working:
             answers += session.advance()
         assert isinstance(answers[1], RequestBodyAnswer)
@@ -217,11 +257,12 @@ class TestCutBodies:
 
     def test_whose_length_tells(self) -> None:
         """Shorter than that they were cut, whatever can be read: a new length would not be that of what follows."""
-        session = make_bench().session()
-        headers = TO_LORA | {"content-length": str(len(DATA) + 1)}
-        (_, answer) = feed(session, head(PARTIAL, headers=headers), RequestBody(DATA))
+        headers = {"content-length": str(len(DATA) + 1)}
+        (_, answer) = feed(make_bench().session(), head(PARTIAL, headers=headers), RequestBody(DATA))
         assert isinstance(answer, RequestBodyAnswer)
-        assert answer.replacement is None
+        (_, refusal) = feed(make_bench().session(), head(PARTIAL, headers=headers | TO_LORA), RequestBody(DATA))
+        assert isinstance(refusal, ImmediateResponse)
+        assert 413 == refusal.status
 
     def test_that_tell_no_model(self) -> None:
         """A body that is whole is refused for what is wrong with it."""

@@ -191,6 +191,14 @@ class TestHeaders:
             {"a": "raw", "b": "text", "c": "text", "d": "3", "e\xc9": "\xff\x00", "": ""}
         )
 
+    @pytest.mark.parametrize("padding", [0, 200])
+    def test_preferences_are_one_list(self, padding: int) -> None:
+        """RFC 7240: ``prefer`` that is sent more than once means all of it, however its headers are written."""
+        values = b"if-available" + b" " * padding, b"respond-async", b""
+        data = _headers_request(_header(b"a", b"1"), *(_header(b"Prefer", value) for value in values))
+
+        assert decode(data) == RequestHeaders({"a": "1", "prefer": ", ".join(value.decode() for value in values)})
+
     @pytest.mark.parametrize("size", [0, 1, 100, 127, 128, 200, 16_379, 16_380, 3_000_000])
     def test_any_length(self, size: int) -> None:
         """A value of any length is read, and a name too."""

@@ -6,9 +6,16 @@ import json
 
 import pytest
 
-from inferencepool.adapters.extproc import Answer, ImmediateResponse, RequestHeaders
+from inferencepool.adapters.extproc import (
+    Answer,
+    BodyMode,
+    ImmediateResponse,
+    RequestBody,
+    RequestBodyAnswer,
+    RequestHeaders,
+)
 from inferencepool.model import InferenceModelRewrite, ObjectMeta, PoolReference, RewriteRule, TargetModel
-from tests.adapters.extproc.sessions import Bench, ask, head, make_bench, passed_on
+from tests.adapters.extproc.sessions import PARTIAL, STREAMED, Bench, ask, feed, head, make_bench, passed_on
 
 JSON = "application/json"
 FORM = "multipart/form-data; boundary=x"
@@ -123,3 +130,45 @@ def test_what_can_be_read_is_rewritten(path: str, padding: str, text: str) -> No
     before, after = (json.loads(each.removeprefix("\ufeff").replace("9" * 5_000, "9")) for each in (text, changed))
 
     assert before | {"model": "lora"} == after
+
+
+LONG = b'{"model":"llama","pad":"' + b" " * (600 << 10)
+CUT = {
+    "streamed": (STREAMED, {}, LONG, 413, b"the mode STREAMED, use FULL_DUPLEX_STREAMED"),
+    "shorter than its length": (
+        PARTIAL,
+        {"content-length": "2097152"},
+        LONG,
+        413,
+        b"in the mode BUFFERED_PARTIAL, use",
+    ),
+    "without a length": (PARTIAL, {}, LONG, 400, b"unless the proxy cut the body in the mode BUFFERED_PARTIAL"),
+    "short, without a length": (PARTIAL, {}, LONG[:99], 400, b"unless the proxy cut the body"),
+    "odd, without a length": (PARTIAL, {}, ODD_JSON["NaN"], 400, b"NaN is not JSON, unless the proxy cut the body"),
+}
+
+
+@pytest.mark.parametrize("reason", ["rewrite", "header", "none"])
+@pytest.mark.parametrize(("mode", "headers", "data", "status", "told"), CUT.values(), ids=list(CUT))
+@pytest.mark.parametrize("path", [CHAT, RERANK, "/v1/a/../rerank", "/v1/files"])
+def test_what_is_cut_is_refused_where_rewrites_depend_on_it(
+    path: str, mode: BodyMode, headers: dict[str, str], data: bytes, status: int, told: bytes, reason: str
+) -> None:
+    """Where there is no rewrite, or the path is of nobody's bodies, it is routed as it is."""
+    bench, asking = bench_for(reason)
+    session = bench.session()
+    answers = feed(session, head(mode, path=path, headers=headers | asking), RequestBody(data))
+    while session.working:
+        answers += session.advance()
+
+    last = answers[-1]
+    if reason == "none" or path == "/v1/files":
+        assert isinstance(last, RequestBodyAnswer)
+        assert last.replacement is None
+    else:
+        assert isinstance(last, ImmediateResponse)
+        # Rerank tells by itself why a body cannot be read, and a path that nobody can read is refused first.
+        assert status == last.status
+        assert b"the model must be known where it may be rewritten" in last.body
+        assert told in last.body or (status == 400 and path != CHAT)
+        assert b"llama" not in last.body
