@@ -3,8 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 EXAMPLES := docs/examples
-# Some processes more than processors, as many tests wait (tests/conftest.py); the tests of a file share one.
-AT_ONCE := -n auto --dist loadfile
+# Some processes more than processors, as many tests wait (tests/conftest.py); who has none left takes some of another.
+AT_ONCE := -n auto --dist worksteal
 # Tests of what opens sockets: they run once more on event loops of uvloop.
 LOOPS := $(addprefix tests/runtime/,grpc listening scraping http health extproc aio server)
 

@@ -24,7 +24,9 @@ from hypothesis import HealthCheck, settings
 _TRACED = 20
 
 # Time limits and slowness checks judge the machine, which is shared, and not the code.
-settings.register_profile("quick", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "quick", max_examples=50, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.register_profile(
     "thorough",
     max_examples=2_000,

@@ -81,7 +81,7 @@ def check_limit_flags(arguments: argparse.Namespace) -> None:
             usage_error(f"argument {flag_of(name)}: 0 leaves no room for any request; allowed is 1 or more")
     if not arguments.answer_timeout:
         usage_error("argument --answer-timeout: 0 leaves no time for any answer; allowed is more than 0")
-    from inferencepool.runtime.listening import read_networks  # noqa: PLC0415 - who only validates need not wait
+    from inferencepool.runtime._listening import read_networks  # noqa: PLC0415 - who only validates need not wait
 
     try:
         arguments.exempt_peer = read_networks("argument --exempt-peer", arguments.exempt_peer)

@@ -10,6 +10,7 @@ from math import inf
 from typing import Any, cast
 
 from inferencepool.runtime._keep_alive import keep_alive
+from inferencepool.runtime._listening import Guest
 from inferencepool.runtime.grpc._closure import Closure, Reason
 from inferencepool.runtime.grpc._ending import STOPPED
 from inferencepool.runtime.grpc._exchanges import Exchanges
@@ -27,7 +28,6 @@ from inferencepool.runtime.grpc._http2 import (
 from inferencepool.runtime.grpc._patience import Patience
 from inferencepool.runtime.grpc._service import Service
 from inferencepool.runtime.grpc._writer import Writer
-from inferencepool.runtime.listening import Guest
 
 __all__ = ["Connection"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from inferencepool.errors import ConfigurationError
-from inferencepool.runtime.listening import ConnectionLimits, Network, read_networks
+from inferencepool.runtime._listening import ConnectionLimits, Network, read_networks
 
 __all__ = ["Limits"]
 

@@ -11,11 +11,11 @@ from functools import partial
 from math import isfinite
 
 from inferencepool.errors import ConfigurationError
+from inferencepool.runtime._listening import Acceptor, Guest, Guests, listen
 from inferencepool.runtime.grpc._call import CallFactory
 from inferencepool.runtime.grpc._connection import Connection
 from inferencepool.runtime.grpc._limits import Limits
 from inferencepool.runtime.grpc._service import Service, Statistics
-from inferencepool.runtime.listening import Acceptor, Guest, Guests, listen
 
 __all__ = ["GrpcServer"]
 

@@ -9,11 +9,11 @@ from typing import Final
 
 import attrs
 
+from inferencepool.runtime._listening import CONNECTION_LIMITS, LimitTally
 from inferencepool.runtime.grpc._call import CallFactory
 from inferencepool.runtime.grpc._holdings import Holdings
 from inferencepool.runtime.grpc._limits import Limits
 from inferencepool.runtime.grpc._unread import Unread
-from inferencepool.runtime.listening import CONNECTION_LIMITS, LimitTally
 
 __all__ = ["Service", "Statistics"]
 

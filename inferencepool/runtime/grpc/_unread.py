@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 
+from inferencepool.runtime._listening import LimitTally
 from inferencepool.runtime.grpc._exchange import Exchange
 from inferencepool.runtime.grpc._holdings import Holdings
 from inferencepool.runtime.grpc._limits import Limits
-from inferencepool.runtime.listening import LimitTally
 
 __all__ = ["Unread"]
 

@@ -12,9 +12,9 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import h11
 
+from inferencepool.runtime._listening import Guest
 from inferencepool.runtime.http._limits import PageLimits
 from inferencepool.runtime.http._page import Page, PageRequest
-from inferencepool.runtime.listening import Guest
 
 __all__ = ["Conversation"]
 

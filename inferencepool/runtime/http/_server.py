@@ -11,9 +11,9 @@ from functools import partial
 from typing import TYPE_CHECKING, NoReturn, final
 
 from inferencepool.errors import ConfigurationError, MissingExtraError
+from inferencepool.runtime._listening import CONNECTION_LIMITS, Acceptor, Guest, Guests, LimitTally, listen
 from inferencepool.runtime.http._limits import PageLimits
 from inferencepool.runtime.http._page import Page, PageHandler, PageRequest
-from inferencepool.runtime.listening import CONNECTION_LIMITS, Acceptor, Guest, Guests, LimitTally, listen
 from inferencepool.runtime.logs import log_event
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from inferencepool.runtime.listening import listen
+from inferencepool.runtime._listening import listen
 
 
 async def _start(port: int = 0) -> asyncio.Server:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferencepool.errors import ConfigurationError
-from inferencepool.runtime.listening import (
+from inferencepool.runtime._listening import (
     CONNECTION_LIMITS,
     ConnectionLimits,
     Guest,

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import final
 
-from inferencepool.runtime.listening._limits import ConnectionLimits
-from inferencepool.runtime.listening._tally import LimitTally
+from inferencepool.runtime._listening._limits import ConnectionLimits
+from inferencepool.runtime._listening._tally import LimitTally
 
 __all__ = ["Guest", "Guests"]
 

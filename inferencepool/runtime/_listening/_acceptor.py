@@ -12,8 +12,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, final
 
-from inferencepool.runtime.listening._guests import Guest, Guests
-from inferencepool.runtime.listening._tally import LimitTally
+from inferencepool.runtime._listening._guests import Guest, Guests
+from inferencepool.runtime._listening._tally import LimitTally
 
 __all__ = ["Acceptor"]
 
