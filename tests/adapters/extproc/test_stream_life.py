@@ -235,7 +235,7 @@ class TestPassing:
                 feed(told, ResponseBody(chunk))
         feed(received, LAST)
         if data.draw(st.booleans()):
-            told.pass_response(LAST.body, 0, len(LAST.body), ends=True)
+            told.pass_response(bytes(LAST.body), 0, len(LAST.body), ends=True)
         else:
             feed(told, LAST)
         for session in (told, received):
