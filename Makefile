@@ -12,7 +12,7 @@ LOOPS := $(addprefix tests/runtime/,grpc listening scraping http health extproc 
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo explain test test-thorough check format bench docs clean
+.PHONY: help demo explain test coverage test-thorough check format bench docs clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-14s %s\n", $$1, $$2 }'
@@ -25,9 +25,12 @@ explain: $(READY) ## Pick an endpoint of the sample pool and explain the pick
 	$(BIN)/inferencepool pick --pool $(EXAMPLES)/pool.yaml --pods $(EXAMPLES)/pods.yaml \
 		--metrics $(EXAMPLES)/metrics.yaml --request $(EXAMPLES)/request.json --seed 7 --explain
 
-test: $(READY) ## Run the tests and report branch coverage
-	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest $(AT_ONCE) --cov
+test: $(READY) ## Run the tests
+	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest $(AT_ONCE)
 	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest $(AT_ONCE) --uvloop $(LOOPS)
+
+coverage: $(READY) ## Run the tests and report branch coverage, which takes twice as long
+	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest $(AT_ONCE) --cov
 
 test-thorough: $(READY) ## Run the tests with many more and larger random examples
 	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest

@@ -82,7 +82,8 @@ def test_ctrl_c_at_many_moments(tmp_path: Path, delay: float) -> None:
         _, errors = process.communicate(timeout=PATIENCE)
 
     assert "" == errors
-    assert process.returncode in {0, 130}
+    # While Python itself ends, a signal does what it does to any process.
+    assert process.returncode in {0, 130, -signal.SIGINT}
 
 
 @pytest.mark.parametrize("start", [("train.py",), ("-m", "train"), ("-m", "trainer"), ("-c", FOREIGN)])
