@@ -113,3 +113,7 @@ class Reading:
             self.parsed = _perhaps_cut(self._parsers, self._headers, error)
             return True
         return False
+
+    def stop(self) -> None:
+        """Read no further. Its steps refer to it, so that the collector would have to find a long body otherwise."""
+        self._steps.close()

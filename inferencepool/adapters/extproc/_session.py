@@ -220,6 +220,8 @@ class Session:
 
     def _stop(self) -> None:
         """Let go of what is being read, or handed back."""
+        if self._reading is not None:
+            self._reading.stop()
         self.working, self._reading, self._rest = False, None, None
         self._waiting.clear()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import weakref
 from itertools import pairwise
 
 import pytest
@@ -180,6 +182,29 @@ def test_what_follows_the_body_is_not_kept(mode: BodyMode) -> None:
         assert StreamedRequestBody(b"", end_of_stream=True) == answers[-1]
     else:
         assert 11 == sum(isinstance(answer, RequestBodyAnswer) for answer in answers)
+
+
+def test_what_is_read_no_further_is_gone_at_once() -> None:
+    """A long body of a proxy that left does not wait for the collector."""
+    session = make_bench().session()
+    message = LongBody(DEAR + bytes(20 << 20))
+    gone = weakref.ref(message)
+    feed(session, head(path=CHAT), RequestBody(memoryview(message), end_of_stream=True))
+    del message
+    assert session.working
+    assert gone() is not None
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        session.close(finished=False)
+        assert gone() is None
+    finally:
+        if collects:
+            gc.enable()
+
+
+class LongBody(bytearray):
+    """Bytes that can be referred to weakly."""
 
 
 def test_closing_ends_it() -> None:
