@@ -21,8 +21,8 @@ _LOG = logging.getLogger(__name__)
 
 # Connections that the system keeps until they are accepted.
 _BACKLOG = 1024
-# Connections that are accepted before it is the turn of others: whatever each of them costs falls in the same few rounds
-# of the loop.
+# Connections that are accepted before it is the turn of others: what each of them costs falls in the same few rounds of
+# the loop.
 _AT_ONCE = 2
 # What the system says when it has nothing left to accept with, and how many seconds it is left alone then.
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
