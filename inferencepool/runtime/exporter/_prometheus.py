@@ -68,10 +68,10 @@ class _Told(Metric):
         return "".join((head, *self._lines()))
 
     def _make(self) -> Iterator[Sample]:
-        raise NotImplementedError
+        raise NotImplementedError  # each kind of metric makes its own
 
     def _lines(self) -> Iterator[str]:
-        raise NotImplementedError
+        raise NotImplementedError  # as above
 
 
 @final
