@@ -46,9 +46,9 @@ async def every_pod() -> AsyncIterator[int]:
 
 @attrs.frozen
 class Sent:
-    """A request: when it was sent, counted in answers that had arrived by then, and what became of it."""
+    """A request: how many were sent before it, and what became of it."""
 
-    after: int
+    number: int
     status: int
     pod: str | None
 
@@ -70,23 +70,23 @@ class Traffic:
 
     async def _send(self) -> None:
         while True:
-            after = self.count
-            reply = await self._client.send(CHAT, chat())
+            number = self.count
             self.count += 1
-            self.answers.append(Sent(after, reply.status, reply.headers.get("x-pod")))
+            reply = await self._client.send(CHAT, chat())
+            self.answers.append(Sent(number, reply.status, reply.headers.get("x-pod")))
 
     async def served_by(self, address: str) -> int:
-        """Wait until *address* serves; the count of answers by then."""
+        """Wait until *address* serves; the count of requests sent by then."""
         start = self.count
         await until(lambda: any(each.pod == address for each in self.since(start)), lambda: self.summary(start))
         return self.count
 
     def since(self, start: int) -> list[Sent]:
-        """The answers to requests that were sent after *start* answers."""
-        return [each for each in self.answers if each.after >= start]
+        """The answers to requests that were sent after the first *start* ones."""
+        return [each for each in self.answers if each.number >= start]
 
     async def some(self, start: int) -> list[Sent]:
-        """Wait for a good number of answers to requests that were sent after *start* answers, and give them."""
+        """Wait for a good number of answers to requests that were sent after the first *start* ones, and give them."""
         await until(lambda: len(self.since(start)) >= 50, lambda: self.summary(start))
         return self.since(start)
 

@@ -9,7 +9,7 @@ import signal
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NoReturn, final
 
@@ -80,25 +80,37 @@ class TokenPlugin:
 
     async def _ask(self) -> str:
         variables = {each.name: each.value for each in self._plugin.env or ()}
-        command = [self._plugin.command, *(self._plugin.args or ())]
-        try:
-            # A group of its own, so that it can be killed with whatever it has started.
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                env={**os.environ, **variables},
-                stdin=DEVNULL,
-                stdout=PIPE,
-                stderr=PIPE,
-                start_new_session=True,
-            )
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "its arguments or environment cannot be used"
-            self._refuse(f"cannot be run: {type(error).__name__}: {reason}")
+        process = await self._start(variables)
         output, complaint = await self._listen(process)
         if process.returncode:
             said = hide_secrets(complaint.decode(errors="replace"), variables.values())
             self._refuse(f"ended with status {process.returncode}" + (f": {said}" if said else ""))
         return self._read(output)
+
+    async def _start(self, variables: Mapping[str, str]) -> Process:
+        command = [self._plugin.command, *(self._plugin.args or ())]
+        # A group of its own, so that it can be killed with whatever it has started.
+        creation = asyncio.create_subprocess_exec(
+            *command,
+            env={**os.environ, **variables},
+            stdin=DEVNULL,
+            stdout=PIPE,
+            stderr=PIPE,
+            start_new_session=True,
+        )
+        starting = asyncio.create_task(creation)
+        try:
+            return await asyncio.shield(starting)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "its arguments or environment cannot be used"
+            self._refuse(f"cannot be run: {type(error).__name__}: {reason}")
+        except asyncio.CancelledError:
+            # asyncio kills a process that it is to give up, but not its group, and waits for whoever holds the pipes.
+            with suppress(OSError, ValueError, ConfigurationError):
+                process = await starting
+                _kill(process)
+                await self._listen(process)
+            raise
 
     async def _listen(self, process: Process) -> tuple[bytes, bytes]:
         """Give what the plugin prints until it ends; kill it if that is too much or takes too long."""

@@ -8,6 +8,7 @@ import os
 import time
 import traceback
 from base64 import b64encode
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,16 @@ def write_kubeconfig(path: Path, user: Any) -> str:
 def everything(error: BaseException) -> str:
     """All that a traceback shows of an error and of its causes."""
     return "".join(traceback.format_exception(error))
+
+
+def processes_of(directory: Path) -> list[Path]:
+    """The running processes whose command lines name *directory*."""
+    found = []
+    for line in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if str(directory).encode() in line.read_bytes():
+                found.append(line)
+    return found
 
 
 async def until_there(file: Path) -> None:
@@ -312,6 +323,28 @@ def test_hiding() -> None:
     assert "bad *** and ***" == hide_secrets(f"bad {SECRET} and open sesame", ["open sesame"])
     assert "***..." == hide_secrets("a1" * 1000 + " " + "x " * 1000)[:3] + "..."
     assert 303 == len(hide_secrets("x " * 1000))
+
+
+@pytest.mark.parametrize("steps", range(12))
+def test_plugin_is_closed_while_it_starts(steps: int, tmp_path: Path) -> None:
+    """A plugin that is closed at any step of its start is gone soon, with whatever it has started."""
+
+    async def scenario() -> None:
+        config = load_cluster(write_kubeconfig(tmp_path / "config", script(tmp_path / "login", "sh $0.child & wait")))
+        assert config.user is not None
+        assert config.user.exec is not None
+        plugin = TokenPlugin(config.user.exec)
+        asked = asyncio.create_task(plugin.fetch())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        await plugin.close()
+        asked.cancel()
+        await asyncio.wait([asked])
+        while processes_of(tmp_path):  # noqa: ASYNC110 - the system ends them
+            await asyncio.sleep(0.01)
+
+    (tmp_path / "login.child").write_text("sleep 600; true")
+    run(scenario)
 
 
 def test_transport_is_closed_while_a_plugin_runs(tmp_path: Path) -> None:
