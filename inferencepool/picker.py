@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import compress
 from random import Random
 from typing import Protocol, final
@@ -10,7 +10,7 @@ from typing import Protocol, final
 import attrs
 
 from inferencepool.errors import InferencePoolError, NoEndpointsError
-from inferencepool.model import Endpoint, EndpointSet, InferenceRequest, Snapshot
+from inferencepool.model import Endpoint, EndpointSet, InferenceRequest, Outcome, Snapshot
 from inferencepool.plugins import default_profile
 from inferencepool.registry import EndpointRegistry
 from inferencepool.scheduling import PickResult, ReservedLoad, Scheduler, SchedulingProfile, SubsetHint
@@ -86,7 +86,8 @@ class EndpointPicker:
     """
     Picks an endpoint of a pool for every request. The one object that a gateway needs beside the registry.
 
-    Thread-safe; the state is the registry's and the scheduler's, each guarded by a lock of its own.
+    Thread-safe; the state is the registry's and the scheduler's, each guarded by a lock of its own. It tells the
+    registry's `EndpointHealth` what becomes of requests.
     """
 
     def __init__(
@@ -116,8 +117,14 @@ class EndpointPicker:
         self._observed = observer is not None and _keeps_results(observer)
         self._clock = clock if clock is not None else registry.clock
         self._scheduler = Scheduler(
-            profile if profile is not None else default_profile(), rng=rng, clock=self._clock, reserve=reserve
+            profile if profile is not None else default_profile(),
+            rng=rng,
+            clock=self._clock,
+            reserve=reserve,
+            outcomes=self,
         )
+        self._health = registry.health
+        self._health.watch(self)
 
     @property
     def registry(self) -> EndpointRegistry:
@@ -134,7 +141,12 @@ class EndpointPicker:
         """Whether an observer is told about every pick, and may keep the result."""
         return self._observed
 
-    def pick(self, request: InferenceRequest, subset: SubsetHint | None = None) -> PickResult:
+    def pick(
+        self,
+        request: InferenceRequest,
+        subset: SubsetHint | None = None,
+        exclude: Iterable[str | Endpoint] = (),
+    ) -> PickResult:
         """
         Pick an endpoint for *request*, and count its load until the result is released.
 
@@ -142,18 +154,32 @@ class EndpointPicker:
             request: What is asked for.
             subset: Addresses to pick from, as a list or with commas between: ``ip:port``, or ``ip`` for all ports of
                 that pod. None for no limit; an empty one leaves nothing to pick from.
+            exclude: Endpoints, or their ids, that are not to be picked, such as those that failed the request already
+                (`PickResult.retry` does that by itself). Those that do not exist are passed over.
 
         Raises:
-            NoEndpointsError: There is no endpoint, or none that *subset* names (503).
+            NoEndpointsError: There is no endpoint, or none that *subset* names and *exclude* leaves (503).
             EndpointsFilteredError: The profile's filters kept none (429).
             NotCachedError: *request* is to be refused where nothing of its prompt is cached, and nothing is (412).
             StrategyError: A strategy broke its contract (500).
         """
+        return self._pick(request, subset, tuple(map(_id_of, exclude)) if exclude else (), None)
+
+    def _pick(
+        self,
+        request: InferenceRequest,
+        subset: SubsetHint | None,
+        excluded: tuple[str, ...],
+        instead_of: PickResult | None,
+    ) -> PickResult:
         try:
             snapshot, departed = self._registry.current()
             if self._observer is None:
-                return self._scheduler.schedule(request, snapshot, departed=departed, subset=subset)
-            return self._pick_observed(self._observer, request, snapshot, departed, subset)
+                result = self._scheduler.schedule(
+                    request, snapshot, departed=departed, subset=subset, excluded=excluded, instead_of=instead_of
+                )
+            else:
+                result = self._pick_observed(self._observer, request, snapshot, departed, subset, excluded, instead_of)
         except NoEndpointsError as error:
             absence = self._registry.absence
             if not absence:
@@ -163,6 +189,9 @@ class EndpointPicker:
         except RecursionError:
             self._scheduler.blame_for_recursion(self)
             raise
+        if result.snapshot.probing:
+            self._health.probe(result.slot, result.birth, picked_at=result.picked_at, model=request.model)
+        return result
 
     def _pick_observed(
         self,
@@ -171,10 +200,14 @@ class EndpointPicker:
         snapshot: Snapshot,
         departed: EndpointSet,
         subset: SubsetHint | None,
+        excluded: tuple[str, ...],
+        instead_of: PickResult | None,
     ) -> PickResult:
         began = self._clock()
         try:
-            result = self._scheduler.schedule(request, snapshot, departed=departed, subset=subset)
+            result = self._scheduler.schedule(
+                request, snapshot, departed=departed, subset=subset, excluded=excluded, instead_of=instead_of
+            )
         except InferencePoolError as error:
             observer.refused(request, error)
             raise
@@ -183,9 +216,25 @@ class EndpointPicker:
             observer.picked(result)
         except BaseException:
             # Nobody gets the result, so nobody could release it.
-            result.release()
+            result.cancelled()
             raise
         return result
+
+    def hear(self, result: PickResult, /) -> None:
+        """Tell the registry's health that the response to *result* begins; what `PickResult.started` calls."""
+        self._health.hear(result.slot, result.birth, picked_at=result.picked_at, model=result.model)
+
+    def end(self, result: PickResult, outcome: Outcome, /) -> None:
+        """Tell the registry's health what became of *result*; what `PickResult.release` and the like call."""
+        self._health.report(result.slot, result.birth, outcome, picked_at=result.picked_at, model=result.model)
+
+    def pick_again(self, result: PickResult, /) -> PickResult:
+        """Pick another endpoint than *result* and those before it, and move the load; what `PickResult.retry` calls."""
+        return self._pick(result.request, result.subset, (*result.excluded, result.endpoint.id), result)
+
+    def awaited(self) -> tuple[Sequence[int], Sequence[int]]:
+        """Give the births of slots, and by slot the picks that nothing came back for, in O(endpoints)."""
+        return self._scheduler.awaited()
 
     def reserved(self) -> ReservedLoad:
         """Tell the load that picks put on each endpoint, in O(endpoints)."""
@@ -203,3 +252,7 @@ class EndpointPicker:
 
     def __repr__(self) -> str:
         return f"<EndpointPicker by profile {self.profile.name} of {self._registry!r}>"
+
+
+def _id_of(endpoint: str | Endpoint) -> str:
+    return endpoint if isinstance(endpoint, str) else endpoint.id

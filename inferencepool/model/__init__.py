@@ -1,6 +1,7 @@
 """Values: what exists in the API, in a fleet and in a request. Nothing here holds state or does I/O."""
 
 from inferencepool.model._address import canonical_address
+from inferencepool.model._ejection import Ejection, EjectionReason
 from inferencepool.model._endpoint import Endpoint, join_host_port
 from inferencepool.model._endpoint_set import EndpointSet, any_slot, next_slot, nth_slot, to_endpoint_set, to_slots
 from inferencepool.model._import import ImportController, InferencePoolImport
@@ -8,6 +9,7 @@ from inferencepool.model._meta import ObjectMeta
 from inferencepool.model._metrics import EndpointMetrics
 from inferencepool.model._objective import InferenceObjective, PoolReference
 from inferencepool.model._objects import ApiObject, parse_object, validate
+from inferencepool.model._outcome import Outcome, OutcomeKind
 from inferencepool.model._picker_ref import EndpointPickerRef, FailureMode
 from inferencepool.model._pod import Pod
 from inferencepool.model._pool import AppProtocol, InferencePool, TargetPort
@@ -33,6 +35,8 @@ __all__ = [
     "Condition",
     "ConditionReason",
     "ConditionType",
+    "Ejection",
+    "EjectionReason",
     "Endpoint",
     "EndpointMetrics",
     "EndpointPickerRef",
@@ -49,6 +53,8 @@ __all__ = [
     "LabelSelector",
     "ObjectMeta",
     "Operator",
+    "Outcome",
+    "OutcomeKind",
     "ParentReference",
     "ParentStatus",
     "Pod",

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, final, overload
 
 import attrs
 
+from inferencepool.model._ejection import Ejection
 from inferencepool.model._endpoint import Endpoint, join_host_port
 from inferencepool.model._endpoint_set import EndpointSet, to_endpoint_set, to_slots
 from inferencepool.model._loras import LoraSets
@@ -103,7 +104,11 @@ class Snapshot:
         kv_cache_usage: Column of `EndpointMetrics.kv_cache_usage`, likewise.
         observed_at: When the observation behind the metrics began; minus infinity where there is none.
         stale: The endpoints whose metrics are too old to be trusted.
-        avoided: The endpoints that are candidates only where no other is left.
+        avoided: The endpoints that are candidates only where no other is left: stale ones, and ejected ones.
+        avoided_by_model: Those that are avoided beside them for requests for one model.
+        ejections: What is known of the ejected ones among the avoided, by slot.
+        probing: By model, and by the empty text for all of them, the endpoints whose ejection one request is to probe.
+            The next one that may go there does.
         unknown: By the name of a column, the endpoints that never told it while others do. In the column they have the
             mean of those.
     """
@@ -117,7 +122,14 @@ class Snapshot:
     observed_at: Sequence[float] = ()
     stale: EndpointSet = 0
     avoided: EndpointSet = 0
+    avoided_by_model: Mapping[str, EndpointSet] = attrs.field(factory=dict)
+    ejections: Mapping[int, Ejection] = attrs.field(factory=dict)
+    probing: Mapping[str, EndpointSet] = attrs.field(factory=dict)
     unknown: Mapping[str, EndpointSet] = attrs.field(factory=dict)
+
+    def avoided_for(self, model: str) -> EndpointSet:
+        """Give the endpoints that are avoided for requests for *model*."""
+        return self.avoided | self.avoided_by_model.get(model, 0)
 
     @cached_property
     def _restated(self) -> EndpointSet:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import floor, fsum
 from typing import Any
 
@@ -11,12 +11,14 @@ import attrs
 from inferencepool.model import Endpoint, EndpointMetrics, EndpointSet, Fleet, Snapshot, to_slots
 from inferencepool.model._metrics import SIGNALS
 from inferencepool.registry._away import Away
+from inferencepool.registry._outliers import View
 from inferencepool.registry._staleness import Ages, StaleMetrics, Staleness
 
 __all__ = ["Columns"]
 
 _NOTHING = EndpointMetrics()
 _NEVER = float("-inf")
+_NOBODY = View()
 
 
 @attrs.define(eq=False)
@@ -32,20 +34,26 @@ class Columns:
         departed: Slots of the last snapshot that were freed since.
         lost: The slots whose endpoints cannot be reached, so that their metrics are stale whatever their age.
         dirty: Whether anything changed since the last snapshot; whoever publishes one takes it back.
+        births: Number of the occupant, by slot (see `Fleet.births`).
+        metrics: The latest metrics, by slot.
+        vacated: Is called with a slot that becomes another endpoint's.
+        restarted: Is called with a slot whose endpoint began anew.
     """
 
     members: EndpointSet = 0
     departed: EndpointSet = 0
     lost: EndpointSet = 0
     dirty: bool = False
+    births: list[int] = attrs.field(factory=list)
+    metrics: list[EndpointMetrics] = attrs.field(factory=list)
+    vacated: Callable[[int], object] = attrs.field(default=lambda _: None)
+    restarted: Callable[[int], object] = attrs.field(default=lambda _: None)
     _unknown: dict[str, EndpointSet] = attrs.field(factory=lambda: dict.fromkeys(SIGNALS, 0))
     _fleet: Fleet | None = None
     _born: int = 0
     _endpoints: list[Endpoint | None] = attrs.field(factory=list)
-    _births: list[int] = attrs.field(factory=list)
     _caches: list[int] = attrs.field(factory=list)
     _away: Away = attrs.field(factory=Away)
-    _metrics: list[EndpointMetrics] = attrs.field(factory=list)
     _waiting: list[int] = attrs.field(factory=list)
     _running: list[int] = attrs.field(factory=list)
     _usage: list[float] = attrs.field(factory=list)
@@ -64,7 +72,7 @@ class Columns:
             slot = self._free.pop() if self._free else self._append()
             self._caches[slot] = self._born
         self._endpoints[slot] = endpoint
-        self._births[slot] = self._born
+        self.births[slot] = self._born
         self.members |= 1 << slot
         self._note_unknown(slot, _NOTHING.unknown)
         self._touch_fleet()
@@ -72,9 +80,9 @@ class Columns:
 
     def _append(self) -> int:
         self._endpoints.append(None)
-        self._births.append(0)
+        self.births.append(0)
         self._caches.append(0)
-        self._metrics.append(_NOTHING)
+        self.metrics.append(_NOTHING)
         self._waiting.append(0)
         self._running.append(0)
         self._usage.append(0.0)
@@ -87,17 +95,18 @@ class Columns:
         if before is None or before.restarts != endpoint.restarts:
             self._born += 1
             self._caches[slot] = self._born
+            self.restarted(slot)
         self._endpoints[slot] = endpoint
         self._touch_fleet()
 
     def remove(self, slot: int, now: float, *, for_good: bool = False) -> None:
         """Free *slot*, and keep it for its endpoint, unless that went *for_good*."""
         endpoint, self._endpoints[slot] = self._endpoints[slot], None
-        self._metrics[slot] = _NOTHING
+        self.metrics[slot] = _NOTHING
         self._waiting[slot] = self._running[slot] = 0
         self._usage[slot] = 0.0
         self._observed_at[slot] = _NEVER
-        self._births[slot] = 0
+        self.births[slot] = 0
         self.members ^= 1 << slot
         self.lost &= ~(1 << slot)
         self._note_unknown(slot, frozenset())
@@ -109,12 +118,13 @@ class Columns:
         """Let *slots* be used by others, from the next snapshot on."""
         for slot in slots:
             self._caches[slot] = 0
+            self.vacated(slot)
             self._leaving.append(slot)
             self._touch_fleet()
 
     def observe(self, slot: int, metrics: EndpointMetrics, observed_at: float) -> bool:
         """Write *metrics* that were observed at *observed_at*; False when these or later ones are there already."""
-        before, known = self._metrics[slot], self._observed_at[slot]
+        before, known = self.metrics[slot], self._observed_at[slot]
         if observed_at <= known and (observed_at < known or self._tells_nothing_new(slot, metrics)):
             return False
         self._observed_at[slot] = observed_at
@@ -123,7 +133,7 @@ class Columns:
         if metrics is not before:
             if metrics.unknown is not before.unknown:
                 self._note_unknown(slot, metrics.unknown)
-            self._metrics[slot] = metrics
+            self.metrics[slot] = metrics
             # What was not told is of a class of its own; strategies get plain numbers.
             self._waiting[slot] = metrics.waiting_queue_size + 0
             self._running[slot] = metrics.running_requests + 0
@@ -132,7 +142,7 @@ class Columns:
         return True
 
     def _tells_nothing_new(self, slot: int, metrics: EndpointMetrics) -> bool:
-        before = self._metrics[slot]
+        before = self.metrics[slot]
         return metrics == before and metrics.unknown == before.unknown and not self.lost >> slot & 1
 
     def _note_unknown(self, slot: int, unknown: frozenset[str]) -> None:
@@ -162,16 +172,22 @@ class Columns:
             and (occupant.destination, occupant.pod_uid) == (endpoint.destination, endpoint.pod_uid)
         )
 
-    def publish(self, generation: int, now: float, staleness: Staleness | None = None) -> tuple[Snapshot, float]:
+    def at(self, slot: int) -> Endpoint | None:
+        """Give the endpoint in *slot*; None where it is free, or kept for one that may come back."""
+        return self._endpoints[slot]
+
+    def publish(
+        self, generation: int, now: float, staleness: Staleness | None = None, view: View = _NOBODY
+    ) -> tuple[Snapshot, float]:
         """
-        Copy everything into a snapshot, in O(slots).
+        Copy everything, and what *view* tells of ejections, into a snapshot, in O(slots).
 
         Returns:
-            The snapshot, and when the next endpoint becomes stale.
+            The snapshot, and when it changes if nothing happens.
         """
         self._release(self._away.expire(now))
         if self._fleet is None:
-            self._fleet = Fleet(tuple(self._endpoints), tuple(self._births), self.members, tuple(self._caches))
+            self._fleet = Fleet(tuple(self._endpoints), tuple(self.births), self.members, tuple(self._caches))
         self._free += self._leaving
         self._leaving.clear()
         self.departed = 0
@@ -189,19 +205,23 @@ class Columns:
                 for name, column in zip(SIGNALS, columns, strict=True)
             ]
         waiting, running, usage = columns
+        ejected = view.avoided.get("", 0)
         snapshot = Snapshot(
             generation=generation,
             fleet=self._fleet,
-            metrics=self._metrics[:],
+            metrics=self.metrics[:],
             waiting_queue_size=ages.worsened(waiting, 1) if worse else waiting[:],
             running_requests=ages.worsened(running) if worse else running[:],
             kv_cache_usage=ages.worsened(usage) if worse else usage[:],
             observed_at=self._observed_at[:],
             stale=ages.stale,
-            avoided=ages.stale if policy is StaleMetrics.AVOID else 0,
+            avoided=(ages.stale if policy is StaleMetrics.AVOID else 0) | ejected,
+            avoided_by_model={model: part for model, part in view.avoided.items() if model},
+            ejections=view.ejections,
+            probing=view.probing,
             unknown=unknown,
         )
-        return snapshot, ages.until
+        return snapshot, min(ages.until, view.until)
 
     def _with_means(self, column: Sequence[Any], unknown: EndpointSet, fresh: EndpointSet, *, whole: bool) -> list[Any]:
         """Give *column* with the mean of those that tell it, if possible *fresh* ones, for the *unknown* ones."""

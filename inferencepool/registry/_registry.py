@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from math import inf
+from random import Random
 from threading import Condition
 from typing import assert_never, final
 
@@ -26,13 +27,17 @@ from inferencepool.registry._changes import (
     PoolChanged,
 )
 from inferencepool.registry._columns import Columns
+from inferencepool.registry._health import EndpointHealth
 from inferencepool.registry._listeners import Listener, Listeners
+from inferencepool.registry._outlier_detection import OutlierDetection
 from inferencepool.registry._placement import Placement
 from inferencepool.registry._staleness import Staleness
 from inferencepool.selection import expand
 from inferencepool.selection._membership import has_ended
 
 __all__ = ["EndpointRegistry", "RegistryStatistics"]
+
+_BY_DEFAULT = OutlierDetection()
 
 
 @attrs.frozen
@@ -66,6 +71,8 @@ class EndpointRegistry:
         clock: Callable[[], float] = time.monotonic,
         publish_interval: float = 0.05,
         staleness: Staleness | None = None,
+        outlier_detection: OutlierDetection | None = _BY_DEFAULT,
+        rng: Random | None = None,
     ) -> None:
         """
         Start empty.
@@ -75,6 +82,9 @@ class EndpointRegistry:
             clock: Seconds that never run backwards; observation times of metrics are told by it.
             publish_interval: Least number of seconds between two snapshots, 0 or more.
             staleness: When metrics are too old, and what is done then; None where nobody keeps them fresh.
+            outlier_detection: When endpoints are ejected by what came back from them (see `health`); None for never.
+                Where nothing is told of what came back, nothing is done.
+            rng: Source of the jitter of ejections.
 
         Raises:
             ConfigurationError: *publish_interval* is negative or no number.
@@ -92,7 +102,10 @@ class EndpointRegistry:
         self._lock = new_lock()
         self._arrived = Condition(self._lock)
         self._staleness = staleness
-        self._published_at, self._turns_stale_at = float("-inf"), inf
+        self.health = EndpointHealth(
+            self._columns, outlier_detection, rng=rng if rng is not None else Random(), clock=clock, touch=self._touch
+        )  #: How endpoints are by what came back from them
+        self._published_at, self._turns_at = float("-inf"), inf
         self._current: tuple[Snapshot, EndpointSet] = (Snapshot(), 0)
         self._listeners = Listeners()
         self.absence = ""  #: Why there is no pool, for whoever is refused; whoever follows one sets it
@@ -123,7 +136,7 @@ class EndpointRegistry:
 
     def current(self) -> tuple[Snapshot, EndpointSet]:
         """Give the latest snapshot together with those of its endpoints that are gone already."""
-        if self._columns.dirty or self._turns_stale_at < inf:
+        if self._columns.dirty or self._turns_at < inf:
             now = self.clock()
             # A clock that stepped back must not keep the next snapshot waiting.
             is_early = 0 <= now - self._published_at < self._interval
@@ -142,15 +155,23 @@ class EndpointRegistry:
             now = self.clock()
             if self._is_outdated(now):
                 generation = self._current[0].generation + 1
-                snapshot, self._turns_stale_at = self._columns.publish(generation, now, self._staleness)
+                view = self.health.view(now)
+                snapshot, self._turns_at = self._columns.publish(generation, now, self._staleness, view)
                 self._current = (snapshot, 0)
                 self._published_at = now
                 # Last of all: readers have no lock, and who finds nothing to publish takes the snapshot that is there.
                 self._columns.dirty = False
-            return self._current[0]
+            published = self._current[0]
+        self.health.tell()
+        return published
+
+    def _touch(self) -> None:
+        """See to it that another snapshot is published when it is due."""
+        with held(self._lock):
+            self._columns.dirty = True
 
     def _is_outdated(self, now: float) -> bool:
-        return self._columns.dirty or now > self._turns_stale_at
+        return self._columns.dirty or now > self._turns_at
 
     def upsert_pod(self, pod: Pod) -> bool:
         """Take over a pod that was created or changed. True if that changed the endpoints."""

@@ -23,7 +23,7 @@ from inferencepool.scheduling._profile import NamedFilter, SchedulingProfile
 from inferencepool.scheduling._strategies import quoted
 from inferencepool.selection import narrow
 
-__all__ = ["Eligibility", "SubsetHint", "apply_filter", "without_avoided"]
+__all__ = ["Eligibility", "SubsetHint", "apply_filter", "excluded_set", "without_avoided", "without_excluded"]
 
 SubsetHint: TypeAlias = str | Iterable[str]
 
@@ -135,10 +135,31 @@ def _stranger(item: NamedFilter, candidate: object) -> StrategyError:
     return StrategyError(message)
 
 
-def without_avoided(part: EndpointSet, snapshot: Snapshot, departed: EndpointSet) -> EndpointSet:
-    """Leave out the endpoints that are to be avoided, if others are left that did not depart."""
-    rest = part & ~snapshot.avoided
+def without_avoided(part: EndpointSet, snapshot: Snapshot, departed: EndpointSet, model: str) -> EndpointSet:
+    """Leave out the endpoints that are to be avoided for *model*, if others are left that did not depart."""
+    rest = part & ~snapshot.avoided_for(model)
     return rest if rest & ~departed else part
+
+
+def without_excluded(
+    part: EndpointSet, snapshot: Snapshot, departed: EndpointSet, excluded: tuple[str, ...]
+) -> EndpointSet:
+    """
+    Leave out the endpoints with the ids *excluded*; others are unknown or gone.
+
+    Raises:
+        NoEndpointsError: No other is left.
+    """
+    rest = part & ~excluded_set(snapshot.fleet, excluded)
+    if not rest & ~departed:
+        message = f"all {(part & ~departed).bit_count()} endpoints for the request are excluded"
+        raise NoEndpointsError(message)
+    return rest
+
+
+def excluded_set(fleet: Fleet, excluded: Iterable[str]) -> EndpointSet:
+    """Give the endpoints of *fleet* with the ids *excluded*."""
+    return to_endpoint_set(slot for each in excluded if (slot := fleet.by_id.get(each)) is not None)
 
 
 def filtered_out(profile: SchedulingProfile, names: Iterable[str]) -> EndpointsFilteredError:

@@ -8,8 +8,8 @@ from random import Random
 
 import attrs
 
-from inferencepool.model import Candidates, EndpointSet, InferenceRequest, Snapshot, to_slots
-from inferencepool.scheduling._eligibility import Eligibility, SubsetHint, kept_by, without_avoided
+from inferencepool.model import Candidates, EjectionReason, EndpointSet, InferenceRequest, Snapshot, to_slots
+from inferencepool.scheduling._eligibility import Eligibility, SubsetHint, excluded_set, kept_by, without_avoided
 from inferencepool.scheduling._explanation import ExplainedCandidate, ExplainedScore, Explanation, Rejection
 from inferencepool.scheduling._filtering import Narrowing, early_and_late
 from inferencepool.scheduling._load import Demand
@@ -38,6 +38,7 @@ def explain(
     *,
     chosen: Sequence[int],
     subset: SubsetHint | None,
+    excluded: Sequence[str],
     departed: EndpointSet,
     reservations: Reservations,
     exact: bool,
@@ -51,7 +52,7 @@ def explain(
     places = {slot: place for place, slot in enumerate(chosen, 1)}
     reservations.shown = snapshot.fleet.members & ~departed
     asked = ReservedCandidates(0, snapshot, Random(0), reservations)
-    part, rejected = _filter(profile, request, snapshot, subset, departed, asked, places)
+    part, rejected = _filter(profile, request, snapshot, subset, excluded, departed, asked, places)
     pending = reservations.pending
     candidates = candidates_of(snapshot, part, pending)
     asked.members = part & ~departed
@@ -115,6 +116,7 @@ def _filter(
     request: InferenceRequest,
     snapshot: Snapshot,
     subset: SubsetHint | None,
+    excluded: Sequence[str],
     departed: EndpointSet,
     asked: ReservedCandidates,
     places: Mapping[int, int],
@@ -137,6 +139,9 @@ def _filter(
         kept = part & Eligibility(profile, fleet).narrow(subset)
         reject(part & ~kept & ~departed, "not in the subset")
         part = kept
+    kept = part & ~excluded_set(fleet, excluded)
+    reject(part & ~kept & ~departed, "excluded")
+    part = kept
     early, late = early_and_late(profile)
     pending = asked.all_pending
 
@@ -146,13 +151,14 @@ def _filter(
         return narrowing
 
     allowed = narrow(part, early)
-    fresh = without_avoided(allowed.part, snapshot, departed)
+    fresh = without_avoided(allowed.part, snapshot, departed, request.model)
     chosen = narrow(fresh, late)
     if not chosen.part:
         fresh, chosen = allowed.part, narrow(allowed.part, late)
     for item, left_out in allowed.steps:
         reject(left_out, f"filter {item.name}")
-    reject(allowed.part & ~fresh & ~departed, "stale metrics")
+    for slot in to_slots(allowed.part & ~fresh & ~departed):
+        reject(1 << slot, _avoided_because(snapshot, slot, request.model))
     for item, left_out in chosen.steps:
         reject(left_out, f"filter {item.name}")
     # Where the counts of that moment are not known any more, filters that look at them may answer otherwise today.
@@ -160,6 +166,16 @@ def _filter(
     if picked & ~chosen.part & ~departed:
         return chosen.part | picked, [item for item in rejected if item.place != 1]
     return chosen.part, rejected
+
+
+def _avoided_because(snapshot: Snapshot, slot: int, model: str) -> str:
+    """Tell why an endpoint is avoided."""
+    ejection = snapshot.ejections.get(slot)
+    if ejection is not None:
+        return f"ejected: {ejection}"
+    if snapshot.avoided_by_model.get(model, 0) >> slot & 1:
+        return f"ejected: {EjectionReason.MODEL_NOT_FOUND} for model {model}"
+    return "stale metrics"
 
 
 def _scores(

@@ -68,8 +68,8 @@ class Rejection:
 
     Attributes:
         endpoint: The endpoint.
-        reason: Why: it departed, the subset hint does not name it, which filter did not keep it, or its metrics are
-            stale.
+        reason: Why: it departed, the subset hint does not name it, which filter did not keep it, it is
+            excluded or ejected, or its metrics are stale.
         place: 2 and more where it is a fallback all the same: the filter only stated a preference.
     """
 

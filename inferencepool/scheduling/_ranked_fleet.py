@@ -53,6 +53,7 @@ class RankedFleet:
         self._views: LRUCache[EndpointSet, Ranking | None] = LRUCache(_VIEWS)
         self.snapshot = Snapshot(generation=-1)
         self.departed: EndpointSet = 0
+        self._probed: dict[str, EndpointSet] = {}
         self.eligibility = Eligibility(profile, self.snapshot.fleet)
         self.reservations = Reservations(profile.parts_with("amounts"))
         self.candidates = ReservedCandidates(0, self.snapshot, rng, self.reservations)
@@ -70,11 +71,12 @@ class RankedFleet:
         if eligibility.fleet is not snapshot.fleet:
             eligibility = Eligibility(self._profile, snapshot.fleet)
         terms = None
-        members = without_avoided(eligibility.members, snapshot, 0)
+        members = without_avoided(eligibility.members, snapshot, 0, "")
         if members and not self._scans:
             terms = fleet_terms(self._profile, candidates_of(snapshot, members))
         self.reservations.adopt(snapshot)
         self.eligibility, self.departed, self.snapshot = eligibility, 0, snapshot
+        self._probed.clear()
         self._members = members
         self.candidates.snapshot = snapshot
         self._rank(terms)
@@ -84,6 +86,25 @@ class RankedFleet:
         if departed & ~self.departed:
             self.reservations.depart(departed)
             self.departed |= departed
+
+    def to_probe(self, members: EndpointSet, model: str) -> EndpointSet:
+        """Give those of *members* whose ejection a request for *model* is to probe, and none does yet."""
+        probing, probed = self.snapshot.probing, self._probed
+        due = probing.get("", 0) & ~probed.get("", 0)
+        if model:
+            due |= probing.get(model, 0) & ~probed.get(model, 0)
+        return members & due
+
+    def without_probed(self, members: EndpointSet, model: str) -> EndpointSet:
+        """Leave out those that a request probes by now, if others are left."""
+        probed = self._probed.get("", 0) | self._probed.get(model, 0)
+        return members & ~probed or members
+
+    def note_probe(self, slot: int, model: str) -> None:
+        """Take note that a request for *model* probes *slot*."""
+        for key in {"", model}:
+            if self.snapshot.probing.get(key, 0) >> slot & 1:
+                self._probed[key] = self._probed.get(key, 0) | 1 << slot
 
     def standing(
         self,

@@ -43,6 +43,7 @@ class Lease(Protocol):
     picked_at: float
     moves: int
     amounts: tuple[int, ...]
+    has_started: bool
 
 
 @attrs.frozen(eq=False)
@@ -76,6 +77,7 @@ class Reservations:
         measures: Measures of what is in flight.
         pending: Picks that the metrics do not cover yet, by slot.
         in_flight: Picks that were not released yet, by slot.
+        begun: Those of them whose responses have begun, by slot.
         total_in_flight: Their sum.
         amounts: For each measure what is in flight, by slot.
         shown: The endpoints that may be picked: all members less those that departed.
@@ -88,6 +90,7 @@ class Reservations:
     measures: tuple[LoadMeasure, ...] = ()
     pending: list[int] = attrs.field(factory=list)
     in_flight: list[int] = attrs.field(factory=list)
+    begun: list[int] = attrs.field(factory=list)
     total_in_flight: int = 0
     amounts: list[list[int]] = attrs.field(init=False)
     shown: EndpointSet = 0
@@ -130,7 +133,7 @@ class Reservations:
     def _forget_gone(self, births: Sequence[int]) -> None:
         size = len(births)
         gone = [slot for slot, birth in enumerate(self._births) if slot >= size or births[slot] != birth]
-        by_slot = [self.pending, self.in_flight, *self.amounts]
+        by_slot = [self.pending, self.in_flight, self.begun, *self.amounts]
         for slot in gone:
             self._uncovered.pop(slot, None)
             self.total_in_flight -= self.in_flight[slot]
@@ -218,8 +221,11 @@ class Reservations:
             self._show_flight(slot, 1)
 
     def start(self, lease: Lease, until_started: Sequence[bool]) -> None:
-        """Take back the amounts of those measures that end when the response begins."""
-        if lease.amounts and lease.slot < len(self._births) and self._births[lease.slot] == lease.birth:
+        """Take note that the response begins; take back the amounts of those measures that end then."""
+        if lease.slot >= len(self._births) or self._births[lease.slot] != lease.birth:
+            return
+        self.begun[lease.slot] += 1
+        if lease.amounts:
             ended = zip(lease.amounts, until_started, strict=True)
             self._add(lease.slot, [-amount if ends else 0 for amount, ends in ended])
             ended = zip(lease.amounts, until_started, strict=True)
@@ -234,6 +240,8 @@ class Reservations:
             return
         self.in_flight[slot] -= 1
         self.total_in_flight -= 1
+        if lease.has_started:
+            self.begun[slot] -= 1
         if self._is_flight_shown:
             self._show_flight(slot, -1)
         leases = self._uncovered.get(slot)
@@ -255,6 +263,11 @@ class Reservations:
         elif by and self._tracks_pending:
             drift = self.drift
             drift.place(slot, drift.counts[slot] - 1)
+
+    def awaited(self) -> tuple[Sequence[int], Sequence[int]]:
+        """Give the births, and by slot the picks in flight that nothing came back for; about, without the lock."""
+        births, in_flight, begun = self._births, self.in_flight[:], self.begun[:]
+        return births, [held - told for held, told in zip(in_flight, begun, strict=False)]
 
     def in_flight_at(self, slot: int) -> int:
         """Count the picks of *slot* that were not released yet."""

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, NoReturn, Protocol, Self, final
 
-from inferencepool.model import Endpoint, EndpointSet, InferenceRequest, Snapshot
+from inferencepool.model import Endpoint, EndpointSet, InferenceRequest, Outcome, Snapshot
+from inferencepool.model._outcome import SUCCESS
 from inferencepool.scheduling._eligibility import SubsetHint
 from inferencepool.scheduling._explanation import Explanation
 
-__all__ = ["PickResult"]
+__all__ = ["Outcomes", "PickResult"]
 
 
 _NO_REQUEST = InferenceRequest()
@@ -20,11 +21,29 @@ _NO_SNAPSHOT = Snapshot(generation=-1)
 class _Owner(Protocol):
     def start(self, result: PickResult, /) -> None: ...
 
-    def release(self, result: PickResult, /) -> None: ...
+    def release(self, result: PickResult, outcome: Outcome | None, /) -> None: ...
+
+    def retry(self, result: PickResult, outcome: Outcome, /) -> PickResult: ...
 
     def response_headers(self, result: PickResult, /) -> Mapping[str, str]: ...
 
     def explain(self, result: PickResult, /) -> Explanation: ...
+
+
+class Outcomes(Protocol):
+    """**Protocol:** is told what becomes of requests, without any lock of the scheduler."""
+
+    def hear(self, result: PickResult, /) -> None:
+        """Hear that the response begins."""
+        ...
+
+    def end(self, result: PickResult, outcome: Outcome, /) -> None:
+        """Hear what became of the request."""
+        ...
+
+    def pick_again(self, result: PickResult, /) -> PickResult:
+        """Pick another endpoint for the request, and move the load."""
+        ...
 
 
 @final
@@ -32,15 +51,19 @@ class PickResult:
     """
     Where a request goes. Its load counts until it is released.
 
-    Use it as a context manager, or call `release` when the request has ended, however it ended. Built for every pick,
-    so it holds references only and works the rest out when asked. It cannot be copied, in whatever way: its load is
-    released once. (So it is no class of attrs, whose `evolve` would copy it.)
+    Use it as a context manager, or say how the request ended: `succeeded` or `release`, `failed`, `retry`, `cancelled`.
+    The first of them counts, and takes the load back; what it tells is how endpoints are known to be ill. A context
+    that is left by an exception is `cancelled`, as nobody knows whose fault it is.
+
+    Built for every pick, so it holds references only and works the rest out when asked. It cannot be copied, in
+    whatever way: its load is released once. (So it is no class of attrs, whose `evolve` would copy it.)
 
     Attributes:
         request: What was asked for.
         snapshot: The snapshot that the pick was made from.
         slot: The endpoint's slot in it.
         subset: The subset hint that was given, if any.
+        excluded: Ids of the endpoints that it was not to go to.
         picked_at: When, in seconds of the scheduler's clock.
         fallback_slots: Slots of the endpoints to try next.
         departed: Endpoints of the snapshot that were gone by then.
@@ -48,6 +71,7 @@ class PickResult:
         moves: How many reservations were made or taken back before.
         amounts: For each measure of the profile, what this pick still adds to the endpoint.
         produced: What strategies found out about the request (see `InferenceRequest.produced`).
+        model: The model that was asked for.
         has_started: Whether its response has begun.
         released: Whether its load was taken back.
         seconds: How long the pick took; 0 unless an observer of the picker is told of it.
@@ -59,8 +83,10 @@ class PickResult:
         "amounts",
         "birth",
         "departed",
+        "excluded",
         "fallback_slots",
         "has_started",
+        "model",
         "moves",
         "picked_at",
         "produced",
@@ -82,6 +108,7 @@ class PickResult:
         picked_at: float,
         fallback_slots: tuple[int, ...] = (),
         departed: EndpointSet = 0,
+        excluded: tuple[str, ...] = (),
     ) -> None:
         self._owner = owner
         self.request = request
@@ -91,6 +118,8 @@ class PickResult:
         self.picked_at = picked_at
         self.fallback_slots = fallback_slots
         self.departed = departed
+        self.excluded = excluded
+        self.model = request.model
         self.birth = -1
         self.moves = 0
         self.amounts: tuple[int, ...] = ()
@@ -103,6 +132,11 @@ class PickResult:
     def endpoint(self) -> Endpoint:
         """The endpoint that gets the request."""
         return self.snapshot.fleet.at(self.slot)
+
+    @property
+    def is_detached(self) -> bool:
+        """Whether the request and the snapshot were let go of."""
+        return self.snapshot is _NO_SNAPSHOT
 
     @property
     def destination(self) -> str:
@@ -134,21 +168,64 @@ class PickResult:
 
     def started(self) -> None:
         """
-        Tell that the response has begun, which ends the load of prefilling. Only the first call does anything.
+        Tell that the response has begun, and well: the load of prefilling ends. Only the first call does anything.
 
-        It need not be told: whatever still counts is taken back by `release`.
+        It need not be told: whatever still counts is taken back by `release`. An endpoint that is known to give
+        something back is not taken for stalled.
         """
         self._owner.start(self)
 
     def release(self) -> None:
-        """Take back the load of this pick. Only the first call does anything."""
-        self._owner.release(self)
+        """Take back the load of this pick, which went well. Only the first call does anything."""
+        self._owner.release(self, SUCCESS)
+
+    def succeeded(self) -> None:
+        """Tell that the request went well; the same as `release`."""
+        self._owner.release(self, SUCCESS)
+
+    def failed(self, reason: str | int = "failed", *, retry_after: float | None = None) -> None:
+        """
+        Tell that the endpoint failed the request, and take the load back. Only the first call does anything.
+
+        Args:
+            reason: The status of the response, 400 to 599; or in a few words why there is none, such as
+                ``connect-failure``, ``reset`` or ``timeout``. What a status says of the endpoint, `OutcomeKind` tells.
+            retry_after: Seconds that the response asks to wait (``Retry-After``).
+
+        Raises:
+            ConfigurationError: *reason* is neither; nothing was done.
+        """
+        self._owner.release(self, Outcome.of_reason(reason, retry_after=retry_after))
+
+    def cancelled(self) -> None:
+        """Take the load back of a request of which nothing is known: its client left before the answer came."""
+        self._owner.release(self, None)
+
+    def retry(self, reason: str | int = "failed", *, retry_after: float | None = None) -> PickResult:
+        """
+        Tell that the endpoint failed the request, and pick another one: none that was tried for it already.
+
+        The load moves in one step. This result is over then, and also where nothing is left to try.
+
+        Args:
+            reason: As for `failed`.
+            retry_after: As for `failed`.
+
+        Returns:
+            The result to go on with.
+
+        Raises:
+            NoEndpointsError: No other endpoint is left.
+            InferencePoolError: The request is over already, or was let go of by `detach`.
+            ConfigurationError: *reason* is no reason; nothing was done.
+        """
+        return self._owner.retry(self, Outcome.of_reason(reason, retry_after=retry_after))
 
     def detach(self) -> None:
         """
         Let go of the request and of the snapshot, which is worth it for a result that is kept for long.
 
-        The load still counts. Afterwards only `started` and `release` may be called.
+        The load still counts. Afterwards only `started` and what ends it may be called, but not `retry`.
         """
         self.request, self.snapshot, self.subset, self.departed = _NO_REQUEST, _NO_SNAPSHOT, None, 0
         self.produced = None
@@ -159,7 +236,7 @@ class PickResult:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._owner.release(self)
+        self._owner.release(self, SUCCESS if kind is None else None)
 
     def __copy__(self) -> NoReturn:
         _refuse_copy()
@@ -171,7 +248,7 @@ class PickResult:
         _refuse_copy()
 
     def __repr__(self) -> str:
-        return "<PickResult, detached>" if self.snapshot is _NO_SNAPSHOT else f"<PickResult {self.endpoint}>"
+        return "<PickResult, detached>" if self.is_detached else f"<PickResult {self.endpoint}>"
 
 
 def _refuse_copy() -> NoReturn:

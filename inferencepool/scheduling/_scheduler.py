@@ -12,21 +12,19 @@ from types import FrameType
 from typing import Any, final
 
 from inferencepool._lock import new_lock, take
-from inferencepool.errors import NotCachedError, StrategyError
-from inferencepool.model import Candidates, EndpointSet, InferenceRequest, Snapshot
+from inferencepool.errors import InferencePoolError, NotCachedError, StrategyError
+from inferencepool.model import EndpointSet, InferenceRequest, Outcome, Snapshot
 from inferencepool.scheduling._calls import blame_for_recursion, who_calls
 from inferencepool.scheduling._choosing import check_choice, check_headers, choose_plainly
-from inferencepool.scheduling._eligibility import Eligibility, SubsetHint, without_avoided
+from inferencepool.scheduling._eligibility import SubsetHint
 from inferencepool.scheduling._explaining import explain
 from inferencepool.scheduling._explanation import Explanation
-from inferencepool.scheduling._filtering import Narrowing, early_and_late
 from inferencepool.scheduling._load import Demand
-from inferencepool.scheduling._max_score import MaxScorePicker
-from inferencepool.scheduling._profile import NamedFilter, SchedulingProfile
+from inferencepool.scheduling._profile import SchedulingProfile
 from inferencepool.scheduling._ranked_fleet import RankedFleet
 from inferencepool.scheduling._reservations import ReservedLoad
-from inferencepool.scheduling._result import PickResult
-from inferencepool.scheduling._scan import candidates_of
+from inferencepool.scheduling._result import Outcomes, PickResult
+from inferencepool.scheduling._selecting import Selecting
 from inferencepool.scheduling._strategies import LISTENING
 from inferencepool.scheduling._terms import Bonuses, bonuses, demand_of, plain_costs
 from inferencepool.selection import parse_subset
@@ -53,6 +51,7 @@ class Scheduler:
         rng: Random | None = None,
         clock: Callable[[], float] = time.monotonic,
         reserve: bool = True,
+        outcomes: Outcomes | None = None,
     ) -> None:
         """
         Schedule by *profile*.
@@ -62,26 +61,28 @@ class Scheduler:
             rng: Source of randomness; give a seeded one for picks that repeat.
             clock: Seconds; the clock that snapshots tell observation times by.
             reserve: Whether a pick counts as load until it is released.
+            outcomes: Is told what becomes of requests, and picks again for those that failed.
         """
         picker: Any = profile.picker
         self._profile = profile
         self._rng = rng if rng is not None else Random()  # spreading load needs no secrecy
         self._clock = clock
         self._reserve = reserve
+        self._outcomes = outcomes
         self._sparse = profile.scorers_of("affinities")
         self._among = profile.scorers_of("affinities_among")
         self._plain = profile.scorers_of("score")
-        self._early, self._late = early_and_late(profile)
         self._measures = profile.parts_with("amounts")
         self._until_started = [bool(getattr(measure, "until_started", False)) for measure in self._measures]
         self._produce = [part.produce for part in profile.parts_with("produce")]
         self._choose = partial(choose_plainly, profile) if profile.picker_kind == "pick" else picker.choose
-        self._others = MaxScorePicker()
         self._prepare, self._has_cached, self._picked, self._started, self._released, self._headers = (
             [getattr(part, event) for part in profile.parts_with(event)] for event in LISTENING
         )
         self._lock = new_lock()
         self._fleet = RankedFleet(profile, self._rng)
+        self._selecting = Selecting(profile, self._fleet)
+        self._late = self._selecting.late
 
     @property
     def profile(self) -> SchedulingProfile:
@@ -100,6 +101,8 @@ class Scheduler:
         *,
         departed: EndpointSet = 0,
         subset: SubsetHint | None = None,
+        excluded: tuple[str, ...] = (),
+        instead_of: PickResult | None = None,
     ) -> PickResult:
         """
         Decide where *request* goes and reserve its load.
@@ -111,6 +114,8 @@ class Scheduler:
             snapshot: The fleet.
             departed: Endpoints of *snapshot* that are gone already.
             subset: Pick only from these addresses (see `inferencepool.selection.narrow`); None for no limit.
+            excluded: Ids of endpoints that are no candidates.
+            instead_of: A result whose load is taken back in the same step.
 
         Raises:
             NoEndpointsError: There is no endpoint, or none that *subset* names.
@@ -127,12 +132,12 @@ class Scheduler:
             request.produced = {}
             for produce in self._produce:
                 produce(request, snapshot)
-            part = self._members_for(request, snapshot, departed, subset)
+            part = self._selecting.members_for(request, snapshot, departed, subset, excluded)
             extra = bonuses(self._sparse, request, snapshot) if self._sparse else []
             demands = [demand_of(item, request, snapshot) for item in self._measures] if self._measures else ()
             plain: Sequence[float] = ()
             if self._plain and not self._late:
-                plain = plain_costs(self._plain, request, self._candidates(snapshot, part))
+                plain = plain_costs(self._plain, request, self._selecting.candidates(snapshot, part))
             if not lock.acquire(False):
                 self._take()
             try:
@@ -140,7 +145,8 @@ class Scheduler:
                     if departed:
                         fleet.depart(departed)
                     if part & fleet.reservations.shown:
-                        result = self._decide(request, part, extra, demands, plain, subset)
+                        result = self._decide(request, part, extra, demands, plain, subset, instead_of)
+                        result.excluded = excluded
                         break
                 # A newer snapshot came, or the last candidate went: ask again about the fleet as it is.
                 snapshot, departed = fleet.snapshot, fleet.departed
@@ -152,7 +158,7 @@ class Scheduler:
 
     def start(self, result: PickResult) -> None:
         """Take back what ends when the response to *result* begins. Only the first call does anything."""
-        if result.has_started or not (self._measures or self._started):
+        if result.has_started:
             return
         lock = self._lock
         if not lock.acquire(False):
@@ -165,6 +171,8 @@ class Scheduler:
         finally:
             lock.release()
         if first:
+            if self._outcomes is not None:
+                self._outcomes.hear(result)
             for tell in self._started:
                 tell(result)
 
@@ -180,22 +188,54 @@ class Scheduler:
             headers.update(check_headers(self._profile.name, ask, ask(result)))
         return headers
 
-    def release(self, result: PickResult) -> None:
-        """Take back the load of *result*. Only the first call does anything."""
+    def release(self, result: PickResult, outcome: Outcome | None = None) -> None:
+        """Take back the load of *result*, of which *outcome* came. Only the first call does anything."""
         lock = self._lock
         if not lock.acquire(False):
             self._take()
         try:
-            first = not result.released
-            if first:
-                result.released = True
-                if self._reserve:
-                    self._fleet.reservations.release(result)
+            first = self._take_back(result)
         finally:
             lock.release()
         if first:
-            for tell in self._released:
-                tell(result)
+            self._conclude(result, outcome)
+
+    def retry(self, result: PickResult, outcome: Outcome) -> PickResult:
+        """
+        Pick again for *result*, of which *outcome* came: an endpoint that was not tried.
+
+        Raises:
+            NoEndpointsError: None is left.
+            InferencePoolError: It is over, or nobody knows what was asked for.
+        """
+        if self._outcomes is None or result.released or result.is_detached:
+            message = f"retry: {result!r}: it is over, or was let go of; allowed is a result that is in flight"
+            raise InferencePoolError(message)
+        self._outcomes.end(result, outcome)
+        try:
+            return self._outcomes.pick_again(result)
+        finally:
+            if result.released:
+                # Its load was taken back with the pick.
+                self._conclude(result, None)
+            else:
+                self.release(result)
+
+    def _conclude(self, result: PickResult, outcome: Outcome | None) -> None:
+        """Tell who wants to know that *result* was released."""
+        if outcome is not None and self._outcomes is not None:
+            self._outcomes.end(result, outcome)
+        for tell in self._released:
+            tell(result)
+
+    def _take_back(self, result: PickResult) -> bool:
+        """Take back the load of *result*; False if that was done. The lock is held."""
+        first = not result.released
+        if first:
+            result.released = True
+            if self._reserve:
+                self._fleet.reservations.release(result)
+        return first
 
     def explain(self, result: PickResult) -> Explanation:
         """Tell what every scorer gave every candidate of *result*, in O(endpoints)."""
@@ -209,11 +249,16 @@ class Scheduler:
             result.snapshot,
             chosen=(result.slot, *result.fallback_slots),
             subset=result.subset,
+            excluded=result.excluded,
             departed=result.departed,
             reservations=then,
             exact=exact,
             picked_at=result.picked_at,
         )
+
+    def awaited(self) -> tuple[Sequence[int], Sequence[int]]:
+        """Give the births of slots, and by slot the picks that nothing came back for, in O(endpoints)."""
+        return self._fleet.reservations.awaited()
 
     def reserved(self) -> ReservedLoad:
         """Tell the load that picks put on each endpoint of the snapshot in use, in O(endpoints)."""
@@ -277,42 +322,6 @@ class Scheduler:
             self.release(result)
             raise
 
-    def _candidates(self, snapshot: Snapshot, members: EndpointSet) -> Candidates:
-        """List *members* with the pending requests of about now; for strategies asked without the lock as well."""
-        pending = self._fleet.reservations.pending
-        return candidates_of(snapshot, members, pending if len(pending) >= len(snapshot.fleet.births) else ())
-
-    def _members_for(
-        self, request: InferenceRequest, snapshot: Snapshot, departed: EndpointSet, subset: SubsetHint | None
-    ) -> EndpointSet:
-        eligibility = self._fleet.eligibility
-        if eligibility.fleet is not snapshot.fleet:
-            eligibility = Eligibility(self._profile, snapshot.fleet)
-        part = eligibility.members
-        if departed or subset is not None or not part:
-            part = eligibility.members_for(departed, subset)
-        if self._early:
-            narrowing = self._narrow(self._early, request, part, snapshot, departed)
-            part = narrowing.part
-            if not part:
-                raise narrowing.nothing_left(self._profile)
-        if snapshot.avoided and not self._late:
-            return without_avoided(part, snapshot, departed)
-        return part
-
-    def _narrow(
-        self,
-        items: Sequence[NamedFilter],
-        request: InferenceRequest,
-        part: EndpointSet,
-        snapshot: Snapshot,
-        departed: EndpointSet,
-    ) -> Narrowing:
-        narrowing = Narrowing.of(part)
-        listed = partial(self._candidates, snapshot)
-        narrowing.apply(items, request, departed, self._fleet.candidates, listed)
-        return narrowing
-
     def _decide(
         self,
         request: InferenceRequest,
@@ -321,23 +330,23 @@ class Scheduler:
         demands: Sequence[Demand],
         plain: Sequence[float],
         subset: SubsetHint | None,
+        instead_of: PickResult | None,
     ) -> PickResult:
         """Pick from *part*, of which at least one is shown, and reserve. The lock is held."""
         fleet, count, wide = self._fleet, self._profile.max_num_of_endpoints, part
         snapshot = fleet.snapshot
         if self._late:
-            part, wide = self._narrow_late(request, part)
+            part, wide = self._selecting.narrow_late(request, part)
             if self._plain:
-                plain = plain_costs(self._plain, request, self._candidates(snapshot, part))
+                plain = plain_costs(self._plain, request, self._selecting.candidates(snapshot, part))
         members = part & fleet.reservations.shown
-        given = extra
-        if self._among:
-            fleet.candidates.members = members
-            given = bonuses(self._among, request, fleet.candidates)
-            if extra:
-                given += extra
+        probed = 0
+        if snapshot.probing:
+            probed = fleet.to_probe(members, request.model)
+            members = probed or fleet.without_probed(members, request.model)
+        given = self._selecting.given_among(request, members, extra) if self._among else extra
         standing = fleet.standing(part, members, given, demands, plain)
-        slots = self._choose(request, standing, count)
+        slots = self._choose(request, standing, 1 if probed else count)
         try:
             slot: Any = slots[0]
             is_one = type(slots) is list and len(slots) == 1 and type(slot) is int and members >> slot & 1
@@ -345,48 +354,20 @@ class Scheduler:
             is_one = False
         if not is_one:
             slot = check_choice(self._profile.name, slots, members, count)
-        if wide is not part and len(slots) < count:
-            slots = [*slots, *self._choose_others(request, wide, part, extra, demands, count - len(slots))]
-        fallbacks = tuple(slots[1:]) if count > 1 else ()
+        fallbacks: tuple[int, ...] = ()
+        if count > 1:
+            fallbacks = self._selecting.fallbacks(request, slots, part, wide, probed, extra, demands)
         result = PickResult(self, request, snapshot, slot, subset, self._clock(), fallbacks, fleet.departed)
         result.produced = request.produced
+        if probed:
+            fleet.note_probe(slot, request.model)
         if self._reserve:
             fleet.reservations.reserve(result, tuple([demand.at(slot) for demand in demands]) if demands else ())
         else:
             result.birth, result.moves = snapshot.fleet.births[result.slot], fleet.reservations.moves
+        if instead_of is not None:
+            self._take_back(instead_of)
         return result
-
-    def _narrow_late(self, request: InferenceRequest, part: EndpointSet) -> tuple[EndpointSet, EndpointSet]:
-        """Ask the filters that are asked with the lock held; give the candidates, and those that may be fallbacks."""
-        snapshot, departed = self._fleet.snapshot, self._fleet.departed
-        fresh = without_avoided(part, snapshot, departed) if snapshot.avoided else part
-        narrowing = self._narrow(self._late, request, fresh, snapshot, departed)
-        if not narrowing.part and fresh != part:
-            narrowing = self._narrow(self._late, request, part, snapshot, departed)
-        if not narrowing.part:
-            raise narrowing.nothing_left(self._profile)
-        return narrowing.part, narrowing.wide
-
-    def _choose_others(
-        self,
-        request: InferenceRequest,
-        wide: EndpointSet,
-        part: EndpointSet,
-        extra: Bonuses,
-        demands: Sequence[Demand],
-        count: int,
-    ) -> Sequence[int]:
-        """Choose fallbacks by score among those of *wide* that preferences left out."""
-        fleet = self._fleet
-        shown = wide & fleet.reservations.shown
-        others = shown & ~part
-        if not others:
-            return ()
-        plain = plain_costs(self._plain, request, self._candidates(fleet.snapshot, wide)) if self._plain else ()
-        fleet.candidates.members = shown
-        extra = extra + bonuses(self._among, request, fleet.candidates)
-        # Two at least, of which the first are taken: a single one would be drawn in another way by a scan.
-        return self._others.choose(request, fleet.standing(wide, others, extra, demands, plain), max(count, 2))[:count]
 
 
 # The reference's text.

@@ -1,0 +1,217 @@
+"""How endpoints are by what came back from them: told by those who ask them, read by those who want to know."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import Final, Protocol, TypeAlias, final
+from weakref import WeakSet
+
+import attrs
+
+from inferencepool._lock import held, new_lock, take, tolerant_lock
+from inferencepool.model import Ejection, EjectionReason, Endpoint, Outcome, OutcomeKind
+from inferencepool.registry._columns import Columns
+from inferencepool.registry._outlier_detection import OutlierDetection
+from inferencepool.registry._outliers import Outliers, View
+
+__all__ = ["Asking", "EjectionChange", "EjectionListener", "EndpointHealth"]
+
+_log = logging.getLogger("inferencepool.registry")
+_NOBODY: Final = View()
+
+
+@attrs.frozen
+class EjectionChange:
+    """
+    An ejection began, or ended.
+
+    Attributes:
+        endpoint: Whose.
+        ejection: The ejection.
+        began: Whether it began; else it ended.
+    """
+
+    endpoint: Endpoint
+    ejection: Ejection
+    began: bool
+
+
+EjectionListener: TypeAlias = Callable[[EjectionChange], object]
+
+
+class Asking(Protocol):
+    """**Protocol:** who sends requests, as far as it is known how many of them wait for an answer."""
+
+    def awaited(self) -> tuple[Sequence[int], Sequence[int]]:
+        """Give the number of each slot's occupant, and by slot the requests that nothing came back for."""
+        ...
+
+
+@final
+class EndpointHealth:
+    """
+    How the endpoints of a registry are, by what came back from them.
+
+    Thread-safe: a lock of its own guards what is counted; it is never held while another one is taken. Each outcome
+    costs O(1).
+    """
+
+    def __init__(
+        self,
+        columns: Columns,
+        rules: OutlierDetection | None,
+        *,
+        rng: Random,
+        clock: Callable[[], float],
+        touch: Callable[[], object],
+    ) -> None:
+        """
+        Judge the endpoints of *columns* by *rules*; None for not at all.
+
+        *touch* is called, without the lock, when another snapshot is due.
+        """
+        self._columns = columns
+        self._rules = rules
+        self._clock = clock
+        self._touch = touch
+        self._outliers = Outliers(rules if rules is not None else OutlierDetection(), rng)
+        self._lock = new_lock()
+        self._asking: WeakSet[Asking] = WeakSet()
+        self._listeners: tuple[tuple[EjectionListener], ...] = ()
+        self._telling = tolerant_lock()
+        columns.vacated, columns.restarted = self._vacate, self._restart
+
+    @property
+    def rules(self) -> OutlierDetection | None:
+        """When an endpoint is ejected; None for never."""
+        return self._rules
+
+    def ejections(self) -> tuple[tuple[Endpoint, Ejection], ...]:
+        """List the endpoints that are ejected, for all models or for one, in O(ejections)."""
+        with held(self._lock):
+            found = list(self._outliers.listed(self._columns.members))
+        return tuple((endpoint, ejection) for slot, ejection in found if (endpoint := self._columns.at(slot)))
+
+    def counts(self) -> Mapping[EjectionReason, int]:
+        """Tell how many ejections there were, by reason."""
+        with held(self._lock):
+            return Counter(self._outliers.counts)
+
+    def subscribe(self, listener: EjectionListener) -> Callable[[], None]:
+        """
+        Have *listener* called with every `EjectionChange`, in order, after it was made.
+
+        It is called by the thread that reports an outcome or publishes a snapshot, without any lock of this object;
+        what it raises is logged. Call what is returned to end that.
+        """
+        entry = (listener,)
+        self._listeners = (*self._listeners, entry)
+
+        def unsubscribe() -> None:
+            self._listeners = tuple(each for each in self._listeners if each is not entry)
+
+        return unsubscribe
+
+    def watch(self, asking: Asking) -> None:
+        """Count what *asking* awaits among the requests that endpoints hold, as long as it exists."""
+        self._asking.add(asking)
+
+    def report(self, slot: int, birth: int, outcome: Outcome, *, picked_at: float, model: str = "") -> None:
+        """
+        Take note of what became of a request.
+
+        Args:
+            slot: The endpoint's slot.
+            birth: The number of the slot's occupant then; where it has another one by now, nothing is done.
+            outcome: What became of it.
+            picked_at: When it was picked, in seconds of the registry's clock.
+            model: The model that was asked for.
+        """
+        births = self._columns.births
+        if self._rules is None or slot >= len(births) or births[slot] != birth:
+            return
+        outliers, lock = self._outliers, self._lock
+        if not lock.acquire(False):
+            take(lock)
+        try:
+            if outcome.kind is OutcomeKind.SUCCESS:
+                changed = outliers.succeed(slot, picked_at, model)
+            else:
+                changed = outliers.fail(slot, outcome, picked_at, model, self._clock(), self._columns.members)
+        finally:
+            lock.release()
+        if changed:
+            self._touch()
+            self.tell()
+
+    def hear(self, slot: int, birth: int, *, picked_at: float, model: str = "") -> None:
+        """Take note that the answer to a request begins well; arguments as those of `report`."""
+        births = self._columns.births
+        if self._rules is None or slot >= len(births) or births[slot] != birth:
+            return
+        lock = self._lock
+        if not lock.acquire(False):
+            take(lock)
+        try:
+            changed = self._outliers.hear(slot, picked_at, model)
+        finally:
+            lock.release()
+        if changed:
+            self._touch()
+            self.tell()
+
+    def probe(self, slot: int, birth: int, *, picked_at: float, model: str = "") -> None:
+        """Take note that a request goes to an endpoint that was to be probed; arguments as those of `report`."""
+        births = self._columns.births
+        if slot >= len(births) or births[slot] != birth:
+            return
+        with held(self._lock):
+            probed = self._outliers.probe(slot, model, picked_at)
+        if probed:
+            self._touch()
+
+    def view(self, now: float) -> View:
+        """Give what a snapshot is to tell, in O(endpoints). The registry's lock is held."""
+        if self._rules is None or not (self._outliers or self._asking):
+            return _NOBODY
+        columns = self._columns
+        counts = [each.awaited() for each in self._asking]
+
+        def awaited(slot: int) -> int:
+            birth = columns.births[slot]
+            return sum(by_slot[slot] for births, by_slot in counts if slot < len(births) and births[slot] == birth)
+
+        with held(self._lock):
+            self._outliers.look(now, columns.members, awaited, columns.metrics)
+            return self._outliers.view(now, columns.members)
+
+    def tell(self) -> None:
+        """Tell listeners what they were not told yet. Nobody holds a lock."""
+        changes = self._outliers.changes
+        while changes and self._telling.acquire(False):
+            try:
+                while changes:
+                    slot, ejection, began = changes.popleft()
+                    endpoint = self._columns.at(slot)
+                    if endpoint is not None:
+                        self._tell(EjectionChange(endpoint, ejection, began))
+            finally:
+                self._telling.release()
+
+    def _tell(self, change: EjectionChange) -> None:
+        for (listener,) in self._listeners:
+            try:
+                listener(change)
+            except Exception:  # noqa: BLE001 - whatever it is, it is the listener's, not the reporter's
+                _log.exception("listener %r failed on %r", listener, change)
+
+    def _vacate(self, slot: int) -> None:
+        with held(self._lock):
+            self._outliers.forget(slot)
+
+    def _restart(self, slot: int) -> None:
+        with held(self._lock):
+            self._outliers.restart(slot, self._clock())

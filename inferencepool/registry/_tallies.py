@@ -1,0 +1,151 @@
+"""What came back from each endpoint lately, and which of them differ from the others by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import fsum, inf, sqrt
+from statistics import median
+
+import attrs
+
+from inferencepool.model import EjectionReason, EndpointMetrics, OutcomeKind
+from inferencepool.registry._outlier_detection import OutlierDetection
+
+__all__ = ["Tally", "few_succeed", "many_refused", "silent"]
+
+_GATEWAY = (OutcomeKind.GATEWAY_FAILURE, OutcomeKind.UNAVAILABLE)
+_UNKNOWN = EndpointMetrics()
+
+
+@attrs.define(eq=False)
+class Tally:
+    """
+    What came back from one endpoint. Whoever owns it guards it.
+
+    Attributes:
+        gateway_failures: Gateway failures since the last answer that was none.
+        failures: Failures of any kind since the last answer that was none.
+        ejections: By how much the next ejection is longer than the first.
+        answers: Outcomes in this window.
+        failed: Those of them that were failures.
+        refused: Those of them that were 4xx.
+        heard: How many times anything came back.
+        heard_before: The same at the last look.
+        metrics: Metrics at the last look.
+        silent_since: Since when it holds requests and nothing came back; None while it holds none.
+        longest: The longest of its silences lately that ended.
+    """
+
+    gateway_failures: int = 0
+    failures: int = 0
+    ejections: int = 0
+    answers: int = 0
+    failed: int = 0
+    refused: int = 0
+    heard: int = 0
+    heard_before: int = 0
+    metrics: EndpointMetrics = _UNKNOWN
+    silent_since: float | None = None
+    longest: float = 0.0
+
+    def count(self, kind: OutcomeKind) -> None:
+        """Count an outcome; for those that are no `OutcomeKind.SUCCESS`."""
+        self.heard += 1
+        self.answers += 1
+        if kind in _GATEWAY:
+            self.gateway_failures += 1
+            self.failures += 1
+            self.failed += 1
+        elif kind is OutcomeKind.SERVER_ERROR:
+            self.gateway_failures = 0
+            self.failures += 1
+            self.failed += 1
+        else:
+            self.gateway_failures = self.failures = 0
+            self.refused += kind is not OutcomeKind.BUSY
+
+    def excess(self, rules: OutlierDetection) -> EjectionReason | None:
+        """Tell whether there were too many failures in a row."""
+        if 0 < rules.consecutive_gateway_failure <= self.gateway_failures:
+            return EjectionReason.CONSECUTIVE_GATEWAY_FAILURE
+        if 0 < rules.consecutive_5xx <= self.failures:
+            return EjectionReason.CONSECUTIVE_5XX
+        return None
+
+    def forgive(self) -> None:
+        """Begin to count failures in a row anew."""
+        self.gateway_failures = self.failures = 0
+
+    def begin_window(self) -> None:
+        """Begin to count a window's answers anew."""
+        self.answers = self.failed = self.refused = 0
+
+    def look(self, now: float, awaited: int, metrics: EndpointMetrics) -> float:
+        """Tell for how many seconds it gives nothing back, of *awaited* requests that have got no answer."""
+        moved = self.heard != self.heard_before or (metrics is not self.metrics and metrics != self.metrics)
+        self.heard_before, self.metrics = self.heard, metrics
+        silence = now - self.silent_since if self.silent_since is not None else 0.0
+        if moved or not awaited or self.silent_since is None:
+            # Half of what it was, so that a time that was long once is forgotten.
+            self.longest = max(self.longest / 2, silence) if moved else self.longest
+            self.silent_since = now if awaited else None
+            return 0.0
+        return silence
+
+
+def few_succeed(tallies: Iterable[tuple[int, Tally]], rules: OutlierDetection) -> Iterator[tuple[int, str]]:
+    """
+    Give the slots where far fewer requests succeeded than elsewhere, and how many did.
+
+    As Envoy does it: of the endpoints with enough requests in a window, those whose rate is below the mean by so many
+    standard deviations.
+    """
+    enough = max(rules.success_rate_request_volume, 1)
+    rates = [(slot, 1 - tally.failed / tally.answers) for slot, tally in tallies if tally.answers >= enough]
+    if len(rates) < rules.success_rate_minimum_hosts:
+        return
+    mean = fsum(rate for _, rate in rates) / len(rates)
+    deviation = sqrt(fsum((rate - mean) ** 2 for _, rate in rates) / len(rates))
+    threshold = mean - rules.success_rate_stdev_factor * deviation
+    for slot, rate in rates:
+        # Where all are alike, rounding must not part them.
+        if rate < threshold and mean - rate > 1e-9:  # noqa: PLR2004 - as said
+            yield slot, f"{rate:.0%} of requests succeeded, {mean:.0%} elsewhere"
+
+
+def many_refused(tallies: Sequence[tuple[int, Tally]], rules: OutlierDetection) -> Iterator[tuple[int, str]]:
+    """Give the slots that call far more requests wrong than all others together do, and how many."""
+    answers = sum(tally.answers for _, tally in tallies)
+    refused = sum(tally.refused for _, tally in tallies)
+    for slot, tally in tallies:
+        rest = answers - tally.answers
+        if tally.answers < rules.client_error_volume or rest < rules.client_error_volume:
+            continue
+        share, others = tally.refused / tally.answers, (refused - tally.refused) / rest
+        if share - others >= rules.client_error_share and share > others:
+            yield slot, f"{share:.0%} of answers are 4xx, {others:.0%} elsewhere"
+
+
+def silent(
+    tallies: Sequence[tuple[int, Tally]],
+    awaited: Callable[[int], int],
+    metrics: Sequence[EndpointMetrics],
+    rules: OutlierDetection,
+    now: float,
+) -> Iterator[tuple[int, str]]:
+    """
+    Look at all endpoints, and give the slots that hold requests and are silent for longer than others are.
+
+    Where nothing came back from any other endpoint in that time, or none of them is known to answer, none is given.
+    """
+    silences = {slot: tally.look(now, awaited(slot), metrics[slot]) for slot, tally in tallies}
+    long = {slot: silence for slot, silence in silences.items() if silence >= rules.stalled_floor}
+    if not long or rules.stalled_floor == inf:
+        return
+    others = [tally for slot, tally in tallies if slot not in long and tally.heard]
+    if not others:
+        return
+    least = max(rules.stalled_floor, rules.stalled_factor * median(tally.longest for tally in others))
+    for slot, silence in long.items():
+        if silence >= least:
+            yield slot, f"nothing came back for {silence:.0f} s"
