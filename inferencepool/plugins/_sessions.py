@@ -157,14 +157,20 @@ class SessionBindings:
         name = self._id_of(result.request) if found is None else found[0]
         if not name:
             return
-        now, endpoint_id, bound = self.clock(), result.endpoint.id, self._bound
+        now, bound = self.clock(), self._bound
         with self._lock:
-            known, former = bound.get(name), None
-            if known is not None:
-                if self._slot_of(name, result.snapshot) != result.slot and self._stays(name, result):
-                    return
-                former = known.moved_from(endpoint_id, now)
-            bound[name] = _Binding(endpoint_id, result.slot, result.birth, now + self.ttl, former)
+            known = bound.get(name)
+            if known is not None and known.former is None and known.slot == result.slot and known.birth == result.birth:
+                # Most are where they were.
+                bound[name] = _Binding(known.endpoint_id, known.slot, known.birth, now + self.ttl, None)
+            elif (
+                known is not None and self._slot_of(name, result.snapshot) != result.slot and self._stays(name, result)
+            ):
+                return
+            else:
+                endpoint_id = result.endpoint.id
+                former = None if known is None else known.moved_from(endpoint_id, now)
+                bound[name] = _Binding(endpoint_id, result.slot, result.birth, now + self.ttl, former)
             bound.move_to_end(name)
             if now >= self._next_expiry or len(bound) > self.capacity:
                 self._forget(now)
