@@ -345,3 +345,14 @@ def test_a_subset_is_read_once() -> None:
     for result in results:
         assert result.endpoint == result.explain().picked.endpoint
         assert "10.0.0.1" == result.endpoint.address
+
+    @given(st.integers(0, 2**32))
+    def test_a_burst_of_one_prompt_spreads(self, seed: int) -> None:
+        """Of 40 requests with one long prompt at once no one of 8 idle endpoints gets more than 8; none is cached."""
+        picker = EndpointPicker(registry_of(4), rng=Random(seed))
+        prompt = Random(seed).randbytes(8192)
+
+        picks = Counter(picker.pick(InferenceRequest(model="llama", prompt=prompt)).destination for _ in range(40))
+
+        assert 8 >= max(picks.values())
+

@@ -199,10 +199,10 @@ CATALOG: Mapping[str, StrategyType] = MappingProxyType(
             },
             producers=_TO_PREFIX,
         ),
-        "queue-scorer": StrategyType(QueueScorer),
+        "queue-scorer": StrategyType(QueueScorer, {"pendingSpan": "pending_span"}),
         "random-picker": _picker(RandomPicker),
         "round-robin-picker": _picker(RoundRobinPicker),
-        "running-requests-size-scorer": StrategyType(RunningRequestsSizeScorer),
+        "running-requests-size-scorer": StrategyType(RunningRequestsSizeScorer, {"pendingSpan": "pending_span"}),
         "session-affinity-filter": StrategyType(session_affinity_filter, _SESSION),
         "session-affinity-scorer": StrategyType(session_affinity_scorer, _SESSION),
         "token-load-scorer": StrategyType(
