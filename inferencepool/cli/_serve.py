@@ -121,6 +121,8 @@ def _add_behavior(group: argparse._ArgumentGroup) -> None:
     add("--hold", metavar="TIME", type=duration, help="how long load counts whose end cannot be seen (an estimate)")
     add_boolean(group, "--usage", "count tokens, where the gateway sends the bodies of responses")
     add("--seed", metavar="N", type=int, help="make ties fall the same way each time")
+    add_boolean(group, "--reserve", "count a picked request as load until its response ends", default=True)
+    add_boolean(group, "--prefix-compatibility", "know cached prompts by the reference's hashes, in its blocks")
 
 
 def _add_pages(group: argparse._ArgumentGroup) -> None:
