@@ -11,7 +11,7 @@ from pathlib import Path
 import attrs
 
 from benchmarks.live.cases import CASES, POLICIES
-from benchmarks.live.runs import Outcome, play_live, play_simulated
+from benchmarks.live.runs import Outcome, play_again, play_live, play_simulated
 from benchmarks.live.tables import differences, stages, table
 
 
@@ -29,6 +29,7 @@ def main() -> int:
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     live: dict[str, list[Outcome]] = {name: [] for name in names}
     simulated: dict[str, list[Outcome]] = {name: [] for name in names}
+    again: dict[str, list[Outcome]] = {name: [] for name in names}
     kept = _read(arguments.runs)
     for seed in seeds:
         # Policies in turn within a seed, so that what else the machine does meets all of them.
@@ -41,7 +42,8 @@ def main() -> int:
                 _keep(arguments.runs, key, kept[key])
             live[name].append(kept[key])
             simulated[name].append(play_simulated(case, POLICIES[name], arguments.seconds, seed))
-    print(*table(live, simulated), "", *stages(live), sep="\n")
+            again[name].append(play_again(case, POLICIES[name], arguments.seconds, seed, kept[key]))
+    print(*table(live, simulated, again), "", *stages(live), sep="\n")
     if len(names) > 1 and len(seeds) > 1:
         print("", *differences(live, simulated), sep="\n")
     return 0

@@ -62,7 +62,9 @@ async def play(rig: Rig, arrivals: Sequence[Arrival]) -> list[Answered]:
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=120)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as http:
         # Connections, and code that runs for the first time, are no part of what is measured.
-        await asyncio.gather(*(_send(http, rig.url, _body(f"{each:04}", 1), "", 0.0, numbers) for each in range(_WARM_UPS)))
+        await asyncio.gather(
+            *(_send(http, rig.url, _body(f"{each:04}", 1), "", 0.0, numbers) for each in range(_WARM_UPS))
+        )
         loop = asyncio.get_running_loop()
         start = loop.time() + 0.1
         sending = []
@@ -92,7 +94,7 @@ async def _send(
     headers = {"content-type": "application/json"} | ({"x-session-id": session} if session else {})
     sent = loop.time()
     async with http.post(f"{url}/v1/completions", data=body, headers=headers) as response:
-        if response.status != 200:  # noqa: PLR2004 - HTTP's
+        if response.status != 200:
             message = f"answered with {response.status}: {(await response.text())[:200]}"
             raise RuntimeError(message)
         first, tail = 0.0, b""

@@ -55,7 +55,7 @@ async def start_rig(case: str, flags: Sequence[str]) -> AsyncIterator[Rig]:
         entries = [{"name": each.pod_name, "address": each.address, "port": str(each.port)} for each in endpoints]
         file.write_text(json.dumps({"endpoints": entries}), encoding="utf-8")
         ports = ("--grpc-port=0", "--grpc-health-port=0", "--metrics-port=off")
-        common = (f"--address={_LOOPBACK}", *ports, "--secure-serving=false", "--log-format=json", "--seed=0")
+        common = (f"--address={_LOOPBACK}", *ports, "--secure-serving=false", "--log-format=json")
         command = ("-m", "inferencepool", "serve", f"--endpoints-file={file}", *common, *flags)
         picker = await _start(stack, *command)
         port = json.loads(await _line(picker.stderr))["grpc_port"]

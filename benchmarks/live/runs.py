@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 from statistics import fmean
 
 import attrs
@@ -12,10 +13,12 @@ from benchmarks.live.cases import Case, Policy
 from benchmarks.live.client import Answered, play
 from benchmarks.live.rig import start_rig
 from inferencepool.cli._collector import calm_collector
+from inferencepool.model import Candidates, InferenceRequest
+from inferencepool.scheduling import SchedulingProfile
 from inferencepool.simulation import Distribution, simulate
 from inferencepool.simulation._results import spread
 
-__all__ = ["Outcome", "play_live", "play_simulated"]
+__all__ = ["Outcome", "play_again", "play_live", "play_simulated"]
 
 _Numbers = Mapping[str, float]
 
@@ -33,6 +36,7 @@ class Outcome:
         slow_share: Share of the requests that went to servers slower than the fastest.
         stages: Means of what a live request took: on its way, and in the server's stages.
         processors: Live, the share of a processor that each process used.
+        picks: Live, the number of the server of each request.
     """
 
     hit_rate: float
@@ -42,6 +46,7 @@ class Outcome:
     slow_share: float
     stages: _Numbers = attrs.field(factory=dict)
     processors: _Numbers = attrs.field(factory=dict)
+    picks: Sequence[int] = ()
 
     @property
     def path(self) -> float:
@@ -63,6 +68,23 @@ def play_simulated(case: Case, policy: Policy, seconds: float, seed: int) -> Out
     )
 
 
+@attrs.frozen
+class _Again:
+    """Prefers the server that *picks* has for a request, whose id is its number."""
+
+    picks: Sequence[int]
+
+    def score(self, request: InferenceRequest, candidates: Candidates, /) -> Sequence[float]:
+        name = f"server-{self.picks[int(request.id) - 1]}"
+        return [float(candidate.endpoint.pod_name == name) for candidate in candidates]
+
+
+def play_again(case: Case, policy: Policy, seconds: float, seed: int, live: Outcome) -> Outcome:
+    """Play *case* in the simulator with each request at the server that it had live: then only the engines differ."""
+    made = partial(SchedulingProfile, scorers=[_Again(live.picks)])
+    return play_simulated(case, attrs.evolve(policy, profile=made, reserve=False), seconds, seed)
+
+
 def play_live(name: str, case: Case, policy: Policy, seconds: float, seed: int) -> Outcome:
     """Play *case*, which has this *name*, live."""
     return asyncio.run(_play_live(name, case, policy, seconds, seed))
@@ -70,7 +92,7 @@ def play_live(name: str, case: Case, policy: Policy, seconds: float, seed: int) 
 
 async def _play_live(name: str, case: Case, policy: Policy, seconds: float, seed: int) -> Outcome:
     arrivals = case.arrivals(seconds, seed)
-    async with start_rig(name, policy.flags) as rig:
+    async with start_rig(name, [*policy.flags, f"--seed={seed}"]) as rig:
         before = rig.processor_seconds()
         began = asyncio.get_running_loop().time()
         with calm_collector():
@@ -99,4 +121,5 @@ def _outcome(case: Case, answered: Sequence[Answered], processors: Mapping[str, 
             "prefill": fmean(each.prefill for each in answered),
         },
         processors=processors,
+        picks=[each.server for each in answered],
     )

@@ -23,19 +23,20 @@ _MEASURES: Mapping[str, tuple[Callable[[Outcome], float], str]] = {
 }
 
 
-def table(live: _Runs, simulated: _Runs) -> Iterator[str]:
-    """Lay out what came of each policy, live and in the simulator, and how far the two are apart."""
+def table(live: _Runs, simulated: _Runs, again: _Runs) -> Iterator[str]:
+    """Lay out what came of each policy, live, in the simulator, and there with the picks of live, with differences."""
     columns = ("hit rate", "TTFT ms", "less path", "p99", "load spread", "slow share")
     yield _row(["policy", "", *columns])
     yield _row(["---"] * 2 + ["--:"] * len(columns))
     for name in live:
-        rows = {"live": live[name], "simulated": simulated[name]}
+        rows = {"live": live[name], "simulated": simulated[name], "with live's picks": again[name]}
         numbers = {kind: _numbers(outcomes) for kind, outcomes in rows.items()}
         for kind, (hits, first, less, p99, spread, slow) in numbers.items():
             cells = [f"{hits:.1%}", f"{first:.1f}", f"{less:.1f}", f"{p99:.0f}", f"{spread:.3f}", f"{slow:.1%}"]
             yield _row([name, kind, *cells])
-        off = [_ratio(ours, theirs) for ours, theirs in zip(numbers["live"], numbers["simulated"], strict=True)]
-        yield _row(["", "difference", *off])
+        for kind in list(rows)[1:]:
+            off = [_ratio(ours, theirs) for ours, theirs in zip(numbers["live"], numbers[kind], strict=True)]
+            yield _row(["", f"live to {kind}", *off])
 
 
 def stages(live: _Runs) -> Iterator[str]:

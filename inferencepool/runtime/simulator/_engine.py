@@ -7,10 +7,11 @@ that it wrote in the step before. A request whose tokens are all in the cache af
 that wait join at the beginning of a step, in order, while there is room in the batch and in the cache. When the cache
 is full, the request that joined last loses its blocks and goes back to the front of the queue.
 
-Prompts are remembered once they are computed. A request that joins has as many of its tokens in the KV cache at once as
-its prompt begins with whole blocks of one that is remembered; the last token is computed all the same, since the answer
-begins with what comes of it. Room is that of the requests alone: what is remembered takes none of it, and may have as
-many blocks again. What was used longest ago is forgotten first.
+Prompts are remembered from the step on that computes the last of their tokens, also for those that join after them in
+the same step, as engines do. A request that joins has as many of its tokens in the KV cache at once as its prompt
+begins with whole blocks of one that is remembered; the last token is computed all the same, since the answer begins
+with what comes of it. Room is that of the requests alone: what is remembered takes none of it, and may have as many
+blocks again. What was used longest ago is forgotten first.
 """
 
 from __future__ import annotations
@@ -232,7 +233,6 @@ class Engine:
             if request.step_tokens and request.computed == request.prompt_tokens + request.written:
                 if not request.written:
                     self._prompt_tokens += request.prompt_tokens
-                    self._remember(request)
                     request.began_at = now
                 request.written += 1
                 self._generation_tokens += 1
@@ -298,7 +298,7 @@ class Engine:
             request.cached = request.computed = min(known, (request.prompt_tokens - 1) // size) * size
 
     def _remember(self, request: EngineRequest) -> None:
-        """Remember the prompt of *request*, which is computed now."""
+        """Remember the prompt of *request*, of which the last tokens are computed now."""
         if self._prompts is not None:
             self._prompts.insert(self._prompts.match(request.prompt, request.adapter), _HERE)
 
@@ -317,6 +317,8 @@ class Engine:
         self._free_blocks -= needed
         request.blocks += needed
         request.step_tokens = tokens
+        if request.computed + tokens == request.prompt_tokens:
+            self._remember(request)
         return tokens
 
     def _preempt(self, request: EngineRequest) -> None:
