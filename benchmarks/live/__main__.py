@@ -12,7 +12,7 @@ import attrs
 
 from benchmarks.live.cases import CASES, POLICIES
 from benchmarks.live.runs import Outcome, play_again, play_live, play_simulated
-from benchmarks.live.tables import differences, stages, table
+from benchmarks.live.tables import differences, knowledge, stages, table
 
 
 def main() -> int:
@@ -43,7 +43,7 @@ def main() -> int:
             live[name].append(kept[key])
             simulated[name].append(play_simulated(case, POLICIES[name], arguments.seconds, seed))
             again[name].append(play_again(case, POLICIES[name], arguments.seconds, seed, kept[key]))
-    print(*table(live, simulated, again), "", *stages(live), sep="\n")
+    print(*table(live, simulated, again), "", *stages(live), "", *knowledge(live), sep="\n")
     if len(names) > 1 and len(seeds) > 1:
         print("", *differences(live, simulated), sep="\n")
     return 0

@@ -32,11 +32,13 @@ class Rig:
         url: Where Envoy listens.
         addresses: The servers, in order.
         pids: The processes, by what they are.
+        notes: What the picker notes about each pick.
     """
 
     url: str
     addresses: Sequence[str]
     pids: Mapping[str, int]
+    notes: Path
 
     def processor_seconds(self) -> dict[str, float]:
         """Tell how much processor time each process has had."""
@@ -56,7 +58,8 @@ async def start_rig(case: str, flags: Sequence[str]) -> AsyncIterator[Rig]:
         file.write_text(json.dumps({"endpoints": entries}), encoding="utf-8")
         ports = ("--grpc-port=0", "--grpc-health-port=0", "--metrics-port=off")
         common = (f"--address={_LOOPBACK}", *ports, "--secure-serving=false", "--log-format=json")
-        command = ("-m", "inferencepool", "serve", f"--endpoints-file={file}", *common, *flags)
+        notes = folder / "notes.jsonl"
+        command = ("-m", "benchmarks.live.picker", str(notes), f"--endpoints-file={file}", *common, *flags)
         picker = await _start(stack, *command)
         port = json.loads(await _line(picker.stderr))["grpc_port"]
         reading = asyncio.create_task(_read(picker.stderr))
@@ -77,7 +80,7 @@ async def start_rig(case: str, flags: Sequence[str]) -> AsyncIterator[Rig]:
         envoy = await stack.enter_async_context(EnvoyProcess(bootstrap, log_level="error"))
         (listener,) = envoy.listeners.values()
         pids = {"servers": servers.pid, "picker": picker.pid, "Envoy": envoy.pid, "client": os.getpid()}
-        yield Rig(f"http://{listener}", addresses, pids)
+        yield Rig(f"http://{listener}", addresses, pids, notes)
 
 
 def _endpoint(number: int, address: str) -> Endpoint:
@@ -87,7 +90,11 @@ def _endpoint(number: int, address: str) -> Endpoint:
 
 async def _start(stack: AsyncExitStack, *arguments: str) -> Process:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE if "serve" in arguments else None
+        sys.executable,
+        *arguments,
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=PIPE if "benchmarks.live.picker" in arguments else None,
     )
     stack.push_async_callback(_end, process)
     return process

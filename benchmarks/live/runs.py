@@ -11,6 +11,7 @@ import attrs
 
 from benchmarks.live.cases import Case, Policy
 from benchmarks.live.client import Answered, play
+from benchmarks.live.picker import read_notes
 from benchmarks.live.rig import start_rig
 from inferencepool.cli._collector import calm_collector
 from inferencepool.model import Candidates, InferenceRequest
@@ -37,6 +38,7 @@ class Outcome:
         stages: Means of what a live request took: on its way, and in the server's stages.
         processors: Live, the share of a processor that each process used.
         picks: Live, the number of the server of each request.
+        known: Means of what each live pick took and knew, see `read_notes`.
     """
 
     hit_rate: float
@@ -47,6 +49,7 @@ class Outcome:
     stages: _Numbers = attrs.field(factory=dict)
     processors: _Numbers = attrs.field(factory=dict)
     picks: Sequence[int] = ()
+    known: _Numbers = attrs.field(factory=dict)
 
     @property
     def path(self) -> float:
@@ -98,11 +101,14 @@ async def _play_live(name: str, case: Case, policy: Policy, seconds: float, seed
         with calm_collector():
             answered = await play(rig, arrivals)
         took = asyncio.get_running_loop().time() - began
+        # Those before are of the client's warm-up.
+        notes = read_notes(rig.notes)[-len(arrivals) :]
         processors = {name: (after - before[name]) / took for name, after in rig.processor_seconds().items()}
-    return _outcome(case, answered, processors)
+    known = {key: fmean(note[key] for note in notes) for key in notes[0]}
+    return attrs.evolve(_outcome(case, answered), processors=processors, known=known)
 
 
-def _outcome(case: Case, answered: Sequence[Answered], processors: Mapping[str, float]) -> Outcome:
+def _outcome(case: Case, answered: Sequence[Answered]) -> Outcome:
     size, fastest = case.engine.kv_block_size, max(case.speeds)
     loads = [sum(each.end for each in answered if each.server == number) for number in range(len(case.speeds))]
     first_token = Distribution.of(each.first_token for each in answered)
@@ -120,6 +126,5 @@ def _outcome(case: Case, answered: Sequence[Answered], processors: Mapping[str, 
             "queue": fmean(each.queue for each in answered),
             "prefill": fmean(each.prefill for each in answered),
         },
-        processors=processors,
         picks=[each.server for each in answered],
     )

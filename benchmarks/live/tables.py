@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 
 from benchmarks.live.runs import Outcome
 
-__all__ = ["differences", "stages", "table"]
+__all__ = ["differences", "knowledge", "stages", "table"]
 
 _Runs = Mapping[str, Sequence[Outcome]]
 # Student's t for 95 % of both sides, by degrees of freedom; from 10 on about that of the normal distribution.
@@ -49,6 +49,23 @@ def stages(live: _Runs) -> Iterator[str]:
         times = [f"{1000 * fmean(outcome.stages[stage] for outcome in outcomes):.1f}" for stage in names]
         used = [f"{fmean(outcome.processors[process] for outcome in outcomes):.0%}" for process in processors]
         yield _row([name, *times, *used])
+
+
+def knowledge(live: _Runs) -> Iterator[str]:
+    """Lay out what each pick took, and knew of the endpoint that it picked, on average."""
+    columns = {
+        "pick, µs": ("seconds", 1e6, ".0f"),
+        "age of its metrics, ms": ("age", 1e3, ".0f"),
+        "of the newest, ms": ("newest", 1e3, ".0f"),
+        "running": ("running", 1, ".2f"),
+        "waiting": ("waiting", 1, ".2f"),
+        "pending": ("pending", 1, ".2f"),
+    }
+    yield _row(["policy", *columns])
+    yield _row(["---"] + ["--:"] * len(columns))
+    for name, outcomes in live.items():
+        means = {key: fmean(outcome.known[key] for outcome in outcomes) for key, _, _ in columns.values()}
+        yield _row([name, *(f"{means[key] * factor:{form}}" for key, factor, form in columns.values())])
 
 
 def differences(live: _Runs, simulated: _Runs) -> Iterator[str]:
