@@ -18,7 +18,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.routing")
     parser.add_argument("names", metavar="NAME", nargs="*", help=f"{', '.join(CASES)}; all unless given")
     parser.add_argument("--seeds", type=int, default=7, help="how many seeds to compare over (7)")
-    parser.add_argument("--policy", action="append", help="a policy by name, or another one as NAME=PROFILE; repeatable")
+    parser.add_argument("--policy", action="append", help="a policy by name, or NAME=PROFILE; repeatable")
     parser.add_argument("--ours", help="the policy that the others are compared with")
     arguments = parser.parse_args()
     unknown = [name for name in arguments.names if name not in CASES]

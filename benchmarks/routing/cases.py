@@ -82,7 +82,7 @@ POLICIES: Mapping[str, Policy] = {
 
 LORA_POLICIES: Mapping[str, Policy] = {
     LORA_OURS: _policy(f"{_DEFAULT} + 4*lora-affinity-scorer"),
-    "reference with LoRA": _policy(f"{_CHAINED} + {_DEFAULT} + lora-affinity-scorer", False),
+    "reference with LoRA": _policy(f"{_CHAINED} + {_DEFAULT} + lora-affinity-scorer(idleAdapters=false)", False),
 }
 
 
