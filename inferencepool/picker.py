@@ -190,8 +190,6 @@ class EndpointPicker:
         except RecursionError:
             self._scheduler.blame_for_recursion(self)
             raise
-        if result.snapshot.probing:
-            self._health.probe(result.slot, result.birth, picked_at=result.picked_at, model=request.model)
         return result
 
     def _pick_observed(
@@ -252,6 +250,9 @@ class _Afterwards:
 
     def end(self, result: PickResult, outcome: Outcome) -> None:
         self._health.report(result.slot, result.birth, outcome, picked_at=result.picked_at, model=result.model)
+
+    def probe(self, slot: int, birth: int, picked_at: float, model: str) -> bool:
+        return self._health.probe(slot, birth, picked_at=picked_at, model=model)
 
     def pick_again(self, result: PickResult) -> PickResult:
         picker = self._picker()
