@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from math import inf
+from math import inf, nextafter
 from random import Random
 from typing import Final, final
 
@@ -97,8 +97,6 @@ class Outliers:
         # Those that may not all be ejected; and those that would be, if more might be.
         self._sharing: EndpointSet = 0
         self._denied: EndpointSet = 0
-        # Those of which a success ends anything.
-        self._marked: set[int] = set()
         self.looked_at = self._window_began = -inf
         # Seconds in which it was looked regularly: a clock that steps, or a pause, is no silence of anybody.
         self._watched = 0.0
@@ -117,16 +115,17 @@ class Outliers:
         tally = self._tallies.get(slot)
         if tally is None:
             return False
-        tally.heard += 1
+        tally.heard = True
         tally.answers += 1
         self._serves[model] = slot
-        return slot not in self._marked
+        return not tally.is_marked
 
     def recover(self, slot: int, picked_at: float, model: str) -> bool:
         """End what a success, or its beginning, ends of what was picked at a time; True if that changes the `view`."""
         tally = self._tallies.get(slot) or self._begin(slot)
-        tally.heard += 1
+        tally.heard = True
         tally.forgive()
+        self._serves[model] = slot
         if self._missed:
             self._missed.pop((slot, model), None)
         changed = self._allow(slot)
@@ -138,8 +137,7 @@ class Outliers:
             if ejection.reason is EjectionReason.STALLED or picked_at >= self._probed.get(key, inf):
                 self._end(key)
                 changed = True
-        if not (self._for_models or self._missed or (slot, "") in self._ejections):
-            self._marked.discard(slot)
+        tally.is_marked = bool(self._for_models or self._missed or (slot, "") in self._ejections)
         return changed
 
     def fail(self, slot: int, outcome: Outcome, picked_at: float, model: str, now: float, members: EndpointSet) -> bool:
@@ -147,7 +145,6 @@ class Outliers:
         tally = self._tallies.get(slot) or self._begin(slot)
         kind = outcome.kind
         tally.count(kind)
-        self._marked.add(slot)
         changed = bool(self._ejections) and self._judge(slot, outcome, picked_at, model, now)
         if kind in (OutcomeKind.BUSY, OutcomeKind.UNAVAILABLE):
             changed |= self._eject((slot, ""), EjectionReason.BUSY, outcome, now)
@@ -193,7 +190,6 @@ class Outliers:
         for key in [key for key in self._missed if key[0] == slot]:
             del self._missed[key]
         self._tallies.pop(slot, None)
-        self._marked.discard(slot)
 
     def is_due(self, now: float) -> bool:
         """Whether it is time to `look`."""
@@ -245,7 +241,8 @@ class Outliers:
             if now >= ejection.until:
                 probing[model] = probing.get(model, 0) | 1 << slot
             else:
-                until = min(until, ejection.until)
+                # At that moment it changes already, while a snapshot is published anew after its time.
+                until = min(until, nextafter(ejection.until, -inf))
                 avoided[model] = avoided.get(model, 0) | 1 << slot
         if not members & ~failing:
             # All fail, or would be ejected: it is not they who are ill.
@@ -329,7 +326,7 @@ class Outliers:
         self, slot: int, reason: EjectionReason, outcome: Outcome, now: float, members: EndpointSet
     ) -> bool:
         """Begin an ejection unless too many are ejected; True if that changes the `view`."""
-        self._marked.add(slot)
+        self._tallies[slot].is_marked = True
         sharing = self._sharing & members & ~(1 << slot)
         if sharing.bit_count() < self._most(members):
             self._tallies[slot].forgive()
