@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-import tracemalloc
-from contextlib import suppress
 from random import Random
-from threading import Thread
 from typing import Any
 
 import attrs
@@ -14,78 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferencepool.errors import ConfigurationError, NoEndpointsError
-from inferencepool.model import Ejection, EjectionReason, EndpointMetrics, InferenceRequest, Outcome, OutcomeKind
-from inferencepool.picker import EndpointPicker
-from inferencepool.plugins import QueueScorer
-from inferencepool.registry import EjectionChange, EndpointRegistry, OutlierDetection, StaleMetrics, Staleness
-from inferencepool.scheduling import PickResult, SchedulingProfile
-from inferencepool.testing import ManualClock, make_pod, make_pool
-
-REQUEST = InferenceRequest(model="llama")
-PLAIN = OutlierDetection(max_ejection_time_jitter=0)
-
-
-class Fleet:
-    """A registry, a picker and a clock to move by hand."""
-
-    def __init__(
-        self, size: int = 4, *, ports: int = 1, rules: OutlierDetection | None = PLAIN, **options: Any
-    ) -> None:
-        """*size* pods, of which nothing was reported yet."""
-        self.clock = ManualClock(1000.0)
-        pool = make_pool(ports=[8000 + port for port in range(ports)])
-        self.registry = EndpointRegistry(
-            pool, clock=self.clock, publish_interval=0, outlier_detection=rules, rng=Random(1), **options
-        )
-        self.pods = [
-            attrs.evolve(make_pod(f"p{number}", ip=f"10.0.{number // 250}.{number % 250 + 1}"), uid=f"uid {number}")
-            for number in range(size)
-        ]
-        self.registry.resync(self.pods)
-        self.registry.publish()
-        self.health = self.registry.health
-        self.picker = self.another_picker()
-        self.changes: list[EjectionChange] = []
-        self.unsubscribe = self.health.subscribe(self.changes.append)
-
-    def another_picker(self, *, most: int = 1) -> EndpointPicker:
-        """Another picker on the same registry."""
-        profile = SchedulingProfile(name="short", scorers=[QueueScorer()], max_num_of_endpoints=most)
-        return EndpointPicker(self.registry, profile=profile, rng=Random(1))
-
-    def id_of(self, number: int, rank: int = 0) -> str:
-        """The id of an endpoint."""
-        return f"default/p{number}-rank-{rank}"
-
-    def pick_at(self, number: int, request: InferenceRequest = REQUEST) -> PickResult:
-        """A request that only one endpoint may get."""
-        return self.picker.pick(request, subset=[f"10.0.0.{number + 1}:8000"])
-
-    def fail(self, number: int, times: int = 5, reason: str | int = 500) -> None:
-        """Requests fail at an endpoint."""
-        for _ in range(times):
-            self.pick_at(number).failed(reason)
-
-    def serve(self, *numbers: int, request: InferenceRequest = REQUEST) -> None:
-        """Requests are served by endpoints."""
-        for number in numbers:
-            self.pick_at(number, request).succeeded()
-
-    def ejected(self) -> dict[str, str]:
-        """Why who is ejected."""
-        return {endpoint.id: str(ejection.reason) for endpoint, ejection in self.health.ejections()}
-
-    def asked(self, times: int = 40) -> set[str]:
-        """Who gets requests, if *times* are in flight at once."""
-        results = [self.picker.pick(REQUEST) for _ in range(times)]
-        for result in results:
-            result.cancelled()
-        return {result.endpoint.pod_name for result in results}
-
-    def ejection(self, number: int = 0) -> Ejection:
-        """What is known of an endpoint that is ejected."""
-        return next(each for endpoint, each in self.health.ejections() if endpoint.id == self.id_of(number))
+from inferencepool.model import EjectionReason, EndpointMetrics, InferenceRequest
+from inferencepool.registry import EjectionChange, StaleMetrics, Staleness
+from inferencepool.scheduling import PickResult
+from tests.registry.ejecting import REQUEST, Fleet, step_clock
 
 
 class TestEjection:
@@ -439,16 +367,6 @@ class TestStalled:
         assert fleet.ejected() == {fleet.id_of(0): "stalled"}
 
 
-def step_clock(fleet: Fleet, seconds: float) -> ManualClock:
-    """Move the clock, also backwards."""
-    clock = fleet.clock
-    if seconds >= 0:
-        clock.advance(seconds)
-    else:
-        clock._now += seconds  # type: ignore[attr-defined]
-    return clock
-
-
 class TestSuccessRate:
     @pytest.mark.parametrize(("failed", "expected"), [(1, False), (30, True)])
     def test_far_fewer_successes_than_elsewhere_eject(self, failed: int, expected: bool) -> None:
@@ -549,149 +467,3 @@ class TestClocks:
             else:
                 result.succeeded()
         assert failures <= 6 * 12
-
-
-class TestGarbage:
-    @pytest.mark.parametrize("reason", [200, 399, 600, -1, True, None, 1.5, b"reset", object(), 10**30])
-    def test_a_reason_that_is_none_is_refused_and_nothing_done(self, reason: Any) -> None:
-        """The result can be ended rightly afterwards."""
-        fleet = Fleet()
-        result = fleet.pick_at(0)
-        with pytest.raises(ConfigurationError, match="neither a text nor an HTTP status from 400 to 599"):
-            result.failed(reason)
-        assert not result.released
-        result.failed("reset")
-        assert result.released
-
-    @given(st.one_of(st.integers(), st.floats(), st.text(), st.none(), st.booleans()))
-    def test_statuses_and_waits_of_any_kind_are_judged_or_passed_over(self, garbage: Any) -> None:
-        """What a proxy reports is data."""
-        for judge in (Outcome.of_status, Outcome.of_grpc_status):
-            outcome = judge(garbage)
-            assert outcome is None or outcome.kind in OutcomeKind
-        outcome = Outcome.of_status(429, retry_after=garbage)
-        assert outcome is not None
-        assert outcome.retry_after is None or 0 <= outcome.retry_after <= 86_400
-
-    def test_a_reason_is_cut(self) -> None:
-        """Whoever writes a body there fills no memory with it."""
-        fleet = Fleet()
-        fleet.fail(0, reason="x" * 10**6)
-        assert len(fleet.ejection().detail) == 100
-
-
-class TestCost:
-    def test_a_failure_takes_as_many_calls_in_a_large_fleet_and_in_a_storm(self) -> None:
-        """100,000 a second are a matter of O(1)."""
-        calls = []
-        for size in (4, 200):
-            fleet = Fleet(size)
-            births = fleet.registry.snapshot().fleet.births
-            outcome = Outcome.of_status(500)
-            assert outcome is not None
-            for round_ in range(2):
-                made = 0
-
-                def count(_frame: object, event: str, _argument: object) -> None:
-                    nonlocal made
-                    made += event == "call"
-
-                sys.setprofile(count)
-                try:
-                    for number in range(2000):
-                        fleet.health.report(number % size, births[number % size], outcome, fleet.clock(), "llama")
-                finally:
-                    sys.setprofile(None)
-                calls.append(made / 2000)
-                assert round_ < 2
-        assert max(calls) <= 40
-        assert len(fleet.health._outliers.changes) == 0
-
-    @pytest.mark.parametrize("reason", [500, 429, "reset"])
-    def test_an_endpoint_takes_500_bytes_at_most_whatever_is_reported(self, reason: str | int) -> None:
-        """All are ejected, and nothing grows with the requests after the first."""
-        size = 2000
-        rules = attrs.evolve(PLAIN, max_ejection_percent=100)
-        fleet = Fleet(size, rules=rules)
-        births, outcome = fleet.registry.snapshot().fleet.births, Outcome.of_reason(reason)
-        # What the listener keeps is its own.
-        fleet.unsubscribe()
-        fleet.registry.health.report(0, births[0], outcome, 0.0)
-        tracemalloc.start()
-        try:
-            before = tracemalloc.get_traced_memory()[0]
-            for times in (6, 60):
-                for slot in range(size):
-                    for _ in range(times):
-                        # Each has a text of its own, as from a gateway.
-                        detail = f"{outcome.detail} {slot}"
-                        fleet.health.report(slot, births[slot], attrs.evolve(outcome, detail=detail), 0.0)
-                taken = tracemalloc.get_traced_memory()[0] - before
-                assert taken / size <= 500
-        finally:
-            tracemalloc.stop()
-        assert len(fleet.ejected()) == size
-
-    def test_where_nothing_was_reported_a_snapshot_costs_nothing_more(self) -> None:
-        """Nobody is asked what it awaits."""
-        fleet = Fleet()
-        asked = []
-
-        class Asking:
-            def awaited(self) -> tuple[list[int], list[int]]:
-                asked.append(1)
-                return [], []
-
-        asking = Asking()
-        fleet.health.watch(asking)
-        fleet.registry.upsert_pod(attrs.evolve(fleet.pods[0], restarts=1))
-        fleet.registry.publish()
-        assert not asked
-        fleet.serve(0)
-        fleet.registry.publish()
-        assert asked
-
-
-def test_threads_that_do_everything_at_once_leave_nothing_behind() -> None:  # noqa: C901 - several things at once
-    """Reports, picks, retries and publishing, by several threads on two pickers: no load is left, and none is lost."""
-    fleet = Fleet(6)
-    pickers = [fleet.picker, fleet.another_picker(most=2)]
-    errors: list[BaseException] = []
-
-    def retry(result: PickResult) -> None:
-        with suppress(NoEndpointsError):
-            while True:
-                result = result.retry("reset")
-
-    def start(result: PickResult) -> None:
-        result.started()
-        result.succeeded()
-
-    def publish(result: PickResult) -> None:
-        fleet.clock.advance(0.05)
-        fleet.registry.publish()
-        fleet.health.ejections()
-        result.release()
-
-    def restart(result: PickResult) -> None:
-        fleet.registry.upsert_pod(attrs.evolve(fleet.pods[0], restarts=result.moves % 9))
-        result.failed(429)
-
-    ends = [retry, start, publish, restart, PickResult.cancelled, lambda result: result.failed(500)]
-
-    def work(seed: int) -> None:
-        rng = Random(seed)
-        try:
-            for _ in range(400):
-                rng.choice(ends)(rng.choice(pickers).pick(REQUEST))
-        except BaseException as error:  # noqa: BLE001 - told by the test
-            errors.append(error)
-
-    threads = [Thread(target=work, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not errors
-    assert [picker.statistics().in_flight for picker in pickers] == [0, 0]
-    assert len(fleet.ejected()) <= 6
