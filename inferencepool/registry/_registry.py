@@ -139,8 +139,9 @@ class EndpointRegistry:
         if self._columns.dirty or self._turns_at < inf:
             now = self.clock()
             # A clock that stepped back must not keep the next snapshot waiting.
-            is_early = 0 <= now - self._published_at < self._interval
-            if self._is_outdated(now) and (not is_early or self._is_deserted()):
+            if (self._columns.dirty or now > self._turns_at) and (
+                not 0 <= now - self._published_at < self._interval or self._is_deserted()
+            ):
                 self.publish()
         return self._current
 
@@ -153,7 +154,7 @@ class EndpointRegistry:
         """Publish what changed at once, whatever the interval. Keeps the snapshot where nothing changed."""
         with held(self._lock):
             now = self.clock()
-            if self._is_outdated(now):
+            if self._columns.dirty or now > self._turns_at:
                 generation = self._current[0].generation + 1
                 view = self.health.view(now)
                 snapshot, self._turns_at = self._columns.publish(generation, now, self._staleness, view)
@@ -169,9 +170,6 @@ class EndpointRegistry:
         """See to it that another snapshot is published when it is due."""
         with held(self._lock):
             self._columns.dirty = True
-
-    def _is_outdated(self, now: float) -> bool:
-        return self._columns.dirty or now > self._turns_at
 
     def upsert_pod(self, pod: Pod) -> bool:
         """Take over a pod that was created or changed. True if that changed the endpoints."""
