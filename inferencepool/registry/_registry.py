@@ -105,6 +105,7 @@ class EndpointRegistry:
         self.health = EndpointHealth(
             self._columns, outlier_detection, rng=rng if rng is not None else Random(), clock=clock, touch=self._touch
         )  #: How endpoints are by what came back from them
+        self._is_touched = False
         self._published_at, self._turns_at = float("-inf"), inf
         self._current: tuple[Snapshot, EndpointSet] = (Snapshot(), 0)
         self._listeners = Listeners()
@@ -136,10 +137,10 @@ class EndpointRegistry:
 
     def current(self) -> tuple[Snapshot, EndpointSet]:
         """Give the latest snapshot together with those of its endpoints that are gone already."""
-        if self._columns.dirty or self._turns_at < inf:
+        if self._columns.dirty or self._is_touched or self._turns_at < inf:
             now = self.clock()
             # A clock that stepped back must not keep the next snapshot waiting.
-            if (self._columns.dirty or now > self._turns_at) and (
+            if (self._columns.dirty or self._is_touched or now > self._turns_at) and (
                 not 0 <= now - self._published_at < self._interval or self._is_deserted()
             ):
                 self.publish()
@@ -154,7 +155,9 @@ class EndpointRegistry:
         """Publish what changed at once, whatever the interval. Keeps the snapshot where nothing changed."""
         with held(self._lock):
             now = self.clock()
-            if self._columns.dirty or now > self._turns_at:
+            if self._columns.dirty or self._is_touched or now > self._turns_at:
+                # First of all: whoever touches has no lock, and what is told from here on is for the next one.
+                self._is_touched = False
                 generation = self._current[0].generation + 1
                 view = self.health.view(now)
                 snapshot, self._turns_at = self._columns.publish(generation, now, self._staleness, view)
@@ -167,9 +170,8 @@ class EndpointRegistry:
         return published
 
     def _touch(self) -> None:
-        """See to it that another snapshot is published when it is due."""
-        with held(self._lock):
-            self._columns.dirty = True
+        """See to it that another snapshot is published when it is due. Needs no lock."""
+        self._is_touched = True
 
     def upsert_pod(self, pod: Pod) -> bool:
         """Take over a pod that was created or changed. True if that changed the endpoints."""
