@@ -27,6 +27,7 @@ from inferencepool.registry._changes import (
     PoolChanged,
 )
 from inferencepool.registry._columns import Columns
+from inferencepool.registry._ejections import View
 from inferencepool.registry._health import EndpointHealth
 from inferencepool.registry._listeners import Listener, Listeners
 from inferencepool.registry._outlier_detection import OutlierDetection
@@ -105,7 +106,7 @@ class EndpointRegistry:
         self.health = EndpointHealth(
             self._columns, outlier_detection, rng=rng if rng is not None else Random(), clock=clock, touch=self._touch
         )  #: How endpoints are by what came back from them
-        self._is_touched = False
+        self._is_touched, self._view = False, View()
         self._published_at, self._turns_at = float("-inf"), inf
         self._current: tuple[Snapshot, EndpointSet] = (Snapshot(), 0)
         self._listeners = Listeners()
@@ -155,16 +156,18 @@ class EndpointRegistry:
         """Publish what changed at once, whatever the interval. Keeps the snapshot where nothing changed."""
         with held(self._lock):
             now = self.clock()
-            if self._columns.dirty or self._is_touched or now > self._turns_at:
+            is_due = self._columns.dirty or now > self._turns_at
+            if is_due or self._is_touched:
                 # First of all: whoever touches has no lock, and what is told from here on is for the next one.
                 self._is_touched = False
-                generation = self._current[0].generation + 1
-                view = self.health.view(now)
-                snapshot, self._turns_at = self._columns.publish(generation, now, self._staleness, view)
-                self._current = (snapshot, 0)
-                self._published_at = now
-                # Last of all: readers have no lock, and who finds nothing to publish takes the snapshot that is there.
-                self._columns.dirty = False
+                before, self._view = self._view, self.health.view(now)
+                if is_due or self._view != before:
+                    generation = self._current[0].generation + 1
+                    snapshot, self._turns_at = self._columns.publish(generation, now, self._staleness, self._view)
+                    self._current = (snapshot, 0)
+                    self._published_at = now
+                    # Last of all: readers have no lock, and who finds nothing to publish takes the snapshot there is.
+                    self._columns.dirty = False
             published = self._current[0]
         self.health.tell()
         return published
