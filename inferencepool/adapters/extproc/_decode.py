@@ -48,6 +48,7 @@ _RESPONSE_BODY: Final = 0x2A
 _REQUEST_TRAILERS: Final = 0x32
 _RESPONSE_TRAILERS: Final = 0x3A
 _METADATA_CONTEXT: Final = 0x42
+_ATTRIBUTES: Final = 0x4A
 _PROTOCOL_CONFIG: Final = 0x5A
 _KINDS: Final = {
     _REQUEST_HEADERS: "request_headers",
@@ -62,6 +63,8 @@ _BODY_KINDS: Final = frozenset({_REQUEST_BODY, _RESPONSE_BODY})
 # HttpHeaders
 _HEADER_MAP: Final = 0x0A
 _HEADERS_END_OF_STREAM: Final = 0x18
+# HttpTrailers
+_TRAILER_MAP: Final = 0x0A
 # HeaderMap { repeated HeaderValue headers = 1; }
 _HEADER: Final = 0x0A
 # HeaderValue
@@ -111,6 +114,9 @@ _remembered: dict[bytes, tuple[str, str]] = {}
 # The same for metadata: what comes with a request's later messages came with its first, or names one of few endpoints.
 _remembered_metadata: dict[bytes, dict[str, dict[str, Any]]] = {}
 
+# The same for attributes: what became of a request at its endpoint is told in few ways.
+_remembered_attributes: dict[bytes, dict[str, dict[str, Any]]] = {}
+
 
 def decode(data: bytes) -> Message:
     """
@@ -143,6 +149,8 @@ class _Reader:
     """Reads one request, field by field. One thread uses it, once."""
 
     __slots__ = (
+        "_attributes",
+        "_attributes_reader",
         "_body",
         "_data",
         "_end_of_stream",
@@ -167,6 +175,8 @@ class _Reader:
         self._metadata: dict[str, dict[str, Any]] = {}
         self._is_remembered = False
         self._metadata_reader: MetadataReader | None = None
+        self._attributes: dict[str, dict[str, Any]] = {}
+        self._attributes_reader: MetadataReader | None = None
         self._modes: tuple[int, int] | None = None
 
     def read(self) -> Message:
@@ -178,6 +188,8 @@ class _Reader:
                 self._read_metadata(start, stop)
             elif tag == _PROTOCOL_CONFIG:
                 self._read_modes(start, stop)
+            elif tag == _ATTRIBUTES:
+                self._read_attributes(start, stop)
         return self._message()
 
     def _message(self) -> Message:
@@ -185,13 +197,13 @@ class _Reader:
         if kind == _REQUEST_HEADERS:
             return self._request_headers()
         if kind == _RESPONSE_HEADERS:
-            return ResponseHeaders(self._headers, self._end_of_stream, self._metadata)
+            return ResponseHeaders(self._headers, self._end_of_stream, self._metadata, self._attributes)
         if kind == _REQUEST_BODY:
             return RequestBody(self._body, self._end_of_stream, self._metadata)
         if kind == _RESPONSE_BODY:
             return ResponseBody(self._body, self._end_of_stream, self._metadata)
         if kind:
-            return RequestTrailers() if kind == _REQUEST_TRAILERS else ResponseTrailers()
+            return RequestTrailers() if kind == _REQUEST_TRAILERS else ResponseTrailers(self._headers)
         message = f"ProcessingRequest: holds none of {', '.join(_KINDS.values())}"
         raise InvalidMessageError(message)
 
@@ -214,6 +226,10 @@ class _Reader:
             self._read_headers(at, end, where)
         elif kind in _BODY_KINDS:
             self._read_body(at, end, where)
+        elif kind == _RESPONSE_TRAILERS:
+            for tag, start, stop in read_fields(self._data, at, end, where, self._left):
+                if tag == _TRAILER_MAP:
+                    self._read_header_map(start, stop, f"{where}.trailers")
         else:
             for _ in read_fields(self._data, at, end, where, self._left):
                 pass
@@ -221,7 +237,7 @@ class _Reader:
     def _read_headers(self, at: int, end: int, where: str) -> None:
         for tag, start, stop in read_fields(self._data, at, end, where, self._left):
             if tag == _HEADER_MAP:
-                self._read_header_map(start, stop, where)
+                self._read_header_map(start, stop, f"{where}.headers")
             elif tag == _HEADERS_END_OF_STREAM:
                 self._end_of_stream = start != 0
 
@@ -267,7 +283,7 @@ class _Reader:
                     yield value
 
     def _read_unusual_header_map(self, at: int, end: int, where: str) -> None:
-        for tag, start, stop in read_fields(self._data, at, end, f"{where}.headers", self._left):
+        for tag, start, stop in read_fields(self._data, at, end, where, self._left):
             if tag == _HEADER:
                 if self._left is not None:
                     self._left[0] -= _FIELDS_OF_A_HEADER
@@ -277,13 +293,12 @@ class _Reader:
 
     def _check_number(self, at: int, where: str) -> None:
         if len(self._headers) >= MAX_HEADERS:
-            path = f"{where}.headers"
-            raise refusal(path, at, f"more than {MAX_HEADERS} headers")
+            raise refusal(where, at, f"more than {MAX_HEADERS} headers")
 
     def _read_header(self, at: int, end: int, where: str) -> tuple[str, str]:
         data = self._data
         name = text_value = raw_value = b""
-        for tag, start, stop in read_fields(data, at, end, f"{where}.headers.headers", self._left):
+        for tag, start, stop in read_fields(data, at, end, f"{where}.headers", self._left):
             if tag == _KEY:
                 name = data[start:stop]
             elif tag == _RAW_VALUE:
@@ -311,7 +326,7 @@ class _Reader:
             self._metadata, self._is_remembered = known, True
             return
         if self._metadata_reader is None:
-            self._metadata_reader = MetadataReader(self._data, self._left)
+            self._metadata_reader = MetadataReader(self._data, self._left, "metadata_context")
         # What is remembered belongs to others too, so more of it goes into a copy.
         if self._is_remembered:
             self._metadata = {namespace: dict(values) for namespace, values in self._metadata.items()}
@@ -322,6 +337,24 @@ class _Reader:
             if len(_remembered_metadata) >= MAX_REMEMBERED:
                 _remembered_metadata.clear()
             _remembered_metadata[entry] = found
+
+    def _read_attributes(self, at: int, end: int) -> None:
+        """Read one entry of the map of attributes."""
+        first = not self._attributes and self._attributes_reader is None
+        entry = self._data[at:end] if first and end - at <= MAX_REMEMBERED_METADATA else b""
+        known = _remembered_attributes.get(entry)
+        if known is not None:
+            self._attributes = known
+            return
+        if self._attributes_reader is None:
+            # What is remembered belongs to others too, so more goes into a copy.
+            self._attributes = dict(self._attributes)
+            self._attributes_reader = MetadataReader(self._data, self._left, "attributes")
+        self._attributes_reader.read_namespace(at, end, self._attributes)
+        if entry:
+            if len(_remembered_attributes) >= MAX_REMEMBERED:
+                _remembered_attributes.clear()
+            _remembered_attributes[entry] = dict(self._attributes)
 
     def _read_modes(self, at: int, end: int) -> None:
         numbers = _USUAL_MODES.get(self._data[at:end])
