@@ -5,6 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from inferencepool.adapters.extproc._entries import (
+    KEY,
+    MAX_REMEMBERED,
+    MAX_REMEMBERED_SIZE,
+    RAW_VALUE,
+    TEXT_VALUE,
+    remember,
+    remembered,
+    usual_header,
+)
 from inferencepool.adapters.extproc._messages import (
     BodyMode,
     Message,
@@ -30,12 +40,6 @@ __all__ = [
 
 MAX_HEADERS: Final = 1_000
 """How many different headers a message may have, so that few bytes cannot become many objects."""
-
-MAX_REMEMBERED: Final = 1024
-"""How many header entries are remembered. When there are more, all are forgotten."""
-
-MAX_REMEMBERED_SIZE: Final = 128
-"""Bytes of the longest header entry that is remembered."""
 
 MAX_REMEMBERED_METADATA: Final = 512
 """Bytes of the longest metadata that is remembered."""
@@ -67,10 +71,6 @@ _HEADERS_END_OF_STREAM: Final = 0x18
 _TRAILER_MAP: Final = 0x0A
 # HeaderMap { repeated HeaderValue headers = 1; }
 _HEADER: Final = 0x0A
-# HeaderValue
-_KEY: Final = 0x0A
-_TEXT_VALUE: Final = 0x12
-_RAW_VALUE: Final = 0x1A
 # HttpBody
 _BODY: Final = 0x0A
 _BODY_END_OF_STREAM: Final = 0x10
@@ -85,8 +85,6 @@ _LONG_BODY: Final = 1 << 20
 _FIELDS_OF_A_HEADER: Final = 5
 # More than gateways let in by default. Even if each of these bytes were a header, that would be few.
 _USUAL_HEADER_BYTES: Final = 1 << 16
-# A tag and a length for each of key and value.
-_SMALLEST_USUAL: Final = 4
 
 # Every ``ProtocolConfiguration`` as it is usually written: fields in order, and none for a mode of 0.
 _USUAL_MODES: Final[Mapping[bytes, tuple[int, int]]] = {
@@ -103,15 +101,8 @@ _USUAL_MODES: Final[Mapping[bytes, tuple[int, int]]] = {
 # Sent more than once it is one list (RFC 7240 section 2). The others that count here have one value.
 _LIST: Final = "prefer"
 
-# What callers send along to be let in is not kept longer than their request.
-_SECRETS: Final = frozenset({"api-key", "authorization", "cookie", "proxy-authorization", "set-cookie", "x-api-key"})
-
-# Header entries as they came, with the header that each holds: a proxy sends the same ones with nearly every request.
-# Any thread may use it: each access is one operation of the dict, an entry means the same whenever it is read, and
-# threads that pass the limit at the same time add one entry too many each.
-_remembered: dict[bytes, tuple[str, str]] = {}
-
-# The same for metadata: what comes with a request's later messages came with its first, or names one of few endpoints.
+# Metadata as it came, with what it holds: what comes with a request's later messages came with its first, or names one
+# of few endpoints. Any thread may use it, as header entries that are remembered.
 _remembered_metadata: dict[bytes, dict[str, dict[str, Any]]] = {}
 
 # The same for attributes: what became of a request at its endpoint is told in few ways.
@@ -244,7 +235,7 @@ class _Reader:
     def _read_header_map(self, at: int, end: int, where: str) -> None:
         data = self._data
         headers, begin = self._headers, at
-        remembered = _remembered.get
+        known = remembered.get
         self._header_bytes += end - at
         # The usual layout in place: headers only, none of 16 KiB or more. What is different is left to the general
         # form below, which goes on where this stops, counts and finds what is wrong.
@@ -262,10 +253,10 @@ class _Reader:
             if stop > end:
                 break
             entry = data[start:stop]
-            header = remembered(entry)
+            header = known(entry)
             if header is None:
-                header = _usual_header(entry) or self._read_header(start, stop, where)
-                _remember(entry, header)
+                header = usual_header(entry) or self._read_header(start, stop, where)
+                remember(entry, header)
                 self._check_number(start, where)
             headers[header[0]] = header[1]
             at = stop
@@ -299,11 +290,11 @@ class _Reader:
         data = self._data
         name = text_value = raw_value = b""
         for tag, start, stop in read_fields(data, at, end, f"{where}.headers", self._left):
-            if tag == _KEY:
+            if tag == KEY:
                 name = data[start:stop]
-            elif tag == _RAW_VALUE:
+            elif tag == RAW_VALUE:
                 raw_value = data[start:stop]
-            elif tag == _TEXT_VALUE:
+            elif tag == TEXT_VALUE:
                 text_value = data[start:stop]
         return name.lower().decode("latin-1"), (raw_value or text_value).decode("latin-1")
 
@@ -368,27 +359,6 @@ class _Reader:
             elif tag == _RESPONSE_BODY_MODE:
                 response = start
         self._modes = (request, response)
-
-
-def _usual_header(entry: bytes) -> tuple[str, str] | None:
-    """Read a ``HeaderValue`` that is a key and a raw value, both below 128 bytes; give None for any other."""
-    size = len(entry)
-    if size < _SMALLEST_USUAL or entry[0] != _KEY or entry[1] >= _CONTINUES:
-        return None
-    value = entry[1] + _SMALLEST_USUAL
-    if value > size or entry[value - 2] != _RAW_VALUE:
-        return None
-    length = entry[value - 1]
-    if length >= _CONTINUES or value + length != size:
-        return None
-    return entry[2 : value - 2].lower().decode("latin-1"), entry[value:].decode("latin-1")
-
-
-def _remember(entry: bytes, header: tuple[str, str]) -> None:
-    if len(entry) <= MAX_REMEMBERED_SIZE and header[0] not in _SECRETS:
-        if len(_remembered) >= MAX_REMEMBERED:
-            _remembered.clear()
-        _remembered[entry] = header
 
 
 def _to_mode(number: int, field: str) -> BodyMode:
