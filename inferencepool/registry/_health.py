@@ -14,8 +14,9 @@ import attrs
 from inferencepool._lock import held, new_lock, tolerant_lock
 from inferencepool.model import Ejection, EjectionReason, Endpoint, Outcome, OutcomeKind
 from inferencepool.registry._columns import Columns
+from inferencepool.registry._ejections import TICK, View
 from inferencepool.registry._outlier_detection import OutlierDetection
-from inferencepool.registry._outliers import TICK, Outliers, View
+from inferencepool.registry._outliers import Outliers
 
 __all__ = ["Asking", "EjectionChange", "EjectionListener", "EndpointHealth"]
 
@@ -93,13 +94,13 @@ class EndpointHealth:
     def ejections(self) -> tuple[tuple[Endpoint, Ejection], ...]:
         """List the endpoints that are ejected, for all models or for one, in O(ejections)."""
         with held(self._lock):
-            found = list(self._outliers.listed(self._columns.members))
+            found = list(self._outliers.ejections.listed(self._columns.members))
         return tuple((endpoint, ejection) for slot, ejection in found if (endpoint := self._columns.at(slot)))
 
     def counts(self) -> Mapping[EjectionReason, int]:
         """Tell how many ejections there were, by reason."""
         with held(self._lock):
-            return Counter(self._outliers.counts)
+            return Counter(self._outliers.ejections.counts)
 
     def subscribe(self, listener: EjectionListener) -> Callable[[], None]:
         """
@@ -138,7 +139,7 @@ class EndpointHealth:
         if not (is_success and outliers.succeed(slot, model)):
             with held(self._lock):
                 if is_success:
-                    changed = outliers.recover(slot, picked_at, model)
+                    changed = outliers.recover(slot, picked_at, model, is_over=True)
                 else:
                     changed = outliers.fail(slot, outcome, picked_at, model, now, self._columns.members)
             if changed:
@@ -153,8 +154,10 @@ class EndpointHealth:
         births = self._columns.births
         if self._rules is None or slot >= len(births) or births[slot] != birth:
             return
+        if self._outliers.hear(slot):
+            return
         with held(self._lock):
-            changed = self._outliers.recover(slot, picked_at, model)
+            changed = self._outliers.recover(slot, picked_at, model, is_over=False)
         if changed:
             self._touch()
             self.tell()
@@ -170,7 +173,7 @@ class EndpointHealth:
         if slot >= len(births) or births[slot] != birth:
             return False
         with held(self._lock):
-            probes = self._outliers.probe(slot, model, picked_at)
+            probes = self._outliers.ejections.probe(slot, model, picked_at)
         if probes:
             self._touch()
         return probes
@@ -202,7 +205,7 @@ class EndpointHealth:
 
     def tell(self) -> None:
         """Tell listeners what they were not told yet. Nobody holds a lock."""
-        changes = self._outliers.changes
+        changes = self._outliers.ejections.changes
         while changes and self._telling.acquire(False):
             try:
                 while changes:
