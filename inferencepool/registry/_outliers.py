@@ -105,7 +105,7 @@ class Outliers:
         tally = self._tallies.get(slot) or self._begin(slot)
         tally.heard += 1
         tally.answers += 1
-        if tally.failures:
+        if tally.failures and picked_at >= tally.failing_since:
             tally.forgive()
         return bool(self._ejections) and self._recover(slot, picked_at, model)
 
@@ -113,7 +113,7 @@ class Outliers:
         """Count that an answer begins well; True if that ends an ejection."""
         tally = self._tallies.get(slot) or self._begin(slot)
         tally.heard += 1
-        if tally.failures:
+        if tally.failures and picked_at >= tally.failing_since:
             tally.forgive()
         return bool(self._ejections) and self._recover(slot, picked_at, model)
 
@@ -121,6 +121,8 @@ class Outliers:
         """Count any other outcome; True if that ejects, or ends an ejection. *members* are all endpoints."""
         tally = self._tallies.get(slot) or self._begin(slot)
         kind = outcome.kind
+        # The earliest, for clocks may step back.
+        tally.failing_since = min(tally.failing_since, picked_at) if tally.failures else picked_at
         tally.count(kind)
         changed = bool(self._ejections) and self._judge(slot, outcome, picked_at, model, now)
         if kind in (OutcomeKind.BUSY, OutcomeKind.UNAVAILABLE):

@@ -24,7 +24,9 @@ class Tally:
 
     Attributes:
         gateway_failures: Gateway failures since the last answer that was none.
-        failures: Failures of any kind since the last answer that was none.
+        failures: Failures of any kind since the last answer that was none. Answers to requests from before the first
+            of them are not asked: they say how it was.
+        failing_since: When the first of the requests was picked that failed so.
         ejections: By how much the next ejection is longer than the first.
         answers: Outcomes in this window.
         failed: Those of them that were failures.
@@ -38,6 +40,7 @@ class Tally:
 
     gateway_failures: int = 0
     failures: int = 0
+    failing_since: float = 0.0
     ejections: int = 0
     answers: int = 0
     failed: int = 0
@@ -82,7 +85,7 @@ class Tally:
 
     def look(self, now: float, awaited: int, metrics: EndpointMetrics) -> float:
         """Tell for how many seconds it gives nothing back, of *awaited* requests that have got no answer."""
-        moved = self.heard != self.heard_before or (metrics is not self.metrics and metrics != self.metrics)
+        moved = self.heard != self.heard_before or _load_of(metrics) != _load_of(self.metrics)
         self.heard_before, self.metrics = self.heard, metrics
         silence = now - self.silent_since if self.silent_since is not None else 0.0
         if moved or not awaited or self.silent_since is None:
@@ -91,6 +94,12 @@ class Tally:
             self.silent_since = now if awaited else None
             return 0.0
         return silence
+
+
+def _load_of(metrics: EndpointMetrics) -> tuple[object, ...]:
+    """Give what moves where requests come and go; when it was observed is none of that."""
+    models = metrics.active_models, metrics.waiting_models
+    return metrics.waiting_queue_size, metrics.running_requests, metrics.kv_cache_usage, *models
 
 
 def few_succeed(tallies: Iterable[tuple[int, Tally]], rules: OutlierDetection) -> Iterator[tuple[int, str]]:
