@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from itertools import compress
 from random import Random
 from typing import Protocol, final
+from weakref import ref
 
 import attrs
 
@@ -121,10 +122,10 @@ class EndpointPicker:
             rng=rng,
             clock=self._clock,
             reserve=reserve,
-            outcomes=self,
+            outcomes=_Afterwards(self),
         )
         self._health = registry.health
-        self._health.watch(self)
+        self._health.watch(self._scheduler)
 
     @property
     def registry(self) -> EndpointRegistry:
@@ -189,8 +190,6 @@ class EndpointPicker:
         except RecursionError:
             self._scheduler.blame_for_recursion(self)
             raise
-        if result.snapshot.probing:
-            self._health.probe(result.slot, result.birth, picked_at=result.picked_at, model=request.model)
         return result
 
     def _pick_observed(
@@ -220,22 +219,6 @@ class EndpointPicker:
             raise
         return result
 
-    def hear(self, result: PickResult, /) -> None:
-        """Tell the registry's health that the response to *result* begins; what `PickResult.started` calls."""
-        self._health.hear(result.slot, result.birth, picked_at=result.picked_at, model=result.model)
-
-    def end(self, result: PickResult, outcome: Outcome, /) -> None:
-        """Tell the registry's health what became of *result*; what `PickResult.release` and the like call."""
-        self._health.report(result.slot, result.birth, outcome, picked_at=result.picked_at, model=result.model)
-
-    def pick_again(self, result: PickResult, /) -> PickResult:
-        """Pick another endpoint than *result* and those before it, and move the load; what `PickResult.retry` calls."""
-        return self._pick(result.request, result.subset, (*result.excluded, result.endpoint.id), result)
-
-    def awaited(self) -> tuple[Sequence[int], Sequence[int]]:
-        """Give the births of slots, and by slot the picks that nothing came back for, in O(endpoints)."""
-        return self._scheduler.awaited()
-
     def reserved(self) -> ReservedLoad:
         """Tell the load that picks put on each endpoint, in O(endpoints)."""
         return self._scheduler.reserved()
@@ -252,6 +235,31 @@ class EndpointPicker:
 
     def __repr__(self) -> str:
         return f"<EndpointPicker by profile {self.profile.name} of {self._registry!r}>"
+
+
+@final
+class _Afterwards:
+    """What becomes of the results of a picker. Results keep it, so it does not keep the picker."""
+
+    def __init__(self, picker: EndpointPicker) -> None:
+        self._health = picker.registry.health
+        self._picker = ref(picker)
+
+    def hear(self, result: PickResult) -> None:
+        self._health.hear(result.slot, result.birth, picked_at=result.picked_at, model=result.model)
+
+    def end(self, result: PickResult, outcome: Outcome) -> None:
+        self._health.report(result.slot, result.birth, outcome, picked_at=result.picked_at, model=result.model)
+
+    def probe(self, slot: int, birth: int, picked_at: float, model: str) -> bool:
+        return self._health.probe(slot, birth, picked_at=picked_at, model=model)
+
+    def pick_again(self, result: PickResult) -> PickResult:
+        picker = self._picker()
+        if picker is None:
+            message = "retry: the picker is gone"
+            raise InferencePoolError(message)
+        return picker._pick(result.request, result.subset, (*result.excluded, result.endpoint.id), result)  # noqa: SLF001 - its own
 
 
 def _id_of(endpoint: str | Endpoint) -> str:

@@ -70,7 +70,7 @@ def _serve(pods: int, kubeconfig: str, connection: Connection) -> None:
             began, changed = time.monotonic(), 0
             while not connection.poll():
                 # In small steps, as kubelets do it: not a second's worth at once.
-                while changed < (time.monotonic() - began) * rate:
+                while changed < (time.monotonic() - began) * rate and not connection.poll():
                     number, ready = next(changes)
                     server.pods.set_ready(f"vllm-llama-{number:04}", ready=ready)
                     changed += 1

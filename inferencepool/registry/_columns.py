@@ -216,6 +216,7 @@ class Columns:
             observed_at=self._observed_at[:],
             stale=ages.stale,
             avoided=(ages.stale if policy is StaleMetrics.AVOID else 0) | ejected,
+            failing=view.failing,
             avoided_by_model={model: part for model, part in view.avoided.items() if model},
             ejections=view.ejections,
             probing=view.probing,

@@ -15,7 +15,7 @@ from inferencepool._lock import held, new_lock, take, tolerant_lock
 from inferencepool.model import Ejection, EjectionReason, Endpoint, Outcome, OutcomeKind
 from inferencepool.registry._columns import Columns
 from inferencepool.registry._outlier_detection import OutlierDetection
-from inferencepool.registry._outliers import Outliers, View
+from inferencepool.registry._outliers import TICK, Outliers, View
 
 __all__ = ["Asking", "EjectionChange", "EjectionListener", "EndpointHealth"]
 
@@ -134,17 +134,21 @@ class EndpointHealth:
         if self._rules is None or slot >= len(births) or births[slot] != birth:
             return
         outliers, lock = self._outliers, self._lock
+        now = self._clock()
         if not lock.acquire(False):
             take(lock)
         try:
             if outcome.kind is OutcomeKind.SUCCESS:
                 changed = outliers.succeed(slot, picked_at, model)
             else:
-                changed = outliers.fail(slot, outcome, picked_at, model, self._clock(), self._columns.members)
+                changed = outliers.fail(slot, outcome, picked_at, model, now, self._columns.members)
+            # Nobody but who reports asks for it, so that picks need not look at the clock.
+            is_due = not 0 <= now - outliers.looked_at < TICK
         finally:
             lock.release()
-        if changed:
+        if changed or is_due:
             self._touch()
+        if outliers.changes:
             self.tell()
 
     def hear(self, slot: int, birth: int, *, picked_at: float, model: str = "") -> None:
@@ -163,30 +167,46 @@ class EndpointHealth:
             self._touch()
             self.tell()
 
-    def probe(self, slot: int, birth: int, *, picked_at: float, model: str = "") -> None:
-        """Take note that a request goes to an endpoint that was to be probed; arguments as those of `report`."""
+    def probe(self, slot: int, birth: int, *, picked_at: float, model: str = "") -> bool:
+        """
+        Let a request probe an ejected endpoint; arguments as those of `report`.
+
+        Returns:
+            False where the endpoint is not to be probed, or another request does.
+        """
         births = self._columns.births
         if slot >= len(births) or births[slot] != birth:
-            return
+            return False
         with held(self._lock):
-            probed = self._outliers.probe(slot, model, picked_at)
-        if probed:
+            probes = self._outliers.probe(slot, model, picked_at)
+        if probes:
             self._touch()
+        return probes
 
     def view(self, now: float) -> View:
-        """Give what a snapshot is to tell, in O(endpoints). The registry's lock is held."""
-        if self._rules is None or not (self._outliers or self._asking):
+        """
+        Give what a snapshot is to tell. The registry's lock is held.
+
+        Costs O(ejections), once a second O(endpoints), and nothing as long as no outcome was reported.
+        """
+        outliers, columns = self._outliers, self._columns
+        if not outliers:
             return _NOBODY
-        columns = self._columns
-        counts = [each.awaited() for each in self._asking]
-
-        def awaited(slot: int) -> int:
-            birth = columns.births[slot]
-            return sum(by_slot[slot] for births, by_slot in counts if slot < len(births) and births[slot] == birth)
-
+        awaited = self._awaited() if outliers.is_due(now) else None
         with held(self._lock):
-            self._outliers.look(now, columns.members, awaited, columns.metrics)
-            return self._outliers.view(now, columns.members)
+            if awaited is not None:
+                outliers.look(now, columns.members, awaited, columns.metrics)
+            return outliers.view(now, columns.members)
+
+    def _awaited(self) -> Sequence[int]:
+        """Count the requests that nothing came back for, by slot."""
+        births = self._columns.births
+        total = [0] * len(births)
+        for known, counts in [each.awaited() for each in self._asking]:
+            for slot, (birth, then, count) in enumerate(zip(births, known, counts, strict=False)):
+                if count and birth == then:
+                    total[slot] += count
+        return total
 
     def tell(self) -> None:
         """Tell listeners what they were not told yet. Nobody holds a lock."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import fsum, inf, sqrt
 from statistics import median
 
@@ -15,6 +15,8 @@ __all__ = ["Tally", "few_succeed", "many_refused", "silent"]
 
 _GATEWAY = (OutcomeKind.GATEWAY_FAILURE, OutcomeKind.UNAVAILABLE)
 _UNKNOWN = EndpointMetrics()
+# How far a success rate is below the mean at least where it ejects.
+_LEAST_DIFFERENCE = 0.05
 
 
 @attrs.define(eq=False)
@@ -31,8 +33,9 @@ class Tally:
         answers: Outcomes in this window.
         failed: Those of them that were failures.
         refused: Those of them that were 4xx.
-        heard: How many times anything came back.
+        heard: How many times anything came back of the endpoint itself.
         heard_before: The same at the last look.
+        heard_at: When the last look was at which more had come back than before.
         metrics: Metrics at the last look.
         silent_since: Since when it holds requests and nothing came back; None while it holds none.
         longest: The longest of its silences lately that ended.
@@ -47,13 +50,15 @@ class Tally:
     refused: int = 0
     heard: int = 0
     heard_before: int = 0
+    heard_at: float = -inf
     metrics: EndpointMetrics = _UNKNOWN
     silent_since: float | None = None
     longest: float = 0.0
 
     def count(self, kind: OutcomeKind) -> None:
         """Count an outcome; for those that are no `OutcomeKind.SUCCESS`."""
-        self.heard += 1
+        # A connection that fails, or a client's patience, is no sign of life.
+        self.heard += kind is not OutcomeKind.GATEWAY_FAILURE
         self.answers += 1
         if kind in _GATEWAY:
             self.gateway_failures += 1
@@ -85,21 +90,27 @@ class Tally:
 
     def look(self, now: float, awaited: int, metrics: EndpointMetrics) -> float:
         """Tell for how many seconds it gives nothing back, of *awaited* requests that have got no answer."""
-        moved = self.heard != self.heard_before or _load_of(metrics) != _load_of(self.metrics)
-        self.heard_before, self.metrics = self.heard, metrics
+        moved = metrics is not self.metrics and _is_work_done(self.metrics, metrics)
+        self.metrics = metrics
+        if self.heard != self.heard_before:
+            self.heard_before, self.heard_at, moved = self.heard, now, True
         silence = now - self.silent_since if self.silent_since is not None else 0.0
-        if moved or not awaited or self.silent_since is None:
+        if moved:
             # Half of what it was, so that a time that was long once is forgotten.
-            self.longest = max(self.longest / 2, silence) if moved else self.longest
+            self.longest = max(self.longest / 2, silence)
+        if moved or not awaited or self.silent_since is None:
             self.silent_since = now if awaited else None
             return 0.0
         return silence
 
 
-def _load_of(metrics: EndpointMetrics) -> tuple[object, ...]:
-    """Give what moves where requests come and go; when it was observed is none of that."""
-    models = metrics.active_models, metrics.waiting_models
-    return metrics.waiting_queue_size, metrics.running_requests, metrics.kv_cache_usage, *models
+def _is_work_done(before: EndpointMetrics, after: EndpointMetrics) -> bool:
+    """Tell whether metrics show that the engine did something; that requests came and wait is none of its doing."""
+    return (
+        after.waiting_queue_size < before.waiting_queue_size
+        or (after.running_requests, after.kv_cache_usage) != (before.running_requests, before.kv_cache_usage)
+        or after.active_models != before.active_models
+    )
 
 
 def few_succeed(tallies: Iterable[tuple[int, Tally]], rules: OutlierDetection) -> Iterator[tuple[int, str]]:
@@ -107,7 +118,7 @@ def few_succeed(tallies: Iterable[tuple[int, Tally]], rules: OutlierDetection) -
     Give the slots where far fewer requests succeeded than elsewhere, and how many did.
 
     As Envoy does it: of the endpoints with enough requests in a window, those whose rate is below the mean by so many
-    standard deviations.
+    standard deviations; and by some percent, so that a single failure where there are no others is none.
     """
     enough = max(rules.success_rate_request_volume, 1)
     rates = [(slot, 1 - tally.failed / tally.answers) for slot, tally in tallies if tally.answers >= enough]
@@ -117,8 +128,7 @@ def few_succeed(tallies: Iterable[tuple[int, Tally]], rules: OutlierDetection) -
     deviation = sqrt(fsum((rate - mean) ** 2 for _, rate in rates) / len(rates))
     threshold = mean - rules.success_rate_stdev_factor * deviation
     for slot, rate in rates:
-        # Where all are alike, rounding must not part them.
-        if rate < threshold and mean - rate > 1e-9:  # noqa: PLR2004 - as said
+        if rate < threshold and mean - rate >= _LEAST_DIFFERENCE:
             yield slot, f"{rate:.0%} of requests succeeded, {mean:.0%} elsewhere"
 
 
@@ -137,7 +147,7 @@ def many_refused(tallies: Sequence[tuple[int, Tally]], rules: OutlierDetection) 
 
 def silent(
     tallies: Sequence[tuple[int, Tally]],
-    awaited: Callable[[int], int],
+    awaited: Sequence[int],
     metrics: Sequence[EndpointMetrics],
     rules: OutlierDetection,
     now: float,
@@ -145,16 +155,17 @@ def silent(
     """
     Look at all endpoints, and give the slots that hold requests and are silent for longer than others are.
 
-    Where nothing came back from any other endpoint in that time, or none of them is known to answer, none is given.
+    Only those others count that something came back from in that time; where there are none, none is given.
     """
-    silences = {slot: tally.look(now, awaited(slot), metrics[slot]) for slot, tally in tallies}
-    long = {slot: silence for slot, silence in silences.items() if silence >= rules.stalled_floor}
-    if not long or rules.stalled_floor == inf:
+    silences = [(slot, tally.look(now, awaited[slot], metrics[slot])) for slot, tally in tallies]
+    long = {slot: silence for slot, silence in silences if silence >= rules.stalled_floor}
+    if not long:
         return
-    others = [tally for slot, tally in tallies if slot not in long and tally.heard]
+    lately = now - rules.stalled_floor
+    others = [tally.longest for slot, tally in tallies if slot not in long and tally.heard_at >= lately]
     if not others:
         return
-    least = max(rules.stalled_floor, rules.stalled_factor * median(tally.longest for tally in others))
+    least = rules.stalled_factor * median(others)
     for slot, silence in long.items():
         if silence >= least:
             yield slot, f"nothing came back for {silence:.0f} s"

@@ -31,7 +31,7 @@ class _Owner(Protocol):
 
 
 class Outcomes(Protocol):
-    """**Protocol:** is told what becomes of requests, without any lock of the scheduler."""
+    """**Protocol:** is told what becomes of requests; without any lock of the scheduler unless that is said."""
 
     def hear(self, result: PickResult, /) -> None:
         """Hear that the response begins."""
@@ -39,6 +39,10 @@ class Outcomes(Protocol):
 
     def end(self, result: PickResult, outcome: Outcome, /) -> None:
         """Hear what became of the request."""
+        ...
+
+    def probe(self, slot: int, birth: int, picked_at: float, model: str, /) -> bool:
+        """Hear that a request is to probe an ejected endpoint; False if another one does. The lock is held."""
         ...
 
     def pick_again(self, result: PickResult, /) -> PickResult:

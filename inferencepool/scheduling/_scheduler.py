@@ -83,6 +83,8 @@ class Scheduler:
         self._fleet = RankedFleet(profile, self._rng)
         self._selecting = Selecting(profile, self._fleet)
         self._late = self._selecting.late
+        # Those that another endpoint is being picked for; what else is said of them comes too late.
+        self._retried: set[PickResult] = set()
 
     @property
     def profile(self) -> SchedulingProfile:
@@ -194,7 +196,7 @@ class Scheduler:
         if not lock.acquire(False):
             self._take()
         try:
-            first = self._take_back(result)
+            first = not (self._retried and result in self._retried) and self._take_back(result)
         finally:
             lock.release()
         if first:
@@ -208,18 +210,22 @@ class Scheduler:
             NoEndpointsError: None is left.
             InferencePoolError: It is over, or nobody knows what was asked for.
         """
-        if self._outcomes is None or result.released or result.is_detached:
+        with self._held():
+            is_allowed = not (result.released or result.is_detached or result in self._retried)
+            if is_allowed and self._outcomes is not None:
+                self._retried.add(result)
+        if not is_allowed or self._outcomes is None:
             message = f"retry: {result!r}: it is over, or was let go of; allowed is a result that is in flight"
             raise InferencePoolError(message)
         self._outcomes.end(result, outcome)
         try:
             return self._outcomes.pick_again(result)
         finally:
-            if result.released:
-                # Its load was taken back with the pick.
-                self._conclude(result, None)
-            else:
-                self.release(result)
+            with self._held():
+                self._retried.discard(result)
+                # Where another one was picked, that was done in the same step.
+                self._take_back(result)
+            self._conclude(result, None)
 
     def _conclude(self, result: PickResult, outcome: Outcome | None) -> None:
         """Tell who wants to know that *result* was released."""
@@ -342,7 +348,7 @@ class Scheduler:
         members = part & fleet.reservations.shown
         probed = 0
         if snapshot.probing:
-            probed = fleet.to_probe(members, request.model)
+            probed = self._probe(members, request.model)
             members = probed or fleet.without_probed(members, request.model)
         given = self._selecting.given_among(request, members, extra) if self._among else extra
         standing = fleet.standing(part, members, given, demands, plain)
@@ -359,8 +365,6 @@ class Scheduler:
             fallbacks = self._selecting.fallbacks(request, slots, part, wide, probed, extra, demands)
         result = PickResult(self, request, snapshot, slot, subset, self._clock(), fallbacks, fleet.departed)
         result.produced = request.produced
-        if probed:
-            fleet.note_probe(slot, request.model)
         if self._reserve:
             fleet.reservations.reserve(result, tuple([demand.at(slot) for demand in demands]) if demands else ())
         else:
@@ -368,6 +372,14 @@ class Scheduler:
         if instead_of is not None:
             self._take_back(instead_of)
         return result
+
+    def _probe(self, members: EndpointSet, model: str) -> EndpointSet:
+        """Give the one of *members* that a request for *model* probes; 0 for none."""
+        births = self._fleet.snapshot.fleet.births
+        for slot in self._fleet.to_probe(members, model):
+            if self._outcomes is None or self._outcomes.probe(slot, births[slot], self._clock(), model):
+                return 1 << slot
+        return 0
 
 
 # The reference's text.
