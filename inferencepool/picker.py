@@ -246,13 +246,13 @@ class _Afterwards:
         self._picker = ref(picker)
 
     def hear(self, result: PickResult) -> None:
-        self._health.hear(result.slot, result.birth, picked_at=result.picked_at, model=result.model)
+        self._health.hear(result.slot, result.birth, result.picked_at, result.model)
 
     def end(self, result: PickResult, outcome: Outcome) -> None:
-        self._health.report(result.slot, result.birth, outcome, picked_at=result.picked_at, model=result.model)
+        self._health.report(result.slot, result.birth, outcome, result.picked_at, result.model)
 
     def probe(self, slot: int, birth: int, picked_at: float, model: str) -> bool:
-        return self._health.probe(slot, birth, picked_at=picked_at, model=model)
+        return self._health.probe(slot, birth, picked_at, model)
 
     def pick_again(self, result: PickResult) -> PickResult:
         picker = self._picker()

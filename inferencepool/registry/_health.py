@@ -11,7 +11,7 @@ from weakref import WeakSet
 
 import attrs
 
-from inferencepool._lock import held, new_lock, take, tolerant_lock
+from inferencepool._lock import held, new_lock, tolerant_lock
 from inferencepool.model import Ejection, EjectionReason, Endpoint, Outcome, OutcomeKind
 from inferencepool.registry._columns import Columns
 from inferencepool.registry._outlier_detection import OutlierDetection
@@ -21,6 +21,7 @@ __all__ = ["Asking", "EjectionChange", "EjectionListener", "EndpointHealth"]
 
 _log = logging.getLogger("inferencepool.registry")
 _NOBODY: Final = View()
+_SUCCESS: Final = OutcomeKind.SUCCESS
 
 
 @attrs.frozen
@@ -56,7 +57,7 @@ class EndpointHealth:
     How the endpoints of a registry are, by what came back from them.
 
     Thread-safe: a lock of its own guards what is counted; it is never held while another one is taken. Each outcome
-    costs O(1).
+    costs O(1), and a success where nobody is ill no lock.
     """
 
     def __init__(
@@ -119,7 +120,7 @@ class EndpointHealth:
         """Count what *asking* awaits among the requests that endpoints hold, as long as it exists."""
         self._asking.add(asking)
 
-    def report(self, slot: int, birth: int, outcome: Outcome, *, picked_at: float, model: str = "") -> None:
+    def report(self, slot: int, birth: int, outcome: Outcome, picked_at: float, model: str = "") -> None:
         """
         Take note of what became of a request.
 
@@ -133,41 +134,32 @@ class EndpointHealth:
         births = self._columns.births
         if self._rules is None or slot >= len(births) or births[slot] != birth:
             return
-        outliers, lock = self._outliers, self._lock
-        now = self._clock()
-        if not lock.acquire(False):
-            take(lock)
-        try:
-            if outcome.kind is OutcomeKind.SUCCESS:
-                changed = outliers.succeed(slot, picked_at, model)
-            else:
-                changed = outliers.fail(slot, outcome, picked_at, model, now, self._columns.members)
-            # Nobody but who reports asks for it, so that picks need not look at the clock.
-            is_due = not 0 <= now - outliers.looked_at < TICK
-        finally:
-            lock.release()
-        if changed or is_due:
+        outliers, now, is_success = self._outliers, self._clock(), outcome.kind is _SUCCESS
+        if not (is_success and outliers.succeed(slot, model)):
+            with held(self._lock):
+                if is_success:
+                    changed = outliers.recover(slot, picked_at, model)
+                else:
+                    changed = outliers.fail(slot, outcome, picked_at, model, now, self._columns.members)
+            if changed:
+                self._touch()
+                self.tell()
+        # Who reports sees to it that the endpoints are looked at, so that picks need no clock.
+        if not 0 <= now - outliers.looked_at < TICK and not self._columns.dirty:
             self._touch()
-        if outliers.changes:
-            self.tell()
 
-    def hear(self, slot: int, birth: int, *, picked_at: float, model: str = "") -> None:
+    def hear(self, slot: int, birth: int, picked_at: float, model: str = "") -> None:
         """Take note that the answer to a request begins well; arguments as those of `report`."""
         births = self._columns.births
         if self._rules is None or slot >= len(births) or births[slot] != birth:
             return
-        lock = self._lock
-        if not lock.acquire(False):
-            take(lock)
-        try:
-            changed = self._outliers.hear(slot, picked_at, model)
-        finally:
-            lock.release()
+        with held(self._lock):
+            changed = self._outliers.recover(slot, picked_at, model)
         if changed:
             self._touch()
             self.tell()
 
-    def probe(self, slot: int, birth: int, *, picked_at: float, model: str = "") -> bool:
+    def probe(self, slot: int, birth: int, picked_at: float, model: str = "") -> bool:
         """
         Let a request probe an ejected endpoint; arguments as those of `report`.
 

@@ -91,12 +91,14 @@ class Outliers:
         self._ejections: dict[_Key, Ejection] = {}
         self._for_models: dict[_Key, None] = {}
         self._probed: dict[_Key, float] = {}
-        # Models that somebody served; and how many times in a row an endpoint did not have it, since which pick.
+        # Models that somebody served; how many times in a row an endpoint did not have one, and since which pick.
         self._served: dict[str, None] = {}
         self._missed: dict[_Key, tuple[int, float]] = {}
         # Those that may not all be ejected; and those that would be, if more might be.
         self._sharing: EndpointSet = 0
         self._denied: EndpointSet = 0
+        # Those of which a success ends anything.
+        self._marked: set[int] = set()
         self.looked_at = self._window_began = -inf
         # Seconds in which it was looked regularly: a clock that steps, or a pause, is no silence of anybody.
         self._watched = 0.0
@@ -105,21 +107,43 @@ class Outliers:
         """Whether anything was ever reported of endpoints that are there."""
         return bool(self._tallies)
 
-    def succeed(self, slot: int, picked_at: float, model: str) -> bool:
-        """Count a success of a request for *model* that was picked at a time; True if that changes the `view`."""
-        tally = self._tallies.get(slot) or self._begin(slot)
+    def succeed(self, slot: int, model: str) -> bool:
+        """
+        Count a success of a request for *model*; True if that is all, and `recover` need not be called.
+
+        This alone may be called by several threads at once, for most requests end so. Then one of two counts may get
+        lost, which makes no difference.
+        """
+        tally = self._tallies.get(slot)
+        if tally is None:
+            return False
         tally.heard += 1
         tally.answers += 1
         self._served[model] = None
-        if tally.failures or self._ejections or self._denied or self._missed or len(self._served) > _MOST_MODELS:
-            return self._recover(slot, picked_at, model)
-        return False
+        return slot not in self._marked
 
-    def hear(self, slot: int, picked_at: float, model: str) -> bool:
-        """Count that an answer begins well; True if that changes the `view`."""
+    def recover(self, slot: int, picked_at: float, model: str) -> bool:
+        """End what a success, or its beginning, ends of what was picked at a time; True if that changes the `view`."""
         tally = self._tallies.get(slot) or self._begin(slot)
         tally.heard += 1
-        return self._recover(slot, picked_at, model)
+        changed = False
+        # What was picked before failures began says how it was.
+        if not tally.failures or picked_at >= tally.failing_since:
+            tally.forgive()
+            changed = self._allow(slot)
+        if picked_at >= self._missed.get((slot, model), (0, inf))[1]:
+            del self._missed[slot, model]
+        for key in _keys(slot, model) if self._ejections else ():
+            ejection = self._ejections.get(key)
+            if ejection is None:
+                continue
+            # What was picked before the ejection's time was over says nothing new.
+            if ejection.reason is EjectionReason.STALLED or picked_at >= self._probed.get(key, inf):
+                self._end(key)
+                changed = True
+        if not (tally.failures or self._for_models or self._missed or (slot, "") in self._ejections):
+            self._marked.discard(slot)
+        return changed
 
     def fail(self, slot: int, outcome: Outcome, picked_at: float, model: str, now: float, members: EndpointSet) -> bool:
         """Count any other outcome; True if that changes the `view`. *members* are all endpoints."""
@@ -128,6 +152,7 @@ class Outliers:
         # The earliest, for clocks may step back.
         tally.failing_since = min(tally.failing_since, picked_at) if tally.failures else picked_at
         tally.count(kind)
+        self._marked.add(slot)
         changed = bool(self._ejections) and self._judge(slot, outcome, picked_at, model, now)
         if kind in (OutcomeKind.BUSY, OutcomeKind.UNAVAILABLE):
             changed |= self._eject((slot, ""), EjectionReason.BUSY, outcome, now)
@@ -173,6 +198,7 @@ class Outliers:
         for key in [key for key in self._missed if key[0] == slot]:
             del self._missed[key]
         self._tallies.pop(slot, None)
+        self._marked.discard(slot)
 
     def is_due(self, now: float) -> bool:
         """Whether it is time to `look`."""
@@ -183,6 +209,8 @@ class Outliers:
         self, now: float, members: EndpointSet, awaited: Sequence[int], metrics: Sequence[EndpointMetrics]
     ) -> None:
         """Compare the endpoints with each other; *awaited* are the requests that nothing came back for, by slot."""
+        if len(self._served) > _MOST_MODELS:
+            self._served.clear()
         self._watched += min(max(now - self.looked_at, 0.0), 2 * TICK)
         self.looked_at = now
         for slot in to_slots(members):
@@ -244,26 +272,6 @@ class Outliers:
             self._denied ^= 1 << slot
         return was_denied
 
-    def _recover(self, slot: int, picked_at: float, model: str) -> bool:
-        """End what a success ends; True if that changes the `view`."""
-        tally, changed = self._tallies[slot], False
-        if not tally.failures or picked_at >= tally.failing_since:
-            tally.forgive()
-            changed = self._allow(slot)
-        if self._missed and picked_at >= self._missed.get((slot, model), (0, inf))[1]:
-            del self._missed[slot, model]
-        if len(self._served) > _MOST_MODELS:
-            del self._served[next(iter(self._served))]
-        for key in _keys(slot, model) if self._ejections else ():
-            ejection = self._ejections.get(key)
-            if ejection is None:
-                continue
-            # What was picked before the ejection's time was over says nothing new.
-            if ejection.reason is EjectionReason.STALLED or picked_at >= self._probed.get(key, inf):
-                self._end(key)
-                changed = True
-        return changed
-
     def _judge(self, slot: int, outcome: Outcome, picked_at: float, model: str, now: float) -> bool:
         """Let an outcome that is no success end or lengthen what it concerns; True if it does."""
         changed = False
@@ -302,7 +310,7 @@ class Outliers:
         wait = self._wait_of(outcome)
         if before is not None:
             if before.reason in _SHARED or reason not in _SHARED:
-                if now + wait > before.until and key not in self._probed:
+                if wait and now + wait > before.until and key not in self._probed:
                     self._ejections[key] = attrs.evolve(before, until=now + wait)
                 return False
             # It is worse than it said.
@@ -324,6 +332,7 @@ class Outliers:
         self, slot: int, reason: EjectionReason, outcome: Outcome, now: float, members: EndpointSet
     ) -> bool:
         """Begin an ejection unless too many are ejected; True if that changes the `view`."""
+        self._marked.add(slot)
         sharing = self._sharing & members & ~(1 << slot)
         if sharing.bit_count() < self._most(members):
             self._tallies[slot].forgive()

@@ -69,6 +69,7 @@ class Scheduler:
         self._clock = clock
         self._reserve = reserve
         self._outcomes = outcomes
+        self._end = outcomes.end if outcomes is not None else None
         self._sparse = profile.scorers_of("affinities")
         self._among = profile.scorers_of("affinities_among")
         self._plain = profile.scorers_of("score")
@@ -200,7 +201,10 @@ class Scheduler:
         finally:
             lock.release()
         if first:
-            self._conclude(result, outcome)
+            if outcome is not None and self._end is not None:
+                self._end(result, outcome)
+            for tell in self._released:
+                tell(result)
 
     def retry(self, result: PickResult, outcome: Outcome) -> PickResult:
         """
@@ -225,14 +229,8 @@ class Scheduler:
                 self._retried.discard(result)
                 # Where another one was picked, that was done in the same step.
                 self._take_back(result)
-            self._conclude(result, None)
-
-    def _conclude(self, result: PickResult, outcome: Outcome | None) -> None:
-        """Tell who wants to know that *result* was released."""
-        if outcome is not None and self._outcomes is not None:
-            self._outcomes.end(result, outcome)
-        for tell in self._released:
-            tell(result)
+            for tell in self._released:
+                tell(result)
 
     def _take_back(self, result: PickResult) -> bool:
         """Take back the load of *result*; False if that was done. The lock is held."""
