@@ -165,12 +165,11 @@ class EndpointRegistry:
         self.health.tell()
         return published
 
-    def _touch(self) -> None:
-        """See to it that another snapshot is published: at once, but not twice in an interval."""
+    def _touch(self, is_urgent: bool) -> None:
+        """See to it that another snapshot is published when it is due; at once if urgent, but once in an interval."""
         with held(self._lock):
-            now = self.clock()
             self._columns.dirty = True
-            if not 0 <= now - self._hurried_at < self._interval:
+            if is_urgent and not 0 <= (now := self.clock()) - self._hurried_at < self._interval:
                 self._hurried_at, self._published_at = now, -inf
 
     def _is_outdated(self, now: float) -> bool:

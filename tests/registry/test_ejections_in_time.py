@@ -64,7 +64,9 @@ def test_numbers_that_move_are_life() -> None:
 def test_an_ejection_does_not_wait_for_the_interval() -> None:
     """The first pick behind an ejection avoids the endpoint, though a snapshot was published a moment ago."""
     pool = Pool(10.0)
+    pool.pick("b").release()
     pool.clock.advance(20)
+    pool.pick("b").release()
     pool.registry.observe_metrics(endpoint("a"), EndpointMetrics())
     pool.pick("a").failed(429)
 
