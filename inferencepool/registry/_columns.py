@@ -11,7 +11,7 @@ import attrs
 from inferencepool.model import Endpoint, EndpointMetrics, EndpointSet, Fleet, Snapshot, to_slots
 from inferencepool.model._metrics import SIGNALS
 from inferencepool.registry._away import Away
-from inferencepool.registry._outliers import View
+from inferencepool.registry._ejections import View
 from inferencepool.registry._staleness import Ages, StaleMetrics, Staleness
 
 __all__ = ["Columns"]

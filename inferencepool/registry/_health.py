@@ -14,8 +14,9 @@ import attrs
 from inferencepool._lock import held, new_lock, tolerant_lock
 from inferencepool.model import Ejection, EjectionReason, Endpoint, Outcome, OutcomeKind
 from inferencepool.registry._columns import Columns
+from inferencepool.registry._ejections import TICK, View
 from inferencepool.registry._outlier_detection import OutlierDetection
-from inferencepool.registry._outliers import TICK, Outliers, View
+from inferencepool.registry._outliers import Outliers
 
 __all__ = ["Asking", "EjectionChange", "EjectionListener", "EndpointHealth"]
 
@@ -93,13 +94,13 @@ class EndpointHealth:
     def ejections(self) -> tuple[tuple[Endpoint, Ejection], ...]:
         """List the endpoints that are ejected, for all models or for one, in O(ejections)."""
         with held(self._lock):
-            found = list(self._outliers.listed(self._columns.members))
+            found = list(self._outliers.ejections.listed(self._columns.members))
         return tuple((endpoint, ejection) for slot, ejection in found if (endpoint := self._columns.at(slot)))
 
     def counts(self) -> Mapping[EjectionReason, int]:
         """Tell how many ejections there were, by reason."""
         with held(self._lock):
-            return Counter(self._outliers.counts)
+            return Counter(self._outliers.ejections.counts)
 
     def subscribe(self, listener: EjectionListener) -> Callable[[], None]:
         """
@@ -170,7 +171,7 @@ class EndpointHealth:
         if slot >= len(births) or births[slot] != birth:
             return False
         with held(self._lock):
-            probes = self._outliers.probe(slot, model, picked_at)
+            probes = self._outliers.ejections.probe(slot, model, picked_at)
         if probes:
             self._touch(False)
         return probes
@@ -202,7 +203,7 @@ class EndpointHealth:
 
     def tell(self) -> None:
         """Tell listeners what they were not told yet. Nobody holds a lock."""
-        changes = self._outliers.changes
+        changes = self._outliers.ejections.changes
         while changes and self._telling.acquire(False):
             try:
                 while changes:

@@ -19,7 +19,7 @@ _UNKNOWN = EndpointMetrics()
 _LEAST_DIFFERENCE = 0.05
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, weakref_slot=False)
 class Tally:
     """
     What came back from one endpoint. Whoever owns it guards it.
@@ -33,9 +33,9 @@ class Tally:
         answers: Outcomes in this window.
         failed: Those of them that were failures.
         refused: Those of them that were 4xx.
-        heard: How many times anything came back of the endpoint itself.
-        heard_before: The same at the last look.
-        heard_at: When the last look was at which more had come back than before.
+        heard: Whether anything came back of the endpoint itself since the last look.
+        heard_at: When the last look was before which something had.
+        is_marked: Whether a success ends anything.
         metrics: Metrics at the last look.
         silent_since: Since when it holds requests and nothing came back; None while it holds none.
         longest: The longest of its silences lately that ended.
@@ -48,9 +48,9 @@ class Tally:
     answers: int = 0
     failed: int = 0
     refused: int = 0
-    heard: int = 0
-    heard_before: int = 0
+    heard: bool = False
     heard_at: float = -inf
+    is_marked: bool = False
     metrics: EndpointMetrics = _UNKNOWN
     silent_since: float | None = None
     longest: float = 0.0
@@ -58,7 +58,8 @@ class Tally:
     def count(self, kind: OutcomeKind) -> None:
         """Count an outcome; for those that are no `OutcomeKind.SUCCESS`."""
         # A connection that fails, or a client's patience, is no sign of life.
-        self.heard += kind is not OutcomeKind.GATEWAY_FAILURE
+        self.heard |= kind is not OutcomeKind.GATEWAY_FAILURE
+        self.is_marked = True
         self.answers += 1
         if kind in _GATEWAY:
             self.gateway_failures += 1
@@ -92,8 +93,8 @@ class Tally:
         """Tell for how many seconds it gives nothing back, of *awaited* requests that have got no answer."""
         moved = metrics is not self.metrics and _is_work_done(self.metrics, metrics)
         self.metrics = metrics
-        if self.heard != self.heard_before:
-            self.heard_before, self.heard_at, moved = self.heard, now, True
+        if self.heard:
+            self.heard, self.heard_at, moved = False, now, True
         silence = now - self.silent_since if self.silent_since is not None else 0.0
         if moved:
             # Half of what it was, so that a time that was long once is forgotten.
@@ -155,14 +156,14 @@ def silent(
     """
     Look at all endpoints, and give the slots that hold requests and are silent for longer than others are.
 
-    Only those others count that something came back from in that time; where there are none, none is given.
+    Only those others count that something came back from lately; where there are none, none is given.
     """
     silences = [(slot, tally.look(now, awaited[slot], metrics[slot])) for slot, tally in tallies]
     long = {slot: silence for slot, silence in silences if silence >= rules.stalled_floor}
     if not long:
         return
-    lately = now - rules.stalled_floor
-    others = [tally.longest for slot, tally in tallies if slot not in long and tally.heard_at >= lately]
+    lately = now - rules.stalled_floor / 2
+    others = [tally.longest for slot, tally in tallies if slot not in long and tally.heard_at > lately]
     if not others:
         return
     least = rules.stalled_factor * median(others)
