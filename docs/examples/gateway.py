@@ -47,13 +47,13 @@ class Gateway:
         try:
             async with self.client.request(request.method, url, data=body, headers=headers) as answer:
                 chunk = await answer.content.readany()
-                seconds = float(wait) if (wait := answer.headers.get("retry-after", "")).isdecimal() else None
+                wait = answer.headers.get("retry-after")
                 if answer.status in AGAIN and may_retry:
                     with suppress(NoEndpointsError):  # then the client gets this answer
-                        return result.retry(answer.status, retry_after=seconds)
+                        return result.retry(answer.status, retry_after=wait)
                 begun = True  # from here on no other endpoint can answer
                 if not answer.ok:
-                    result.failed(answer.status, retry_after=seconds)
+                    result.failed(answer.status, retry_after=wait)
                 result.started()
                 kept = [item for item in answer.raw_headers if item[0].lower() not in HOPS]
                 await send({"type": "http.response.start", "status": answer.status, "headers": kept})

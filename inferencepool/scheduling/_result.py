@@ -187,14 +187,15 @@ class PickResult:
         """Tell that the request went well; the same as `release`."""
         self._owner.release(self, SUCCESS)
 
-    def failed(self, reason: str | int = "failed", *, retry_after: float | None = None) -> None:
+    def failed(self, reason: str | int = "failed", *, retry_after: float | str | None = None) -> None:
         """
         Tell that the endpoint failed the request, and take the load back. Only the first call does anything.
 
         Args:
             reason: The status of the response, 400 to 599; or in a few words why there is none, such as
                 ``connect-failure``, ``reset`` or ``timeout``. What a status says of the endpoint, `OutcomeKind` tells.
-            retry_after: Seconds that the response asks to wait (``Retry-After``).
+            retry_after: Seconds that the response asks to wait, or the text of its header ``Retry-After``; a date is
+                passed over.
 
         Raises:
             ConfigurationError: *reason* is neither; nothing was done.
@@ -205,7 +206,7 @@ class PickResult:
         """Take the load back of a request of which nothing is known: its client left before the answer came."""
         self._owner.release(self, None)
 
-    def retry(self, reason: str | int = "failed", *, retry_after: float | None = None) -> PickResult:
+    def retry(self, reason: str | int = "failed", *, retry_after: float | str | None = None) -> PickResult:
         """
         Tell that the endpoint failed the request, and pick another one: none that was tried for it already.
 
