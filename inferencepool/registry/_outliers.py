@@ -64,19 +64,32 @@ class Outliers:
         self._served[model] = None
         return not tally.is_marked
 
-    def recover(self, slot: int, picked_at: float, model: str) -> bool:
-        """End what a success, or its beginning, ends of what was picked at a time; True if that changes the `view`."""
+    def hear(self, slot: int) -> bool:
+        """Count that an answer begins well; the same as `succeed` otherwise."""
+        tally = self._tallies.get(slot)
+        if tally is None:
+            return False
+        tally.heard = True
+        return not tally.is_marked
+
+    def recover(self, slot: int, picked_at: float, model: str, *, is_over: bool) -> bool:
+        """
+        End what a success ends of what was picked at a time; True if that changes the `view`.
+
+        Where it is not over, but only begins well, failures in a row go on: it may break off as those before.
+        """
         tally = self._tallies.get(slot) or self._begin(slot)
         tally.heard = True
-        self._served[model] = None
         changed = self.ejections.recover(slot, picked_at, model)
-        # What was picked before failures began says how it was.
-        if not tally.failures or picked_at >= tally.failing_since:
-            tally.forgive()
-            changed |= self._allow(slot)
-        if picked_at >= self._missed.get((slot, model), (0, inf))[1]:
-            del self._missed[slot, model]
-        tally.is_marked = bool(tally.failures or self._missed) or self.ejections.concerns(slot)
+        if is_over:
+            self._served[model] = None
+            # What was picked before failures began says how it was.
+            if not tally.failures or picked_at >= tally.failing_since:
+                tally.forgive()
+                changed |= self._allow(slot)
+            if picked_at >= self._missed.get((slot, model), (0, inf))[1]:
+                del self._missed[slot, model]
+            tally.is_marked = bool(tally.failures or self._missed) or self.ejections.concerns(slot)
         return changed
 
     def fail(self, slot: int, outcome: Outcome, picked_at: float, model: str, now: float, members: EndpointSet) -> bool:
