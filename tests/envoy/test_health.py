@@ -18,7 +18,7 @@ from inferencepool.model import Candidates, EjectionReason, InferenceRequest
 from inferencepool.registry import OutlierDetection
 from inferencepool.runtime.extproc import extproc_limits, extproc_routes
 from inferencepool.runtime.grpc import GrpcServer
-from tests.envoy.stage import CHAT, Client, Stage, chat, endpoint_at, loopback, on_stage
+from tests.envoy.stage import CHAT, Client, Stage, chat, endpoint_at, loopback, on_stage, until
 
 QUICK = OutlierDetection(base_ejection_time=0.3, max_ejection_time=0.3, max_ejection_time_jitter=0.0)
 
@@ -75,6 +75,7 @@ class InOrderScorer:
         self._ranks = {address: 1 / (rank + 1) for rank, address in enumerate(addresses)}
 
     def score(self, _: InferenceRequest, candidates: Candidates, /) -> list[float]:
+        """Give each its rank."""
         return [self._ranks[candidate.endpoint.destination] for candidate in candidates]
 
 
@@ -82,10 +83,13 @@ class InOrderScorer:
 class Ward:
     """Three servers, the first of which is preferred and ill; a picker; an Envoy."""
 
-    def __init__(self, servers: list[IllServer], registry: EndpointRegistry, client: Client) -> None:
+    def __init__(
+        self, servers: list[IllServer], registry: EndpointRegistry, picker: GrpcServer, client: Client
+    ) -> None:
         self.servers = servers
         self.ill = servers[0]
         self.registry = registry
+        self.picker = picker
         self._client = client
 
     @property
@@ -131,7 +135,7 @@ async def _ward(
     await grpc.start("127.0.0.1", 0)
     try:
         client = await stage.start_envoy(loopback(grpc.port), addresses=addresses, prepare=prepare, **options)
-        yield Ward(servers, registry, client)
+        yield Ward(servers, registry, grpc, client)
     finally:
         await grpc.stop(0)
         for server in servers:
@@ -155,7 +159,7 @@ class TestEjected:
 
     @on_stage
     async def test_refused_connections_with_fallbacks(self, stage: Stage) -> None:
-        """Where the picker lists fallbacks no request fails, and the endpoint that was picked is ejected all the same."""
+        """Where the picker lists fallbacks no request fails, and the picked endpoint is ejected all the same."""
         async with _ward(stage, fallbacks=2) as ward:
             await ward.ill.stop()
 
@@ -190,19 +194,15 @@ class TestEjected:
     async def test_model_that_is_missing(self, stage: Stage) -> None:
         """Who does not have a model that another one serves is avoided for that model."""
         async with _ward(stage) as ward:
-            for server in ward.servers[1:]:
-                await server.stop()
-            for server in ward.servers[1:]:
-                await server.start()
-            ward.ill.status = 500
-            await ward.send(6)  # Another one serves the model.
+            ward.ill.status, ward.ill.headers = 429, {"retry-after": "0"}
+            assert 200 in await ward.send(2)  # Another one serves the model.
+            ward.ill.status = 404
+            seen = await ward.send(20)
+
+            assert 3 <= seen[404] < 10
+            await until(lambda: EjectionReason.MODEL_NOT_FOUND in ward.ejected.values(), lambda: ward.ejected)
             ward.ill.status = 200
             await ward.until_back()
-            ward.ill.status = 404
-            seen = await ward.send(12)
-
-            assert 3 <= seen[404] <= 4
-            assert ward.ill.address in ward.ejected
 
     @on_stage
     async def test_routes_that_envoy_refuses(self, stage: Stage) -> None:
@@ -219,40 +219,18 @@ class TestEjected:
 
 class TestBoth:
     @on_stage
-    async def test_what_envoy_ejects_goes_to_the_next_one(self, stage: Stage) -> None:
-        """An endpoint that Envoy has ejected is passed over where the picker lists others, and not blamed again."""
+    async def test_envoy_ejects_for_itself(self, stage: Stage) -> None:
+        """What Envoy has ejected gets what the picker sends there; once Envoy picks by itself it gets nothing."""
 
         def at_once(document: dict[str, Any]) -> None:
             (endpoints, _) = document["static_resources"]["clusters"]
-            endpoints["outlier_detection"] |= {
-                "consecutive_5xx": 2,
-                "interval": "0.1s",
-                "base_ejection_time": "60s",
-                "max_ejection_time": "60s",
-            }
+            longest = {"base_ejection_time": "60s", "max_ejection_time": "60s"}
+            endpoints["outlier_detection"] |= {"consecutive_5xx": 2, "interval": "0.1s", **longest}
 
-        async with _ward(stage, fallbacks=2, prepare=at_once, outlier_detection=True, retries=0) as ward:
+        async with _ward(stage, prepare=at_once, outlier_detection=True, retries=0, mode="FailOpen") as ward:
             ward.ill.status = 500
 
-            assert {500: 2, 200: 10} == await ward.send(12)
-            assert 2 == ward.ill.asked
-            assert {} == ward.ejected
-
-    @on_stage
-    async def test_what_envoy_ejects_is_gone_without_others(self, stage: Stage) -> None:
-        """Without fallbacks a pick that Envoy has ejected gets 503, and that is not held against the endpoint."""
-
-        def at_once(document: dict[str, Any]) -> None:
-            (endpoints, _) = document["static_resources"]["clusters"]
-            endpoints["outlier_detection"] |= {
-                "consecutive_5xx": 2,
-                "interval": "0.1s",
-                "base_ejection_time": "60s",
-                "max_ejection_time": "60s",
-            }
-
-        async with _ward(stage, prepare=at_once, outlier_detection=True, retries=0) as ward:
-            ward.ill.status = 500
-
-            assert {500: 2, 503: 10} == await ward.send(12)
-            assert {} == ward.ejected
+            assert {500: 5, 200: 7} == await ward.send(12)
+            await ward.picker.stop(0)
+            assert {200: 12} == await ward.send(12)
+            assert 5 == ward.ill.asked
