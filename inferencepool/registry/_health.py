@@ -139,7 +139,7 @@ class EndpointHealth:
         if not (is_success and outliers.succeed(slot, model)):
             with held(self._lock):
                 if is_success:
-                    changed = outliers.recover(slot, picked_at, model)
+                    changed = outliers.recover(slot, picked_at, model, is_over=True)
                 else:
                     changed = outliers.fail(slot, outcome, picked_at, model, now, self._columns.members)
             if changed:
@@ -154,8 +154,10 @@ class EndpointHealth:
         births = self._columns.births
         if self._rules is None or slot >= len(births) or births[slot] != birth:
             return
+        if self._outliers.hear(slot):
+            return
         with held(self._lock):
-            changed = self._outliers.recover(slot, picked_at, model)
+            changed = self._outliers.recover(slot, picked_at, model, is_over=False)
         if changed:
             self._touch()
             self.tell()

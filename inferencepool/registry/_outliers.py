@@ -64,16 +64,29 @@ class Outliers:
         self._serves[model] = slot
         return not tally.is_marked
 
-    def recover(self, slot: int, picked_at: float, model: str) -> bool:
-        """End what a success, or its beginning, ends of what was picked at a time; True if that changes the `view`."""
+    def hear(self, slot: int) -> bool:
+        """Count that an answer begins well; the same as `succeed` otherwise."""
+        tally = self._tallies.get(slot)
+        if tally is None:
+            return False
+        tally.heard = True
+        return not tally.is_marked
+
+    def recover(self, slot: int, picked_at: float, model: str, *, is_over: bool) -> bool:
+        """
+        End what a success ends of what was picked at a time; True if that changes the `view`.
+
+        Where it is not over, but only begins well, failures in a row go on: it may break off as those before.
+        """
         tally = self._tallies.get(slot) or self._begin(slot)
         tally.heard = True
-        tally.forgive()
-        self._serves[model] = slot
-        if self._missed:
+        changed = self.ejections.recover(slot, picked_at, model)
+        if is_over:
+            tally.forgive()
+            self._serves[model] = slot
             self._missed.pop((slot, model), None)
-        changed = self._allow(slot) | self.ejections.recover(slot, picked_at, model)
-        tally.is_marked = bool(self._missed) or self.ejections.concerns(slot)
+            changed |= self._allow(slot)
+            tally.is_marked = bool(self._missed) or self.ejections.concerns(slot)
         return changed
 
     def fail(self, slot: int, outcome: Outcome, picked_at: float, model: str, now: float, members: EndpointSet) -> bool:

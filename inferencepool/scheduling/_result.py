@@ -205,6 +205,15 @@ class PickResult:
         """Take the load back of a request of which nothing is known: its client left before the answer came."""
         self._owner.release(self, None)
 
+    def ended(self, outcome: Outcome | None) -> None:
+        """
+        Tell what became of the request, and take the load back. Only the first call does anything.
+
+        Args:
+            outcome: What that says of the endpoint; None where nothing is known.
+        """
+        self._owner.release(self, outcome)
+
     def retry(self, reason: str | int = "failed", *, retry_after: float | None = None) -> PickResult:
         """
         Tell that the endpoint failed the request, and pick another one: none that was tried for it already.

@@ -99,6 +99,15 @@ class TestEjection:
         before[1].failed(500)
         assert fleet.ejection() == ejection
 
+    def test_answers_that_begin_well_and_break_off_are_failures_in_a_row(self) -> None:
+        """A server that sends its headers and dies over the work serves nobody."""
+        fleet = Fleet()
+        for _ in range(5):
+            result = fleet.pick_at(0)
+            result.started()
+            result.failed("reset")
+        assert fleet.ejected() == {fleet.id_of(0): "consecutive-gateway-failure"}
+
     def test_changes_are_told_once(self) -> None:
         """An ejection that goes on is none that began; a listener that fails keeps it from nobody."""
         fleet = Fleet()
