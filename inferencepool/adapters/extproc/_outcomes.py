@@ -11,8 +11,9 @@ from typing import Any, Final
 from inferencepool.adapters.extproc._messages import Metadata, ResponseHeaders
 from inferencepool.model import Outcome, OutcomeKind
 from inferencepool.model._outcome import SUCCESS
+from inferencepool.scheduling import PickResult
 
-__all__ = ["attempts_of", "judge", "judge_trailers"]
+__all__ = ["follow", "judge", "judge_trailers"]
 
 # As Envoy calls them, and its filter.
 _FILTER: Final = "envoy.filters.http.ext_proc"
@@ -76,10 +77,24 @@ def judge_trailers(trailers: Mapping[str, str], before: Outcome | None) -> Outco
     return before if code is None else _judge_code(code)
 
 
-def attempts_of(attributes: Metadata) -> int:
+def _attempts_of(attributes: Metadata) -> int:
     """Tell how many times the proxy sent the request to an endpoint; 0 where it does not tell."""
     attempts = _attributes_of(attributes).get(_ATTEMPTS)
     return int(attempts) if isinstance(attempts, float) and 0 < attempts < 1 << 31 else 0
+
+
+def follow(result: PickResult, destination: str, served: str, attributes: Metadata) -> None:
+    """
+    Let *result* be that of the endpoint that served, where it is not the first of *destination*.
+
+    The proxy tried those that are listed before it; where it sent the request fewer times than that, it left some of
+    them out, and it is unknown which.
+    """
+    listed = destination.split(",")
+    place = listed.index(served) if served in listed else len(listed)
+    attempts = _attempts_of(attributes)
+    if place:
+        result.passed_on(place if attempts > place or not attempts else 0, place - 1 if place < len(listed) else None)
 
 
 def _attributes_of(attributes: Metadata) -> Mapping[str, Any]:
@@ -93,7 +108,7 @@ def _judge_reply(details: str, status: int, attributes: Metadata) -> Outcome | N
         is_failure = not details.startswith(_OWN_RESETS, len(_RESET))
     elif details == _NONE_LEFT:
         # Said of the last attempt: that an earlier one was made means that it failed.
-        is_failure = attempts_of(attributes) > 1
+        is_failure = _attempts_of(attributes) > 1
     else:
         is_failure = details in _TIMEOUTS or (details in _OVERALL_TIMEOUTS and status == _GATEWAY_TIMEOUT)
     return Outcome(OutcomeKind.GATEWAY_FAILURE, None, details[:_SHOWN]) if is_failure else None

@@ -23,7 +23,7 @@ from inferencepool.adapters.extproc._messages import (
     StreamedResponseBody,
 )
 from inferencepool.adapters.extproc._options import ProcessorOptions, ResponsePhase
-from inferencepool.adapters.extproc._outcomes import judge, judge_trailers
+from inferencepool.adapters.extproc._outcomes import follow, judge, judge_trailers
 from inferencepool.model import Outcome
 from inferencepool.model._outcome import SUCCESS
 from inferencepool.scheduling import PickResult
@@ -112,6 +112,8 @@ class ResponsePhaseState:
         self._restorer = None if message.end_of_stream else self._restorer_for(message, decision)
         self.is_unchanged = self._restorer is None and self.ended is None and mode in (None, _FULL)
         self.outcome = judge(message, self.status)
+        if decision is not None and self.served and self.served != decision.routing.destination:
+            follow(decision.result, decision.routing.destination, self.served, message.attributes)
         if message.end_of_stream:
             self._end(decision)
         elif decision is not None:
