@@ -70,12 +70,14 @@ class TestFlags:
             ),
             ("--max-ejection-percent", "101", "argument --max-ejection-percent: 101.0 is not a number from 0 to 100"),
             ("--client-error-share", "nan", "argument --client-error-share: 'nan' is not a number of 0 or more"),
-            ("--success-rate-minimum-hosts", "1", "argument --success-rate-minimum-hosts: 1 is not a whole number of 2"),
+            (
+                "--success-rate-minimum-hosts",
+                "1",
+                "argument --success-rate-minimum-hosts: 1 is not a whole number of",
+            ),
         ],
     )
-    def test_what_is_not_allowed(
-        self, name: str, value: str, message: str, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_what_is_not_allowed(self, name: str, value: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
         """The error names the flag, the value and what is allowed."""
         with pytest.raises(SystemExit, match="2"):
             parsed(f"{name}={value}")
