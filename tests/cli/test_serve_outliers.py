@@ -8,6 +8,7 @@ import queue
 from collections.abc import Iterator
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import attrs
 import grpc  # type: ignore[import-untyped]  # grpcio ships no types
@@ -49,7 +50,7 @@ class TestFlags:
     @pytest.mark.parametrize("each", attrs.fields(OutlierDetection), ids=lambda each: each.name)
     def test_each_number(self, each: attrs.Attribute[float]) -> None:
         """Every field has a flag of its name that sets it and no other."""
-        value = 0.75 if each.name == "client_error_share" else 7
+        value: Any = 0.75 if each.name == "client_error_share" else 7
         assert attrs.evolve(OutlierDetection(), **{each.name: value}) == parsed(flag(each.name), str(value))
 
     def test_units(self) -> None:
