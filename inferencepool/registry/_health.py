@@ -68,12 +68,12 @@ class EndpointHealth:
         *,
         rng: Random,
         clock: Callable[[], float],
-        touch: Callable[[], object],
+        touch: Callable[[bool], object],
     ) -> None:
         """
         Judge the endpoints of *columns* by *rules*; None for not at all.
 
-        *touch* is called, without the lock, when another snapshot is due.
+        *touch* is called, without the lock, when another snapshot is due; with True where it should not wait.
         """
         self._columns = columns
         self._rules = rules
@@ -143,11 +143,11 @@ class EndpointHealth:
                 else:
                     changed = outliers.fail(slot, outcome, picked_at, model, now, self._columns.members)
             if changed:
-                self._touch()
+                self._touch(True)
                 self.tell()
         # Who reports sees to it that the endpoints are looked at, so that picks need no clock.
         if not 0 <= now - outliers.looked_at < TICK and not self._columns.dirty:
-            self._touch()
+            self._touch(False)
 
     def hear(self, slot: int, birth: int, picked_at: float, model: str = "") -> None:
         """Take note that the answer to a request begins well; arguments as those of `report`."""
@@ -159,7 +159,7 @@ class EndpointHealth:
         with held(self._lock):
             changed = self._outliers.recover(slot, picked_at, model, is_over=False)
         if changed:
-            self._touch()
+            self._touch(True)
             self.tell()
 
     def probe(self, slot: int, birth: int, picked_at: float, model: str = "") -> bool:
@@ -175,7 +175,7 @@ class EndpointHealth:
         with held(self._lock):
             probes = self._outliers.ejections.probe(slot, model, picked_at)
         if probes:
-            self._touch()
+            self._touch(False)
         return probes
 
     def view(self, now: float) -> View:

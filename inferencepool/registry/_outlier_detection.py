@@ -50,8 +50,8 @@ class OutlierDetection:
         success_rate_request_volume: Requests in a window that are enough.
         success_rate_stdev_factor: How many standard deviations below the mean eject, if that is at least 5 % of the
             requests.
-        consecutive_model_not_found: How many times in a row an endpoint says that it does not have a model, which
-            another one served, until it is ejected for that model; 0 for never.
+        consecutive_model_not_found: How many times in a row an endpoint says that it does not have a model that
+            was served before, by whomever, until it is ejected for that model; 0 for never.
         max_busy_time: Most seconds of a ``Retry-After`` that are waited.
         client_error_volume: Answers in a window from which on shares of 4xx are compared.
         client_error_share: How far its share of 4xx is above that of all others, 0 to 1, where an endpoint is ejected.

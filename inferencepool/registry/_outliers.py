@@ -36,9 +36,9 @@ class Outliers:
         self._rules = rules
         self._tallies: dict[int, Tally] = {}
         self.ejections = Ejections(rules, rng, self._tallies)
-        # Who served a model last, and how many times in a row others did not have it.
-        self._serves: dict[str, int] = {}
-        self._missed: dict[tuple[int, str], int] = {}
+        # Models that somebody served; how many times in a row an endpoint did not have one, and since which pick.
+        self._served: dict[str, None] = {}
+        self._missed: dict[tuple[int, str], tuple[int, float]] = {}
         # Those that would be ejected, if more might be.
         self._denied: EndpointSet = 0
         self.looked_at = self._window_began = -inf
@@ -61,7 +61,7 @@ class Outliers:
             return False
         tally.heard = True
         tally.answers += 1
-        self._serves[model] = slot
+        self._served[model] = None
         return not tally.is_marked
 
     def hear(self, slot: int) -> bool:
@@ -82,23 +82,28 @@ class Outliers:
         tally.heard = True
         changed = self.ejections.recover(slot, picked_at, model)
         if is_over:
-            tally.forgive()
-            self._serves[model] = slot
-            self._missed.pop((slot, model), None)
-            changed |= self._allow(slot)
-            tally.is_marked = bool(self._missed) or self.ejections.concerns(slot)
+            self._served[model] = None
+            # What was picked before failures began says how it was.
+            if not tally.failures or picked_at >= tally.failing_since:
+                tally.forgive()
+                changed |= self._allow(slot)
+            if picked_at >= self._missed.get((slot, model), (0, inf))[1]:
+                del self._missed[slot, model]
+            tally.is_marked = bool(tally.failures or self._missed) or self.ejections.concerns(slot)
         return changed
 
     def fail(self, slot: int, outcome: Outcome, picked_at: float, model: str, now: float, members: EndpointSet) -> bool:
         """Count any other outcome; True if that changes the `view`. *members* are all endpoints."""
         tally = self._tallies.get(slot) or self._begin(slot)
         kind = outcome.kind
+        # The earliest, for clocks may step back.
+        tally.failing_since = min(tally.failing_since, picked_at) if tally.failures else picked_at
         tally.count(kind)
         changed = bool(self.ejections) and self.ejections.judge(slot, outcome, picked_at, model, now)
         if kind in (OutcomeKind.BUSY, OutcomeKind.UNAVAILABLE):
             changed |= self.ejections.eject(slot, EjectionReason.BUSY, outcome, now)
-        elif kind is OutcomeKind.MODEL_NOT_FOUND and model and self._serves.get(model, slot) != slot:
-            changed |= self._miss((slot, model), outcome, now)
+        elif kind is OutcomeKind.MODEL_NOT_FOUND and model and model in self._served:
+            changed |= self._miss((slot, model), outcome, picked_at, now)
         reason = tally.excess(self._rules)
         if reason is not None:
             changed |= self._eject_if_room(slot, reason, outcome, now, members)
@@ -132,8 +137,8 @@ class Outliers:
         self, now: float, members: EndpointSet, awaited: Sequence[int], metrics: Sequence[EndpointMetrics]
     ) -> None:
         """Compare the endpoints with each other; *awaited* are the requests that nothing came back for, by slot."""
-        if len(self._serves) > _MOST_MODELS:
-            self._serves.clear()
+        if len(self._served) > _MOST_MODELS:
+            self._served.clear()
         self._watched += min(max(now - self.looked_at, 0.0), 2 * TICK)
         self.looked_at = now
         for slot in to_slots(members):
@@ -171,12 +176,12 @@ class Outliers:
             self._denied ^= 1 << slot
         return was_denied
 
-    def _miss(self, key: tuple[int, str], outcome: Outcome, now: float) -> bool:
-        """Count that an endpoint does not have a model that another one served; True if that ejects it."""
-        missed = self._missed.pop(key, 0) + 1
-        if 0 < self._rules.consecutive_model_not_found <= missed:
+    def _miss(self, key: tuple[int, str], outcome: Outcome, picked_at: float, now: float) -> bool:
+        """Count that an endpoint does not have a model that was served before; True if that ejects it."""
+        missed, since = self._missed.pop(key, (0, picked_at))
+        if 0 < self._rules.consecutive_model_not_found <= missed + 1:
             return self.ejections.eject(key[0], EjectionReason.MODEL_NOT_FOUND, outcome, now, key[1])
-        self._missed[key] = missed
+        self._missed[key] = missed + 1, min(since, picked_at)
         if len(self._missed) > _MOST_MODELS:
             del self._missed[next(iter(self._missed))]
         return False

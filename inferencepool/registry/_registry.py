@@ -105,7 +105,7 @@ class EndpointRegistry:
         self.health = EndpointHealth(
             self._columns, outlier_detection, rng=rng if rng is not None else Random(), clock=clock, touch=self._touch
         )  #: How endpoints are by what came back from them
-        self._published_at, self._turns_at = float("-inf"), inf
+        self._published_at, self._hurried_at, self._turns_at = -inf, -inf, inf
         self._current: tuple[Snapshot, EndpointSet] = (Snapshot(), 0)
         self._listeners = Listeners()
         self.absence = ""  #: Why there is no pool, for whoever is refused; whoever follows one sets it
@@ -165,10 +165,12 @@ class EndpointRegistry:
         self.health.tell()
         return published
 
-    def _touch(self) -> None:
-        """See to it that another snapshot is published when it is due."""
+    def _touch(self, is_urgent: bool) -> None:
+        """See to it that another snapshot is published when it is due; at once if urgent, but once in an interval."""
         with held(self._lock):
             self._columns.dirty = True
+            if is_urgent and not 0 <= (now := self.clock()) - self._hurried_at < self._interval:
+                self._hurried_at, self._published_at = now, -inf
 
     def _is_outdated(self, now: float) -> bool:
         return self._columns.dirty or now > self._turns_at

@@ -26,7 +26,9 @@ class Tally:
 
     Attributes:
         gateway_failures: Gateway failures since the last answer that was none.
-        failures: Failures of any kind since the last answer that was none.
+        failures: Failures of any kind since the last answer that was none. Answers to requests from before the first
+            of them are not asked: they say how it was.
+        failing_since: When the first of the requests was picked that failed so.
         ejections: By how much the next ejection is longer than the first.
         answers: Outcomes in this window.
         failed: Those of them that were failures.
@@ -41,6 +43,7 @@ class Tally:
 
     gateway_failures: int = 0
     failures: int = 0
+    failing_since: float = 0.0
     ejections: int = 0
     answers: int = 0
     failed: int = 0

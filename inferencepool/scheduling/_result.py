@@ -196,14 +196,15 @@ class PickResult:
         """Tell that the request went well; the same as `release`."""
         self._owner.release(self, SUCCESS)
 
-    def failed(self, reason: str | int = "failed", *, retry_after: float | None = None) -> None:
+    def failed(self, reason: str | int = "failed", *, retry_after: float | str | None = None) -> None:
         """
         Tell that the endpoint failed the request, and take the load back. Only the first call does anything.
 
         Args:
             reason: The status of the response, 400 to 599; or in a few words why there is none, such as
                 ``connect-failure``, ``reset`` or ``timeout``. What a status says of the endpoint, `OutcomeKind` tells.
-            retry_after: Seconds that the response asks to wait (``Retry-After``).
+            retry_after: Seconds that the response asks to wait, or the text of its header ``Retry-After``; a date is
+                passed over.
 
         Raises:
             ConfigurationError: *reason* is neither; nothing was done.
@@ -239,7 +240,7 @@ class PickResult:
         """
         self._owner.release(self, outcome)
 
-    def retry(self, reason: str | int = "failed", *, retry_after: float | None = None) -> PickResult:
+    def retry(self, reason: str | int = "failed", *, retry_after: float | str | None = None) -> PickResult:
         """
         Tell that the endpoint failed the request, and pick another one: none that was tried for it already.
 

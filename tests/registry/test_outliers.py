@@ -286,7 +286,7 @@ class TestModels:
         assert len(fleet.ejected()) <= 256
         assert sum(bool(ejection.model) for _, ejection in fleet.health.ejections()) == 256
         assert len(outliers._missed) <= 1024
-        assert len(outliers._serves) <= 1024 + 1000
+        assert len(outliers._served) <= 1024 + 1000
 
 
 class TestStalled:
