@@ -124,6 +124,8 @@ def _refuse_what_needs_endpoints(options: EnvoyOptions) -> None:
         reason = f"fallback: {options.fallback} needs endpoints to choose from"
     elif options.retries:
         reason = f"retries: {options.retries} would go to the endpoint that has just failed"
+    elif options.outlier_detection:
+        reason = "outlier_detection: would eject endpoints in vain"
     elif options.eds_file is not None:
         reason = f"eds_file: {options.eds_file!r} would not be read"
     elif DESTINATION in options.keep_headers:

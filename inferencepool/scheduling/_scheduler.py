@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from functools import partial
@@ -231,6 +231,15 @@ class Scheduler:
                 self._take_back(result)
             for tell in self._released:
                 tell(result)
+
+    def pass_on(self, result: PickResult, failed: Iterable[tuple[int, int]], served: tuple[int, int]) -> None:
+        """Tell that those *failed*, slots with their occupants' numbers; let *result* be that of *served*."""
+        if self._outcomes is not None and not result.released:
+            for slot, birth in failed:
+                self._outcomes.fail(slot, birth, result.picked_at, result.model)
+        with self._held():
+            if self._reserve and not result.released and served[0] != result.slot:
+                self._fleet.reservations.move(result, *served, self._clock())
 
     def _take_back(self, result: PickResult) -> bool:
         """Take back the load of *result*; False if that was done. The lock is held."""

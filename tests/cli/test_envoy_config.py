@@ -164,6 +164,7 @@ class TestOutput:
             "--admin": "127.0.0.1:0",
             "--max-duration": "3",
             "--max-requests": "3",
+            "--outlier-detection": "true",
             "--retries": "1",
             "--retry-resets": "true",
             "--strip-header": "x-tenant",
