@@ -72,6 +72,12 @@ def plan(pool: InferencePool, options: EnvoyOptions) -> Plan:
     fallback = options.fallback
     if fallback is Fallback.AUTO:
         fallback = Fallback.LEAST_REQUEST if fail_open else Fallback.NONE
+    if options.outlier_detection and fallback is Fallback.NONE:
+        message = (
+            "outlier_detection: has no effect with the fallback none: Envoy sends a request to the endpoint that the "
+            "picker names, also where it has ejected it; use least-request, or round-robin"
+        )
+        raise ConfigurationError(message)
     mode = options.body_mode
     if mode is BodyMode.AUTO:
         mode = BodyMode.BUFFERED if fail_open else BodyMode.FULL_DUPLEX

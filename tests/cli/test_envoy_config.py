@@ -164,7 +164,6 @@ class TestOutput:
             "--admin": "127.0.0.1:0",
             "--max-duration": "3",
             "--max-requests": "3",
-            "--outlier-detection": "true",
             "--retries": "1",
             "--retry-resets": "true",
             "--strip-header": "x-tenant",
@@ -172,6 +171,7 @@ class TestOutput:
         }
         lines = [[option, value] for option, value in given.items()]
         lines += [["--usage"], ["--epp-ca-file", "/ca.pem", "--epp-server-name", "name"], []]
+        lines.append(["--outlier-detection", "true", "--fallback", "round-robin"])
         documents = set()
         for line in lines:
             assert 0 == files.run(*line)

@@ -163,10 +163,12 @@ class TestEndpoints:
     def test_envoy_ejects_only_where_it_is_told_to(self) -> None:
         """Envoy's own outlier detection is off by default; it takes more failures than the picker's, and longer."""
         plain, _ = _clusters(_render())
-        cluster, _ = _clusters(_render(outlier_detection=True))
+        cluster, _ = _clusters(_render(outlier_detection=True, fallback="round-robin"))
         rules = OutlierDetection()
 
         assert "outlier_detection" not in plain
+        with pytest.raises(ConfigurationError, match="outlier_detection: has no effect with the fallback none"):
+            _render(outlier_detection=True)
         assert cluster["outlier_detection"]["consecutive_5xx"] > rules.consecutive_gateway_failure
         assert float(cluster["outlier_detection"]["base_ejection_time"][:-1]) > rules.base_ejection_time
 
@@ -291,7 +293,7 @@ class TestRefused:
             _render(cluster="original-dst", **options)
 
         assert str(raised.value).startswith(f"{next(iter(options))}: ")
-        _render(**options)
+        _render(**{"fallback": "round-robin", **options})
 
     @pytest.mark.parametrize(
         ("given", "reason"),

@@ -44,7 +44,7 @@ def _documents(cluster: str, mode: str) -> Iterator[dict[str, Any]]:
         if at % 2:
             given |= {
                 "retries": 0,
-                "outlier_detection": cluster == "override-host",
+                "outlier_detection": cluster == "override-host" and fallback.endswith(("request", "robin")),
                 "max_duration": 60,
                 "keep_headers": ["x-prefiller-host-port"],
             }
