@@ -173,11 +173,8 @@ class EndpointRegistry:
         return published
 
     def _touch(self, is_urgent: bool) -> None:
-        """
-        See to it that another snapshot is published when it is due; at once if urgent, but once in an interval.
-
-        Needs no lock: threads that do it at the same time have it published once more.
-        """
+        """See to it that another snapshot is published when it is due; at once if urgent, but once in an interval."""
+        # Needs no lock: at worst one is published an interval later.
         if is_urgent and not 0 <= (now := self.clock()) - self._hurried_at < self._interval:
             self._hurried_at, self._published_at = now, -inf
         self._is_touched = True
