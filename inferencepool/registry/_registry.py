@@ -138,10 +138,10 @@ class EndpointRegistry:
 
     def current(self) -> tuple[Snapshot, EndpointSet]:
         """Give the latest snapshot together with those of its endpoints that are gone already."""
-        if self._columns.dirty or self._is_touched or self._turns_at < inf:
+        if (is_due := self._columns.dirty or self._is_touched) or self._turns_at < inf:
             now = self.clock()
             # A clock that stepped back must not keep the next snapshot waiting.
-            if (self._columns.dirty or self._is_touched or now > self._turns_at) and (
+            if (is_due or now > self._turns_at) and (
                 not 0 <= now - self._published_at < self._interval or self._is_deserted()
             ):
                 self.publish()
