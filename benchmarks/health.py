@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Callable, Iterator
+from statistics import median
 from time import perf_counter_ns
 
 from benchmarks.fleets import make_registry, profile_by_load
@@ -16,7 +17,7 @@ __all__ = ["measure_health"]
 
 SIZES = (10, 1_000, 10_000)
 _REQUEST = InferenceRequest(model="chat")
-_ROUNDS, _AT_ONCE = 400, 40
+_ROUNDS, _AT_ONCE = 1500, 20
 _MOST_RATIO, _MOST_RELEASE, _MOST_BYTES = 1.03, 1.0, 500
 
 
@@ -34,7 +35,8 @@ def _picker(size: int, rules: OutlierDetection | None, *, ejected: bool = False)
     picker = EndpointPicker(make_registry(size, outlier_detection=rules), profile=profile_by_load())
     picker.pick(_REQUEST).release()
     if ejected:
-        _fail(picker, picker.pick(_REQUEST).slot, "reset")
+        # Not the best one: without it, others tie or do not, which costs what has nothing to do with this.
+        _fail(picker, size // 2, "reset")
     for _ in range(10):
         picker.pick(_REQUEST).release()
     return picker
@@ -48,9 +50,10 @@ def _fail(picker: EndpointPicker, slot: int, reason: str) -> None:
 
 def _measure_picks(size: int, *, ejected: bool) -> Iterator[Row]:
     """
-    Time picks and their releases on both sides in turns, and compare the fastest rounds.
+    Time picks and their releases on both sides in many short turns.
 
-    What else the machine does makes some rounds longer, and none shorter.
+    What else the machine does makes some turns longer: of picks the median of the ratios is told, of releases, which
+    may take so many microseconds more, the difference of the fastest.
     """
     rules = OutlierDetection(base_ejection_time=3600, max_ejection_time=3600)
     sides = [_picker(size, None), _picker(size, rules, ejected=ejected)]
@@ -68,14 +71,15 @@ def _measure_picks(size: int, *, ejected: bool) -> Iterator[Row]:
             picks[side].append((picked - began) / _AT_ONCE)
             releases[side].append((released - picked) / _AT_ONCE)
     state = "one ejected" if ejected else "all well"
+    ratio = median(mine / theirs for theirs, mine in zip(*picks, strict=True))
     without, ours = (min(times) / 1000 for times in picks)
     yield Row(
         f"pick, outlier detection, n={size}, {state}",
         f"{ours:.2f} µs",
         f"without {without:.2f} µs",
-        f"{ours / without:.3f}",
+        f"{ratio:.3f}",
         f"<= {_MOST_RATIO:g}",
-        ours / without <= _MOST_RATIO,
+        ratio <= _MOST_RATIO,
     )
     without, ours = (min(times) / 1000 for times in releases)
     yield Row(

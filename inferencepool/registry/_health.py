@@ -146,7 +146,7 @@ class EndpointHealth:
                 self._touch(True)
                 self.tell()
         # Who reports sees to it that the endpoints are looked at, so that picks need no clock.
-        if not 0 <= now - outliers.looked_at < TICK and not self._columns.dirty:
+        if not 0 <= now - outliers.looked_at < TICK:
             self._touch(False)
 
     def hear(self, slot: int, birth: int, picked_at: float, model: str = "") -> None:

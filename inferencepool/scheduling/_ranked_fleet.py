@@ -32,12 +32,13 @@ class RankedFleet:
     """
     The fleet of the snapshot in use, ready to be searched.
 
-    Not thread-safe: the scheduler's lock guards it, but for reading *snapshot*, *departed* and *eligibility*.
+    Not thread-safe: the scheduler's lock guards it, but for reading *snapshot*, *departed*, *usual* and *eligibility*.
 
     Attributes:
         snapshot: The snapshot in use.
         departed: Those of its endpoints that are gone already.
         eligibility: Which of its endpoints may be picked at all.
+        usual: The snapshot, and its endpoints that may be picked and are not avoided for all models.
         reservations: What is pending and in flight.
         candidates: What set filters and scorers among candidates are shown; one for all, since it holds only while
             they are asked. Whoever asks sets its members.
@@ -52,6 +53,7 @@ class RankedFleet:
         self._ranking: Ranking | None = None
         self._views: LRUCache[EndpointSet, Ranking | None] = LRUCache(_VIEWS)
         self.snapshot = Snapshot(generation=-1)
+        self.usual: tuple[Snapshot, EndpointSet] = (self.snapshot, 0)
         self.departed: EndpointSet = 0
         self._probed: dict[str, EndpointSet] = {}
         self.eligibility = Eligibility(profile, self.snapshot.fleet)
@@ -78,6 +80,7 @@ class RankedFleet:
         self.eligibility, self.departed, self.snapshot = eligibility, 0, snapshot
         self._probed.clear()
         self._members = members
+        self.usual = (snapshot, members)
         self.candidates.snapshot = snapshot
         self._rank(terms)
 

@@ -476,3 +476,14 @@ class TestClocks:
             else:
                 result.succeeded()
         assert failures <= 6 * 12
+
+
+def test_where_all_are_well_nothing_is_published() -> None:
+    """Endpoints are looked at once a second; a snapshot that tells nothing new would be ranked for nothing."""
+    fleet = Fleet()
+    fleet.serve(0, 1, 2, 3)
+    before = fleet.registry.snapshot()
+    for _ in range(300):
+        fleet.clock.advance(0.1)
+        fleet.serve(0, 1, 2, 3)
+    assert fleet.registry.snapshot() is before
