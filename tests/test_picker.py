@@ -355,4 +355,3 @@ def test_a_subset_is_read_once() -> None:
         picks = Counter(picker.pick(InferenceRequest(model="llama", prompt=prompt)).destination for _ in range(40))
 
         assert 8 >= max(picks.values())
-

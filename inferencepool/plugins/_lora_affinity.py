@@ -16,7 +16,7 @@ from inferencepool.scheduling import PickResult
 
 __all__ = ["LoraAffinityScorer"]
 
-_ACTIVE, _ROOM, _WAITING, _IN_PLACE_OF_IDLE = 1.0, 0.8, 0.6, 0.2
+_ACTIVE, _ROOM, _WAITING, _IN_PLACE_OF_IDLE = 1.0, 0.8, 0.6, 0.4
 _MOST_ADAPTERS = 10_000
 
 
@@ -61,7 +61,7 @@ class LoraAffinityScorer:
 
     Engines list the adapters of the requests that they run. One that runs nothing at the moment is still loaded, until
     others need its place: with *idle_adapters* its endpoint scores 1, too, and an endpoint where a loaded adapter has
-    to go for the requested one scores 0.2 in place of 0.8. Loaded are, by what the metrics told and where requests
+    to go for the requested one scores 0.4 in place of 0.8. Loaded are, by what the metrics told and where requests
     went, the adapters that were used last, as many as the endpoint has room for. What is no adapter by the metrics,
     such as the base model, takes no room and displaces nothing.
 
@@ -103,7 +103,7 @@ class LoraAffinityScorer:
         return (
             (_ACTIVE, active | self._loaded.get(model, 0)),
             (_ROOM, room & ~full),
-            (_WAITING, waiting & ~room),
+            (_WAITING, waiting),
             (_IN_PLACE_OF_IDLE, room & full),
         )
 
@@ -123,6 +123,8 @@ class LoraAffinityScorer:
                 metrics = snapshot.metrics[slot]
                 if metrics.knows_loras:
                     self._observe(slot, births[slot], metrics)
+                elif slot in self._places:
+                    self._forget(slot)
 
     def picked(self, result: PickResult, /) -> None:
         """Remember where an adapter is going to be loaded, unless others that run have all places there."""
@@ -143,8 +145,7 @@ class LoraAffinityScorer:
         running, most = metrics.active_models, metrics.max_active_models
         for adapter in metrics.waiting_models:
             self._known[adapter] = None
-        if not running and most == places.most:
-            places.running = running
+        if not running and not places.running and most == places.most:
             return
         places.running, places.most = running, most
         for adapter in running:
