@@ -10,6 +10,7 @@ from benchmarks.affinities import measure_affinities, measure_prefix_picks, meas
 from benchmarks.bodies import measure_bodies
 from benchmarks.cluster.measuring import measure_cluster
 from benchmarks.extproc.measuring import measure_extproc
+from benchmarks.health import measure_health
 from benchmarks.hostile.measuring import measure_hostile
 from benchmarks.measure import Row, rows_to_text
 from benchmarks.metrics import measure_metrics
@@ -26,6 +27,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
     "prefix-picks": measure_prefix_picks,
     "token-picks": measure_token_picks,
     "affinities": measure_affinities,
+    "health": measure_health,
     "updates": measure_updates,
     "publishing": measure_publishing,
     "prefix": measure_prefix,

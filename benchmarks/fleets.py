@@ -7,6 +7,7 @@ from random import Random
 
 from inferencepool import EndpointMetrics, EndpointRegistry, InferencePool, Pod
 from inferencepool.plugins import KvCacheUtilizationScorer, LoraAffinityScorer, QueueScorer
+from inferencepool.registry import OutlierDetection
 from inferencepool.scheduling import SchedulingProfile, WeightedScorer
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "random_metrics",
 ]
 
+_BY_DEFAULT = OutlierDetection()
 ADAPTERS = ("chat", "sql", "law", "unknown")
 
 
@@ -38,11 +40,17 @@ def random_metrics(rng: Random) -> EndpointMetrics:
     )
 
 
-def make_registry(size: int, *, publish_interval: float = 0.05, idle: int = 0) -> EndpointRegistry:
+def make_registry(
+    size: int,
+    *,
+    publish_interval: float = 0.05,
+    idle: int = 0,
+    outlier_detection: OutlierDetection | None = _BY_DEFAULT,
+) -> EndpointRegistry:
     """Fill a registry with *size* endpoints, one to a pod, and their load; the first *idle* of them have none."""
     rng = Random(size)
     pool = InferencePool(name="pool", selector={"app": "llama"}, target_ports=[8000])
-    registry = EndpointRegistry(pool, publish_interval=publish_interval)
+    registry = EndpointRegistry(pool, publish_interval=publish_interval, outlier_detection=outlier_detection)
     registry.resync(
         Pod(name=f"pod-{i}", ip=f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}", labels={"app": "llama"}, ready=True)
         for i in range(size)

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from itertools import compress
 from random import Random
-from typing import Protocol, final
+from typing import Final, Protocol, final
 from weakref import ref
 
 import attrs
 
 from inferencepool.errors import InferencePoolError, NoEndpointsError
-from inferencepool.model import Endpoint, EndpointSet, InferenceRequest, Outcome, Snapshot
+from inferencepool.model import Endpoint, EndpointSet, InferenceRequest, Outcome, OutcomeKind, Snapshot
 from inferencepool.plugins import default_profile
 from inferencepool.registry import EndpointRegistry
 from inferencepool.scheduling import PickResult, ReservedLoad, Scheduler, SchedulingProfile, SubsetHint
 
 __all__ = ["EndpointPicker", "Observer", "Observers", "PickerStatistics"]
+
+
+_PASSED_ON: Final = Outcome(OutcomeKind.GATEWAY_FAILURE, None, "sent on by the proxy")
 
 
 class Observer(Protocol):
@@ -190,8 +193,6 @@ class EndpointPicker:
         except RecursionError:
             self._scheduler.blame_for_recursion(self)
             raise
-        if result.snapshot.probing:
-            self._health.probe(result.slot, result.birth, picked_at=result.picked_at, model=request.model)
         return result
 
     def _pick_observed(
@@ -248,10 +249,16 @@ class _Afterwards:
         self._picker = ref(picker)
 
     def hear(self, result: PickResult) -> None:
-        self._health.hear(result.slot, result.birth, picked_at=result.picked_at, model=result.model)
+        self._health.hear(result.slot, result.birth, result.picked_at, result.model)
 
     def end(self, result: PickResult, outcome: Outcome) -> None:
-        self._health.report(result.slot, result.birth, outcome, picked_at=result.picked_at, model=result.model)
+        self._health.report(result.slot, result.birth, outcome, result.picked_at, result.model)
+
+    def fail(self, slot: int, birth: int, picked_at: float, model: str) -> None:
+        self._health.report(slot, birth, _PASSED_ON, picked_at, model)
+
+    def probe(self, slot: int, birth: int, picked_at: float, model: str) -> bool:
+        return self._health.probe(slot, birth, picked_at, model)
 
     def pick_again(self, result: PickResult) -> PickResult:
         picker = self._picker()

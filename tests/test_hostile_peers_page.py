@@ -18,7 +18,7 @@ from inferencepool.cli._main import _parser
 from inferencepool.gateway import EnvoyOptions
 from inferencepool.picker import EndpointPicker
 from inferencepool.plugins import ApproxPrefixCacheProducer
-from inferencepool.registry import EndpointRegistry, Staleness, _away
+from inferencepool.registry import EndpointRegistry, OutlierDetection, Staleness, _away
 from inferencepool.runtime.exporter import CardinalityLimits
 from inferencepool.runtime.extproc import extproc_limits
 from inferencepool.runtime.grpc import Limits
@@ -39,6 +39,7 @@ OWNERS: dict[str, type] = {
         ElectionOptions,
         EnvoyOptions,
         LineLimit,
+        OutlierDetection,
         PageLimits,
         ProcessorOptions,
         ReflectorOptions,

@@ -69,6 +69,7 @@ def _add_endpoint_options(group: argparse._ArgumentGroup) -> None:
     add("fallback", [*Fallback], "where a request without a usable pick goes")
     add("retries", int, "how often a request is sent again that no endpoint began to answer")
     add("retry_resets", boolean, "whether also when it had the request", metavar="true|false")
+    add("outlier_detection", boolean, "whether Envoy, too, ejects endpoints that fail", metavar="true|false")
     add("eds_file", str, "file on Envoy's machine to read endpoints from, again at each rename", metavar="FILE")
     add("endpoint_connect_timeout", float, "seconds to connect to an endpoint")
     add("endpoint_idle_timeout", float, "seconds that an unused connection to an endpoint is kept")

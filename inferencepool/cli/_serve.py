@@ -17,6 +17,7 @@ from inferencepool.cli._output import report
 from inferencepool.cli._serve_cluster import CLUSTER_EVENTS, add_cluster_flags, check_cluster_flags
 from inferencepool.cli._serve_election import add_election_flags, check_election_flags
 from inferencepool.cli._serve_limits import add_limit_flags, check_limit_flags
+from inferencepool.cli._serve_outliers import add_outlier_flags, check_outlier_flags
 from inferencepool.cli._serve_scraping import ScrapingSetup, add_scraping_flags, scraping_setup
 from inferencepool.errors import ConfigurationError, InvalidDocumentError
 
@@ -50,6 +51,7 @@ def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     add_election_flags(parser.add_argument_group("several replicas"))
     _add_behavior(parser.add_argument_group("requests"))
     add_limit_flags(parser.add_argument_group("limits: what clients may use"))
+    add_outlier_flags(parser.add_argument_group("outlier detection: endpoints that are ready, and ill"))
     add_scraping_flags(parser.add_argument_group("metrics of the model servers"))
     _add_pages(parser.add_argument_group("pages: metrics, and what the picker knows"))
     _add_logs(parser.add_argument_group("logs"))
@@ -120,6 +122,8 @@ def _add_behavior(group: argparse._ArgumentGroup) -> None:
     )
     add("--hold", metavar="TIME", type=duration, help="how long load counts whose end cannot be seen (an estimate)")
     add_boolean(group, "--usage", "count tokens, where the gateway sends the bodies of responses")
+    add_boolean(group, "--reserve", "count picks as load before the metrics show them", default=True)
+    add_boolean(group, "--prefix-compatibility", "remember prompts as the reference does, in hashes of 64 tokens")
     add("--seed", metavar="N", type=int, help="make ties fall the same way each time")
     add_boolean(group, "--reserve", "count a picked request as load until its response ends", default=True)
     add_boolean(group, "--prefix-compatibility", "know cached prompts by the reference's hashes, in its blocks")
@@ -140,6 +144,13 @@ def _add_pages(group: argparse._ArgumentGroup) -> None:
         type=whole(),
         default=1000,
         help="fairness ids that are told apart in metrics (1000)",
+    )
+    add(
+        "--ejected-endpoint-metric-label-limit",
+        metavar="N",
+        type=whole(),
+        default=100,
+        help="endpoints up to which metrics tell of each whether it is ejected (100)",
     )
     add_boolean(group, "--deprecated-metrics", "export metrics under their former names as well")
     add_boolean(group, "--debug", "show at /debug/ what the picker knows and why it decided as it did")
@@ -168,11 +179,12 @@ def _run(arguments: argparse.Namespace) -> int:
     # Whoever only validates manifests need not wait for these.
     from inferencepool.cli._memory import give_back_large_blocks  # noqa: PLC0415 - as above
     from inferencepool.runtime.logs import LineLimit, LogFormat, start_logging  # noqa: PLC0415 - as above
-    from inferencepool.runtime.server import LIMITED_EVENTS  # noqa: PLC0415 - as above
+    from inferencepool.runtime.server import EJECTION_EVENTS, LIMITED_EVENTS  # noqa: PLC0415 - as above
 
     give_back_large_blocks()
     options, scraping = _options(arguments), _scraping(arguments)
-    end_logging = start_logging(LogFormat(arguments.log_format), limit=LineLimit((*LIMITED_EVENTS, *CLUSTER_EVENTS)))
+    limit = LineLimit((*LIMITED_EVENTS, *EJECTION_EVENTS, *CLUSTER_EVENTS))
+    end_logging = start_logging(LogFormat(arguments.log_format), limit=limit)
     try:
         asyncio.run(_serve(arguments, options, scraping))
     except InvalidDocumentError as error:
@@ -197,6 +209,7 @@ def _check(arguments: argparse.Namespace) -> None:
     check_cluster_flags(arguments)
     check_election_flags(arguments)
     check_limit_flags(arguments)
+    check_outlier_flags(arguments)
     for name in given.intersection(_FILES):
         if getattr(arguments, name) == STANDARD_INPUT:
             usage_error(f"argument {flag_of(name)}: standard input (-) cannot be read again; give a file")

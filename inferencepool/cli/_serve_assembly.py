@@ -18,7 +18,7 @@ from inferencepool.cli._serve_limits import server_limits
 from inferencepool.cli._serve_scraping import ScrapingSetup, make_scraper
 from inferencepool.picker import EndpointPicker
 from inferencepool.plugins import default_profile
-from inferencepool.registry import EndpointRegistry
+from inferencepool.registry import EndpointRegistry, OutlierDetection
 from inferencepool.runtime.extproc import fastest_loads
 from inferencepool.runtime.health import Health
 from inferencepool.runtime.server import EndpointPickerServer, RequestLog, ServerOptions, ServerPart, WatchedFile
@@ -57,7 +57,7 @@ def assemble(arguments: argparse.Namespace, options: ServerOptions, scraping: Sc
     source, pages = _source(arguments, scraping), _pages(arguments)
     picker = EndpointPicker(
         source.registry,
-        profile=default_profile(arguments.fallbacks, compatibility=arguments.prefix_compatibility),
+        profile=default_profile(arguments.fallbacks, prefix_compatibility=arguments.prefix_compatibility),
         rng=Random(arguments.seed),
         reserve=arguments.reserve,
         observer=pages.picker_observer() if pages else None,
@@ -118,16 +118,17 @@ def assemble(arguments: argparse.Namespace, options: ServerOptions, scraping: Sc
 
 
 def _source(arguments: argparse.Namespace, scraping: ScrapingSetup) -> _Source:
+    outliers: OutlierDetection | None = arguments.outlier_detection
     if arguments.endpoints_file is not None:
-        registry = EndpointRegistry(staleness=scraping.staleness)
+        registry = EndpointRegistry(staleness=scraping.staleness, outlier_detection=outliers)
         return _Source(registry, [endpoints_file(arguments.endpoints_file, registry)])
     if arguments.pool_file is not None:
         file = read_serve_pool_file(arguments.pool_file, strict=arguments.strict)
-        registry = EndpointRegistry(file.pool, staleness=scraping.staleness)
+        registry = EndpointRegistry(file.pool, staleness=scraping.staleness, outlier_detection=outliers)
         rules = {"objectives": file.objectives, "rewrites": file.rewrites}
         pods = pods_file(arguments.pods_file, file.pool, registry, strict=arguments.strict)
         return _Source(registry, [pods], rules, file.notes)
-    return _Source(EndpointRegistry(staleness=scraping.staleness))
+    return _Source(EndpointRegistry(staleness=scraping.staleness, outlier_detection=outliers))
 
 
 def _pages(arguments: argparse.Namespace) -> ServedPages | None:

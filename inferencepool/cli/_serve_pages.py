@@ -17,6 +17,7 @@ from inferencepool.plugins import ApproxPrefixCacheProducer
 from inferencepool.runtime.debug import DebugPages, DecisionLog
 from inferencepool.runtime.exporter import (
     CardinalityLimits,
+    EjectionMetrics,
     LimitMetrics,
     MetricsPage,
     PoolMetrics,
@@ -99,6 +100,8 @@ class ServedPages:
         streams = StreamMetrics(processor)
         pool = PoolMetrics(picker, staleness=arguments.metrics_staleness_threshold)
         metrics = MetricsPage(self._metrics, pool, streams, deprecated=arguments.deprecated_metrics)
+        most = arguments.ejected_endpoint_metric_label_limit
+        metrics.add(EjectionMetrics(picker.registry, most_endpoints=most))
         statistics: dict[str, Callable[[], object]] = {
             "processor": processor.statistics,
             "health": lambda: {"unmet": health.unmet},

@@ -21,6 +21,8 @@ _BALANCING = "load_balancing_policies"
 
 _HEALTH_INTERVAL, _HEALTH_TIMEOUT, _UNHEALTHY_AFTER = 5.0, 2.0, 2
 _MAX_RETRIES = 1024
+# The picker ejects after 5 failures, and looks again after 2 seconds.
+_EJECTED_AFTER, _EJECTION_INTERVAL, _EJECTION_TIME, _MOST_EJECTED = 10, 2.0, 10.0, 50
 _PLAINTEXT = "plaintext"
 
 
@@ -46,6 +48,8 @@ def pool_cluster(planned: Plan, endpoints: Iterable[HostPort]) -> dict[str, Any]
         # Only the header: Envoy finds no address in metadata here.
         place = {"use_http_header": True, "http_header_name": DESTINATION}
         return {**cluster, "type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED", "original_dst_lb_config": place}
+    if options.outlier_detection:
+        cluster["outlier_detection"] = _outlier_detection()
     return {**cluster, **_discovery(planned, endpoints), "load_balancing_policy": _override_host(planned.fallback)}
 
 
@@ -53,6 +57,19 @@ def load_assignment(name: str, endpoints: Iterable[HostPort]) -> dict[str, Any]:
     """Render the endpoints of a cluster."""
     members = [{"endpoint": {"address": socket_address(endpoint)}} for endpoint in endpoints]
     return {"cluster_name": name, "endpoints": [{"lb_endpoints": members}] if members else []}
+
+
+def _outlier_detection() -> dict[str, Any]:
+    """Let Envoy eject endpoints that keep failing although the picker sends next to nothing there."""
+    return {
+        "consecutive_5xx": _EJECTED_AFTER,
+        # Below this number it is a matter of the picker's rules, which know what a status means to a model server.
+        "enforcing_success_rate": 0,
+        "interval": duration(_EJECTION_INTERVAL),
+        "base_ejection_time": duration(_EJECTION_TIME),
+        "max_ejection_time": duration(_EJECTION_TIME),
+        "max_ejection_percent": _MOST_EJECTED,
+    }
 
 
 def _discovery(planned: Plan, endpoints: Iterable[HostPort]) -> dict[str, Any]:

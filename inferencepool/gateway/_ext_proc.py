@@ -34,6 +34,9 @@ def ext_proc_filter(planned: Plan, *, upgraded: bool = False) -> dict[str, Any]:
         # Envoy would say 500; a picker that is away is no error of the request.
         status_on_error={"code": "ServiceUnavailable"},
         processing_mode=_processing_mode(planned, upgraded=upgraded),
+        # By these the picker tells what an endpoint answered from what Envoy says in its place. They come with every
+        # response and in any order, so that more of them would cost.
+        response_attributes=["response.code_details", "upstream.request_attempt_count"],
         message_timeout=duration(planned.options.epp_timeout),
         metadata_options={
             "forwarding_namespaces": {"untyped": [LB_NAMESPACE, SUBSET_NAMESPACE]},

@@ -225,6 +225,8 @@ class EnvoyOptions:
         retry_resets: Whether a request is sent again, too, that an endpoint had when its connection broke, before any
             answer. The next one computes what the first one may have computed already, and a request that kills
             servers kills several. None for what the pool's failure mode says: where it fails open, serving comes first.
+        outlier_detection: Whether Envoy itself, too, ejects endpoints that fail. It needs more failures for that than
+            the picker does by default, and waits longer: it is for times without a picker.
         upgrades: Protocols that a client may upgrade a connection to, in lower case, such as ``websocket``. The picker
             decides about such a request by its headers. Empty for none.
         idle_timeout: How long an exchange may pass without a byte in either direction. It bounds the wait for a picker
@@ -262,6 +264,7 @@ class EnvoyOptions:
     fallback: Fallback = attrs.field(default=Fallback.AUTO, converter=_to_fallback)
     retries: int | None = attrs.field(default=None, validator=_optional(_whole(0, 100)))
     retry_resets: bool | None = attrs.field(default=None, validator=_optional(_flag))
+    outlier_detection: bool = attrs.field(default=False, validator=_flag)
     upgrades: tuple[str, ...] = attrs.field(default=("websocket",), converter=_to_headers, validator=_protocols)
     idle_timeout: float = attrs.field(default=300.0, validator=_seconds)
     max_duration: float | None = attrs.field(default=None, validator=_optional(_seconds))

@@ -72,6 +72,12 @@ def plan(pool: InferencePool, options: EnvoyOptions) -> Plan:
     fallback = options.fallback
     if fallback is Fallback.AUTO:
         fallback = Fallback.LEAST_REQUEST if fail_open else Fallback.NONE
+    if options.outlier_detection and fallback is Fallback.NONE:
+        message = (
+            "outlier_detection: has no effect with the fallback none: Envoy sends a request to the endpoint that the "
+            "picker names, also where it has ejected it; use least-request, or round-robin"
+        )
+        raise ConfigurationError(message)
     mode = options.body_mode
     if mode is BodyMode.AUTO:
         mode = BodyMode.BUFFERED if fail_open else BodyMode.FULL_DUPLEX
@@ -124,6 +130,8 @@ def _refuse_what_needs_endpoints(options: EnvoyOptions) -> None:
         reason = f"fallback: {options.fallback} needs endpoints to choose from"
     elif options.retries:
         reason = f"retries: {options.retries} would go to the endpoint that has just failed"
+    elif options.outlier_detection:
+        reason = "outlier_detection: would eject endpoints in vain"
     elif options.eds_file is not None:
         reason = f"eds_file: {options.eds_file!r} would not be read"
     elif DESTINATION in options.keep_headers:

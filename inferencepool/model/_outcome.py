@@ -79,7 +79,7 @@ class Outcome:
     detail: str = ""
 
     @classmethod
-    def of_status(cls, status: int, *, retry_after: float | None = None) -> Outcome | None:
+    def of_status(cls, status: int, *, retry_after: float | str | None = None) -> Outcome | None:
         """Judge by an HTTP status; None where it is none, or is not the last word (1xx)."""
         if type(status) is not int or not _FIRST_STATUS * 2 <= status <= _LAST_STATUS:
             return None
@@ -97,14 +97,14 @@ class Outcome:
         return SUCCESS if kind is OutcomeKind.SUCCESS else cls(kind, None, f"gRPC status {code}")
 
     @classmethod
-    def of_reason(cls, reason: object, *, retry_after: float | None = None) -> Outcome:
+    def of_reason(cls, reason: object, *, retry_after: float | str | None = None) -> Outcome:
         """
         Judge by what a gateway says went wrong.
 
         Args:
             reason: The status of the response from 400 to 599; or why there is none, in a few words, such as
                 ``connect-failure``, ``reset`` or ``timeout``: that is a gateway failure.
-            retry_after: Seconds that the response asks to wait.
+            retry_after: Seconds that the response asks to wait, or the text of its header ``Retry-After``.
 
         Raises:
             ConfigurationError: *reason* is neither.
@@ -123,8 +123,16 @@ SUCCESS: Final = Outcome()
 """The endpoint answered."""
 
 
-def to_wait(seconds: float | None) -> float | None:
-    """Give *seconds* as far as one can wait for them; None where they are no number."""
-    if type(seconds) not in (int, float) or seconds is None or not 0 <= seconds < inf:
+def to_wait(wait: float | str | None) -> float | None:
+    """
+    Tell for how many seconds to wait; None where *wait* does not say.
+
+    Args:
+        wait: Seconds; or the text of a header ``Retry-After``, which says nothing where it is a date.
+    """
+    if isinstance(wait, str):
+        digits = wait.strip()
+        wait = float(digits) if digits.isascii() and digits.isdigit() else None
+    if type(wait) not in (int, float) or wait is None or not 0 <= wait < inf:
         return None
-    return float(min(seconds, _LONGEST_WAIT))
+    return float(min(wait, _LONGEST_WAIT))

@@ -105,6 +105,8 @@ class Snapshot:
         observed_at: When the observation behind the metrics began; minus infinity where there is none.
         stale: The endpoints whose metrics are too old to be trusted.
         avoided: The endpoints that are candidates only where no other is left: stale ones, and ejected ones.
+        failing: Those of them that are ejected because they failed, and others that fail likewise. Where all that a
+            request may go to are avoided, these are so still, if that leaves any.
         avoided_by_model: Those that are avoided beside them for requests for one model.
         ejections: What is known of the ejected ones among the avoided, by slot.
         probing: By model, and by the empty text for all of them, the endpoints whose ejection one request is to probe.
@@ -122,6 +124,7 @@ class Snapshot:
     observed_at: Sequence[float] = ()
     stale: EndpointSet = 0
     avoided: EndpointSet = 0
+    failing: EndpointSet = 0
     avoided_by_model: Mapping[str, EndpointSet] = attrs.field(factory=dict)
     ejections: Mapping[int, Ejection] = attrs.field(factory=dict)
     probing: Mapping[str, EndpointSet] = attrs.field(factory=dict)
@@ -130,6 +133,10 @@ class Snapshot:
     def avoided_for(self, model: str) -> EndpointSet:
         """Give the endpoints that are avoided for requests for *model*."""
         return self.avoided | self.avoided_by_model.get(model, 0)
+
+    def probing_for(self, model: str) -> EndpointSet:
+        """Give the endpoints whose ejection a request for *model* is to probe."""
+        return self.probing.get("", 0) | self.probing.get(model, 0)
 
     @cached_property
     def _restated(self) -> EndpointSet:

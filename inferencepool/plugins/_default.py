@@ -10,7 +10,7 @@ from inferencepool.scheduling import MaxScorePicker, SchedulingProfile, Weighted
 __all__ = ["default_profile"]
 
 
-def default_profile(fallbacks: int = 0, *, compatibility: bool = False) -> SchedulingProfile:
+def default_profile(fallbacks: int = 0, *, prefix_compatibility: bool = False) -> SchedulingProfile:
     """
     Build the profile that the reference uses when none is given; the highest score wins.
 
@@ -19,14 +19,14 @@ def default_profile(fallbacks: int = 0, *, compatibility: bool = False) -> Sched
 
     Args:
         fallbacks: How many endpoints a pick names beside the one that gets the request, 0 or more.
-        compatibility: Whether cached prompts are known by the reference's hashes, see `ApproxPrefixCacheProducer`.
+        prefix_compatibility: Whether prompts are remembered as the reference does (see `ApproxPrefixCacheProducer`).
 
     Raises:
-        ConfigurationError: *fallbacks* is below 0.
+        ConfigurationError: *fallbacks* is below 0, or *prefix_compatibility* neither true nor false.
     """
     scorers = (
         WeightedScorer(QueueScorer(), 2),
         WeightedScorer(KvCacheUtilizationScorer(), 2),
-        WeightedScorer(PrefixCacheScorer(ApproxPrefixCacheProducer(compatibility=compatibility)), 3),
+        WeightedScorer(PrefixCacheScorer(ApproxPrefixCacheProducer(compatibility=prefix_compatibility)), 3),
     )
     return SchedulingProfile(scorers=scorers, picker=MaxScorePicker(), max_num_of_endpoints=1 + fallbacks)

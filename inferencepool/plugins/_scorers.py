@@ -1,4 +1,4 @@
-"""Scorers that look at the load and the LoRA adapters of an endpoint."""
+"""Scorers that look at the load of an endpoint."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ from typing import ClassVar
 
 import attrs
 
-from inferencepool.model import Candidates, EndpointSet, InferenceRequest, Snapshot
+from inferencepool.model import Candidates
 from inferencepool.plugins._parameters import checked_whole_number
 from inferencepool.scheduling import LinearLoad
 
 __all__ = [
     "KvCacheUtilizationScorer",
     "LoadAwareScorer",
-    "LoraAffinityScorer",
     "QueueScorer",
     "RunningRequestsSizeScorer",
 ]
 
-_ACTIVE, _ROOM, _WAITING = 1.0, 0.8, 0.6
 # Fewer than this many requests more or less do not make an engine busy: it batches many more.
 _PENDING_SPAN = 4
 
@@ -130,27 +128,3 @@ class KvCacheUtilizationScorer:
     def score_endpoints(self, candidates: Candidates, /) -> Sequence[float]:
         """Score ``1 - usage``."""
         return [1 - usage for usage in candidates.kv_cache_usage]
-
-
-@attrs.frozen
-class LoraAffinityScorer:
-    """
-    Prefer the endpoints that have the requested LoRA adapter loaded, then those with room to load it.
-
-    An endpoint that runs the adapter scores 1, one with room for one more adapter 0.8, one without room where the
-    adapter already waits to be loaded 0.6, and all others 0.
-
-    *When to choose it:* when several LoRA adapters share a pool; loading an adapter, or evicting one, costs time.
-
-    *Looks at:* the model of the request, and which adapters the endpoints run, await and have room for.
-
-    *Configuration:* type ``lora-affinity-scorer``, no parameters.
-    """
-
-    def affinities(self, request: InferenceRequest, snapshot: Snapshot, /) -> Sequence[tuple[float, EndpointSet]]:
-        """Give the three sets, in O(1)."""
-        return (
-            (_ACTIVE, snapshot.lora_active.get(request.model, 0)),
-            (_ROOM, snapshot.lora_room),
-            (_WAITING, snapshot.lora_waiting.get(request.model, 0)),
-        )

@@ -11,7 +11,7 @@ import attrs
 from inferencepool.model import Endpoint, EndpointMetrics, EndpointSet, Fleet, Snapshot, to_slots
 from inferencepool.model._metrics import SIGNALS
 from inferencepool.registry._away import Away
-from inferencepool.registry._outliers import View
+from inferencepool.registry._ejections import View
 from inferencepool.registry._staleness import Ages, StaleMetrics, Staleness
 
 __all__ = ["Columns"]
@@ -216,6 +216,7 @@ class Columns:
             observed_at=self._observed_at[:],
             stale=ages.stale,
             avoided=(ages.stale if policy is StaleMetrics.AVOID else 0) | ejected,
+            failing=view.failing,
             avoided_by_model={model: part for model, part in view.avoided.items() if model},
             ejections=view.ejections,
             probing=view.probing,

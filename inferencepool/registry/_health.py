@@ -11,16 +11,18 @@ from weakref import WeakSet
 
 import attrs
 
-from inferencepool._lock import held, new_lock, take, tolerant_lock
+from inferencepool._lock import held, new_lock, tolerant_lock
 from inferencepool.model import Ejection, EjectionReason, Endpoint, Outcome, OutcomeKind
 from inferencepool.registry._columns import Columns
+from inferencepool.registry._ejections import TICK, View
 from inferencepool.registry._outlier_detection import OutlierDetection
-from inferencepool.registry._outliers import Outliers, View
+from inferencepool.registry._outliers import Outliers
 
 __all__ = ["Asking", "EjectionChange", "EjectionListener", "EndpointHealth"]
 
 _log = logging.getLogger("inferencepool.registry")
 _NOBODY: Final = View()
+_SUCCESS: Final = OutcomeKind.SUCCESS
 
 
 @attrs.frozen
@@ -56,7 +58,7 @@ class EndpointHealth:
     How the endpoints of a registry are, by what came back from them.
 
     Thread-safe: a lock of its own guards what is counted; it is never held while another one is taken. Each outcome
-    costs O(1).
+    costs O(1), and a success where nobody is ill no lock.
     """
 
     def __init__(
@@ -66,12 +68,12 @@ class EndpointHealth:
         *,
         rng: Random,
         clock: Callable[[], float],
-        touch: Callable[[], object],
+        touch: Callable[[bool], object],
     ) -> None:
         """
         Judge the endpoints of *columns* by *rules*; None for not at all.
 
-        *touch* is called, without the lock, when another snapshot is due.
+        *touch* is called, without the lock, when another snapshot is due; with True where it should not wait.
         """
         self._columns = columns
         self._rules = rules
@@ -92,13 +94,13 @@ class EndpointHealth:
     def ejections(self) -> tuple[tuple[Endpoint, Ejection], ...]:
         """List the endpoints that are ejected, for all models or for one, in O(ejections)."""
         with held(self._lock):
-            found = list(self._outliers.listed(self._columns.members))
+            found = list(self._outliers.ejections.listed(self._columns.members))
         return tuple((endpoint, ejection) for slot, ejection in found if (endpoint := self._columns.at(slot)))
 
     def counts(self) -> Mapping[EjectionReason, int]:
         """Tell how many ejections there were, by reason."""
         with held(self._lock):
-            return Counter(self._outliers.counts)
+            return Counter(self._outliers.ejections.counts)
 
     def subscribe(self, listener: EjectionListener) -> Callable[[], None]:
         """
@@ -119,7 +121,7 @@ class EndpointHealth:
         """Count what *asking* awaits among the requests that endpoints hold, as long as it exists."""
         self._asking.add(asking)
 
-    def report(self, slot: int, birth: int, outcome: Outcome, *, picked_at: float, model: str = "") -> None:
+    def report(self, slot: int, birth: int, outcome: Outcome, picked_at: float, model: str = "") -> None:
         """
         Take note of what became of a request.
 
@@ -133,64 +135,77 @@ class EndpointHealth:
         births = self._columns.births
         if self._rules is None or slot >= len(births) or births[slot] != birth:
             return
-        outliers, lock = self._outliers, self._lock
-        if not lock.acquire(False):
-            take(lock)
-        try:
-            if outcome.kind is OutcomeKind.SUCCESS:
-                changed = outliers.succeed(slot, picked_at, model)
-            else:
-                changed = outliers.fail(slot, outcome, picked_at, model, self._clock(), self._columns.members)
-        finally:
-            lock.release()
-        if changed:
-            self._touch()
-            self.tell()
+        outliers, now, is_success = self._outliers, self._clock(), outcome.kind is _SUCCESS
+        if not (is_success and outliers.succeed(slot, model)):
+            with held(self._lock):
+                if is_success:
+                    changed = outliers.recover(slot, picked_at, model, is_over=True)
+                else:
+                    changed = outliers.fail(slot, outcome, picked_at, model, now, self._columns.members)
+            if changed:
+                self._touch(True)
+                self.tell()
+        # Who reports sees to it that the endpoints are looked at, so that picks need no clock.
+        if not 0 <= now - outliers.looked_at < TICK:
+            self._touch(False)
 
-    def hear(self, slot: int, birth: int, *, picked_at: float, model: str = "") -> None:
+    def hear(self, slot: int, birth: int, picked_at: float, model: str = "") -> None:
         """Take note that the answer to a request begins well; arguments as those of `report`."""
         births = self._columns.births
         if self._rules is None or slot >= len(births) or births[slot] != birth:
             return
-        lock = self._lock
-        if not lock.acquire(False):
-            take(lock)
-        try:
-            changed = self._outliers.hear(slot, picked_at, model)
-        finally:
-            lock.release()
-        if changed:
-            self._touch()
-            self.tell()
-
-    def probe(self, slot: int, birth: int, *, picked_at: float, model: str = "") -> None:
-        """Take note that a request goes to an endpoint that was to be probed; arguments as those of `report`."""
-        births = self._columns.births
-        if slot >= len(births) or births[slot] != birth:
+        if self._outliers.hear(slot):
             return
         with held(self._lock):
-            probed = self._outliers.probe(slot, model, picked_at)
-        if probed:
-            self._touch()
+            changed = self._outliers.recover(slot, picked_at, model, is_over=False)
+        if changed:
+            self._touch(True)
+            self.tell()
+
+    def probe(self, slot: int, birth: int, picked_at: float, model: str = "") -> bool:
+        """
+        Let a request probe an ejected endpoint; arguments as those of `report`.
+
+        Returns:
+            False where the endpoint is not to be probed, or another request does.
+        """
+        births = self._columns.births
+        if slot >= len(births) or births[slot] != birth:
+            return False
+        with held(self._lock):
+            probes = self._outliers.ejections.probe(slot, model, picked_at)
+        if probes:
+            self._touch(False)
+        return probes
 
     def view(self, now: float) -> View:
-        """Give what a snapshot is to tell, in O(endpoints). The registry's lock is held."""
-        if self._rules is None or not (self._outliers or self._asking):
+        """
+        Give what a snapshot is to tell. The registry's lock is held.
+
+        Costs O(ejections), once a second O(endpoints), and nothing as long as no outcome was reported.
+        """
+        outliers, columns = self._outliers, self._columns
+        if not outliers:
             return _NOBODY
-        columns = self._columns
-        counts = [each.awaited() for each in self._asking]
-
-        def awaited(slot: int) -> int:
-            birth = columns.births[slot]
-            return sum(by_slot[slot] for births, by_slot in counts if slot < len(births) and births[slot] == birth)
-
+        awaited = self._awaited() if outliers.is_due(now) else None
         with held(self._lock):
-            self._outliers.look(now, columns.members, awaited, columns.metrics)
-            return self._outliers.view(now, columns.members)
+            if awaited is not None:
+                outliers.look(now, columns.members, awaited, columns.metrics)
+            return outliers.view(now, columns.members)
+
+    def _awaited(self) -> Sequence[int]:
+        """Count the requests that nothing came back for, by slot."""
+        births = self._columns.births
+        total = [0] * len(births)
+        for known, counts in [each.awaited() for each in self._asking]:
+            for slot, (birth, then, count) in enumerate(zip(births, known, counts, strict=False)):
+                if count and birth == then:
+                    total[slot] += count
+        return total
 
     def tell(self) -> None:
         """Tell listeners what they were not told yet. Nobody holds a lock."""
-        changes = self._outliers.changes
+        changes = self._outliers.ejections.changes
         while changes and self._telling.acquire(False):
             try:
                 while changes:

@@ -43,11 +43,15 @@ class OutlierDetection:
         base_ejection_time: Seconds of the first ejection; the second in a row takes twice that, and so on.
         max_ejection_time: Most seconds of an ejection.
         max_ejection_time_jitter: Most seconds that chance adds, so that pickers do not probe in step.
-        max_ejection_percent: Most of the fleet, in percent, that is ejected or stalled at a time; one endpoint always
-            may be. Those that say that they are busy do not count.
+        max_ejection_percent: Most of the fleet, in percent, that is ejected at a time; one endpoint always may be.
+            Those that say that they are busy, or that they do not have a model, do not count. Where all others fail as
+            well, all are used.
         success_rate_minimum_hosts: Success rates are compared where so many endpoints have enough requests.
         success_rate_request_volume: Requests in a window that are enough.
-        success_rate_stdev_factor: How many standard deviations below the mean eject.
+        success_rate_stdev_factor: How many standard deviations below the mean eject, if that is at least 5 % of the
+            requests.
+        consecutive_model_not_found: How many times in a row an endpoint says that it does not have a model that
+            was served before, by whomever, until it is ejected for that model; 0 for never.
         max_busy_time: Most seconds of a ``Retry-After`` that are waited.
         client_error_volume: Answers in a window from which on shares of 4xx are compared.
         client_error_share: How far its share of 4xx is above that of all others, 0 to 1, where an endpoint is ejected.
@@ -68,6 +72,7 @@ class OutlierDetection:
     success_rate_minimum_hosts: int = attrs.field(default=5, validator=_at_least(2, whole=True))
     success_rate_request_volume: int = attrs.field(default=100, validator=_at_least(1, whole=True))
     success_rate_stdev_factor: float = attrs.field(default=1.9, validator=_at_least(0))
+    consecutive_model_not_found: int = attrs.field(default=3, validator=_at_least(0, whole=True))
     max_busy_time: float = attrs.field(default=30.0, validator=_at_least(0, 3600))
     client_error_volume: int = attrs.field(default=10, validator=_at_least(1, whole=True))
     client_error_share: float = attrs.field(default=0.5, validator=_at_least(0, 1))

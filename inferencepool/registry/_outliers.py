@@ -1,211 +1,167 @@
-"""Which endpoints are ejected: outcomes in, sets of slots out."""
+"""What makes an endpoint an outlier: outcomes in, ejections out."""
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from math import inf
 from random import Random
 from typing import Final, final
 
-import attrs
-
-from inferencepool.model import (
-    Ejection,
-    EjectionReason,
-    EndpointMetrics,
-    EndpointSet,
-    Outcome,
-    OutcomeKind,
-    to_slots,
-)
+from inferencepool.model import EjectionReason, EndpointMetrics, EndpointSet, Outcome, OutcomeKind, to_slots
+from inferencepool.registry._ejections import TICK, Ejections, View
 from inferencepool.registry._outlier_detection import OutlierDetection
 from inferencepool.registry._tallies import Tally, few_succeed, many_refused, silent
 
-__all__ = ["TICK", "Outliers", "View"]
+__all__ = ["Outliers"]
 
-TICK: Final = 1.0
-"""Seconds between two looks at what came back."""
-
-# Models for which endpoints may be ejected at a time, and changes that wait to be told.
-_MOST_MODELS: Final = 256
-_MOST_CHANGES: Final = 10_000
-# Reasons of which no more than a share of the fleet may be ejected. The others are what an endpoint says itself.
-_SHARED = frozenset(
-    {
-        EjectionReason.CONSECUTIVE_GATEWAY_FAILURE,
-        EjectionReason.CONSECUTIVE_5XX,
-        EjectionReason.SUCCESS_RATE,
-        EjectionReason.STALLED,
-    }
-)
-_REFUSALS = frozenset({OutcomeKind.CLIENT_ERROR, OutcomeKind.MODEL_NOT_FOUND})
-
-# Seconds until all who pick know of an ejection.
-_SETTLING: Final = 0.25
-# A stalled endpoint is not probed while it holds requests, which do that; but after so many of the longest ejections.
-_HELD: Final = 4
-
-_Key = tuple[int, str]
-
-
-@attrs.frozen
-class View:
-    """
-    What a snapshot tells of ejections.
-
-    Attributes:
-        avoided: The endpoints that are ejected, by model; by the empty text those for all of them.
-        probing: Likewise, those whose ejection the next request is to probe.
-        ejections: What is known of them, by slot, where it is for all models.
-        until: When this changes if nothing happens; infinite if never.
-    """
-
-    avoided: Mapping[str, EndpointSet] = attrs.field(factory=dict)
-    probing: Mapping[str, EndpointSet] = attrs.field(factory=dict)
-    ejections: Mapping[int, Ejection] = attrs.field(factory=dict)
-    until: float = inf
+# Models of which it is known who serves them, and who does not.
+_MOST_MODELS: Final = 1024
 
 
 @final
 class Outliers:
     """
-    The endpoints that are ejected, and what may lead to that; by slot, and for some by model.
+    The rules by which endpoints are ejected, and what was counted for them, by slot.
 
-    An ejection begins when a rule says so, and lasts for a time that grows with every one in a row. Then the next
-    request goes there (`probe`). It ends with the first success of a request that was picked after it began; where the
-    probe fails, or nothing comes of it in time, it goes on for longer.
-
-    Not thread-safe: the registry guards it with a lock of its own. Each outcome costs O(1), or O(ejections) where it
-    ejects; `look` and `view` cost O(endpoints). Bounded by endpoints and `OutlierDetection`, never by requests.
+    Not thread-safe: the registry guards it with a lock of its own. Each outcome and probe costs O(1), `view` costs
+    O(ejections), and `look` O(endpoints). Bounded by endpoints and `OutlierDetection`, never by requests.
 
     Attributes:
-        changes: Ejections that began (True) or ended, which nobody was told of yet, oldest first.
-        counts: How many ejections there were, by reason.
+        ejections: Who is ejected.
+        looked_at: When it was looked last.
     """
 
     def __init__(self, rules: OutlierDetection, rng: Random) -> None:
         """Begin without any."""
-        self.changes: deque[tuple[int, Ejection, bool]] = deque(maxlen=_MOST_CHANGES)
-        self.counts: Counter[EjectionReason] = Counter()
         self._rules = rules
-        self._rng = rng
         self._tallies: dict[int, Tally] = {}
-        self._ejections: dict[_Key, Ejection] = {}
-        self._probed: dict[_Key, float] = {}
-        self._sharing: EndpointSet = 0
-        self._looked_at = self._window_began = -inf
+        self.ejections = Ejections(rules, rng, self._tallies)
+        # Models that somebody served; how many times in a row an endpoint did not have one, and since which pick.
+        self._served: dict[str, None] = {}
+        self._missed: dict[tuple[int, str], tuple[int, float]] = {}
+        # Those that would be ejected, if more might be.
+        self._denied: EndpointSet = 0
+        self.looked_at = self._window_began = -inf
+        # Seconds in which it was looked regularly: a clock that steps, or a pause, is no silence of anybody.
+        self._watched = 0.0
 
     def __bool__(self) -> bool:
         """Whether anything was ever reported of endpoints that are there."""
         return bool(self._tallies)
 
-    def succeed(self, slot: int, picked_at: float, model: str) -> bool:
-        """Count a success of a request for *model* that was picked at a time; True if that ends an ejection."""
-        tally = self._tallies.get(slot) or self._begin(slot)
-        tally.heard += 1
+    def succeed(self, slot: int, model: str) -> bool:
+        """
+        Count a success of a request for *model*; True if that is all, and `recover` need not be called.
+
+        This alone may be called by several threads at once, for most requests end so. Then one of two counts may get
+        lost, which makes no difference.
+        """
+        tally = self._tallies.get(slot)
+        if tally is None:
+            return False
+        tally.heard = True
         tally.answers += 1
-        if tally.failures:
-            tally.forgive()
-        return bool(self._ejections) and self._recover(slot, picked_at, model)
+        self._served[model] = None
+        return not tally.is_marked
 
-    def hear(self, slot: int, picked_at: float, model: str) -> bool:
-        """Count that an answer begins well; True if that ends an ejection."""
-        tally = self._tallies.get(slot) or self._begin(slot)
-        tally.heard += 1
-        if tally.failures:
-            tally.forgive()
-        return bool(self._ejections) and self._recover(slot, picked_at, model)
+    def hear(self, slot: int) -> bool:
+        """Count that an answer begins well; the same as `succeed` otherwise."""
+        tally = self._tallies.get(slot)
+        if tally is None:
+            return False
+        tally.heard = True
+        return not tally.is_marked
 
-    def fail(self, slot: int, outcome: Outcome, picked_at: float, model: str, now: float, members: EndpointSet) -> bool:
-        """Count any other outcome; True if that ejects, or ends an ejection. *members* are all endpoints."""
+    def recover(self, slot: int, picked_at: float, model: str, *, is_over: bool) -> bool:
+        """
+        End what a success ends of what was picked at a time; True if that changes the `view`.
+
+        Where it is not over, but only begins well, failures in a row go on: it may break off as those before.
+        """
         tally = self._tallies.get(slot) or self._begin(slot)
-        kind = outcome.kind
-        tally.count(kind)
-        changed = bool(self._ejections) and self._judge(slot, outcome, picked_at, model, now)
-        if kind in (OutcomeKind.BUSY, OutcomeKind.UNAVAILABLE):
-            changed |= self._eject((slot, ""), EjectionReason.BUSY, outcome, now)
-        elif kind is OutcomeKind.MODEL_NOT_FOUND and model:
-            changed |= self._eject((slot, model), EjectionReason.MODEL_NOT_FOUND, outcome, now)
-        reason = tally.excess(self._rules)
-        if reason is not None and self._has_room(slot, members):
-            changed |= self._eject((slot, ""), reason, outcome, now)
-            tally.forgive()
+        tally.heard = True
+        changed = self.ejections.recover(slot, picked_at, model)
+        if is_over:
+            self._served[model] = None
+            # What was picked before failures began says how it was.
+            if not tally.failures or picked_at >= tally.failing_since:
+                tally.forgive()
+                changed |= self._allow(slot)
+            if picked_at >= self._missed.get((slot, model), (0, inf))[1]:
+                del self._missed[slot, model]
+            tally.is_marked = bool(tally.failures or self._missed) or self.ejections.concerns(slot)
         return changed
 
-    def probe(self, slot: int, model: str, now: float) -> bool:
-        """Take note that a request for *model* goes to *slot*, and so probes it; True if it was to be probed."""
-        found = False
-        for key in {(slot, ""), (slot, model)}:
-            ejection = self._ejections.get(key)
-            if ejection is not None and now >= ejection.until:
-                # Nothing came of the last one.
-                if key in self._probed:
-                    self._lengthen(slot)
-                self._probed[key] = now
-                self._ejections[key] = attrs.evolve(ejection, until=now + self._duration(slot))
-                found = True
-        return found
+    def fail(self, slot: int, outcome: Outcome, picked_at: float, model: str, now: float, members: EndpointSet) -> bool:
+        """Count any other outcome; True if that changes the `view`. *members* are all endpoints."""
+        tally = self._tallies.get(slot) or self._begin(slot)
+        kind = outcome.kind
+        # The earliest, for clocks may step back.
+        tally.failing_since = min(tally.failing_since, picked_at) if tally.failures else picked_at
+        tally.count(kind)
+        changed = bool(self.ejections) and self.ejections.judge(slot, outcome, picked_at, model, now)
+        if kind in (OutcomeKind.BUSY, OutcomeKind.UNAVAILABLE):
+            changed |= self.ejections.eject(slot, EjectionReason.BUSY, outcome, now)
+        elif kind is OutcomeKind.MODEL_NOT_FOUND and model and model in self._served:
+            changed |= self._miss((slot, model), outcome, picked_at, now)
+        reason = tally.excess(self._rules)
+        if reason is not None:
+            changed |= self._eject_if_room(slot, reason, outcome, now, members)
+        elif not tally.failures:
+            changed |= self._allow(slot)
+        return changed
 
     def restart(self, slot: int, now: float) -> None:
         """Take note that the endpoint in *slot* began anew: it is to be probed at once."""
-        for key in [key for key in self._ejections if key[0] == slot]:
-            self._ejections[key] = attrs.evolve(self._ejections[key], until=now)
-            self._probed.pop(key, None)
+        tally = self._tallies.get(slot)
+        if tally is not None:
+            tally.forgive()
+            tally.begin_window()
+        self._allow(slot)
+        self.ejections.restart(slot, now)
 
     def forget(self, slot: int) -> None:
         """Take note that *slot* will be another endpoint's."""
+        self._allow(slot)
+        self.ejections.forget(slot)
+        for key in [key for key in self._missed if key[0] == slot]:
+            del self._missed[key]
         self._tallies.pop(slot, None)
-        for key in [key for key in self._ejections if key[0] == slot]:
-            self._end(key)
+
+    def is_due(self, now: float) -> bool:
+        """Whether it is time to `look`."""
+        # A clock that stepped back must not keep it waiting.
+        return not 0 <= now - self.looked_at < TICK and bool(self._tallies)
 
     def look(
-        self, now: float, members: EndpointSet, awaited: Callable[[int], int], metrics: Sequence[EndpointMetrics]
+        self, now: float, members: EndpointSet, awaited: Sequence[int], metrics: Sequence[EndpointMetrics]
     ) -> None:
-        """Compare the endpoints with each other, if the last time is a second ago, in O(endpoints)."""
-        if 0 <= now - self._looked_at < TICK:
-            return
-        self._looked_at = now
+        """Compare the endpoints with each other; *awaited* are the requests that nothing came back for, by slot."""
+        if len(self._served) > _MOST_MODELS:
+            self._served.clear()
+        self._watched += min(max(now - self.looked_at, 0.0), 2 * TICK)
+        self.looked_at = now
         for slot in to_slots(members):
-            if awaited(slot) and slot not in self._tallies:
+            if awaited[slot] and slot not in self._tallies:
                 self._begin(slot)
         tallies = [(slot, tally) for slot, tally in self._tallies.items() if members >> slot & 1]
-        for slot, detail in list(silent(tallies, awaited, metrics, self._rules, now)):
-            self._eject_if_room(slot, EjectionReason.STALLED, detail, now, members)
-        self._postpone(now, awaited)
+        for slot, detail in list(silent(tallies, awaited, metrics, self._rules, self._watched)):
+            self._eject_if_room(slot, EjectionReason.STALLED, Outcome(detail=detail), now, members)
+        self.ejections.postpone(now, awaited)
         for slot, detail in list(many_refused(tallies, self._rules)):
-            self._eject((slot, ""), EjectionReason.CLIENT_ERRORS, Outcome(detail=detail), now)
+            self._eject_if_room(slot, EjectionReason.CLIENT_ERRORS, Outcome(detail=detail), now, members)
         if not 0 <= now - self._window_began < self._rules.interval:
             self._window_began = now
             for slot, detail in list(few_succeed(tallies, self._rules)):
-                self._eject_if_room(slot, EjectionReason.SUCCESS_RATE, detail, now, members)
+                self._eject_if_room(slot, EjectionReason.SUCCESS_RATE, Outcome(detail=detail), now, members)
             for slot, tally in self._tallies.items():
                 tally.begin_window()
-                if tally.ejections and (slot, "") not in self._ejections:
+                if tally.ejections and not self.ejections.is_for_all(slot):
                     tally.ejections -= 1
 
     def view(self, now: float, members: EndpointSet) -> View:
         """Tell what a snapshot of *members* is to tell, in O(ejections)."""
-        self._keep_share(members)
-        avoided: dict[str, EndpointSet] = {}
-        probing: dict[str, EndpointSet] = {}
-        ejections = {}
-        until = self._looked_at + TICK if self._tallies else inf
-        for (slot, model), ejection in self._ejections.items():
-            if not members >> slot & 1:
-                continue
-            if not model:
-                ejections[slot] = ejection
-            if now >= ejection.until:
-                probing[model] = probing.get(model, 0) | 1 << slot
-            else:
-                until = min(until, ejection.until)
-                avoided[model] = avoided.get(model, 0) | 1 << slot
-        return View(avoided, probing, ejections, until)
-
-    def listed(self, members: EndpointSet) -> Iterator[tuple[int, Ejection]]:
-        """List all ejections of *members*."""
-        return ((key[0], ejection) for key, ejection in self._ejections.items() if members >> key[0] & 1)
+        return self.ejections.view(now, members, self._denied)
 
     # ------------------------------------------------------------------------------------------------------------------
 
@@ -213,118 +169,32 @@ class Outliers:
         tally = self._tallies[slot] = Tally()
         return tally
 
-    def _recover(self, slot: int, picked_at: float, model: str) -> bool:
-        """End what a success ends."""
-        ended = False
-        for key in ((slot, ""), (slot, model)):
-            ejection = self._ejections.get(key)
-            if ejection is None:
-                continue
-            # One that was picked while the ejection was not known yet says nothing new.
-            after = self._probed.get(key, ejection.since + _SETTLING)
-            if picked_at >= after or ejection.reason is EjectionReason.STALLED:
-                self._end(key)
-                ended = True
-        return ended
+    def _allow(self, slot: int) -> bool:
+        """Take note that *slot* does not fail all the time; True if it would have been ejected for that."""
+        was_denied = bool(self._denied >> slot & 1)
+        if was_denied:
+            self._denied ^= 1 << slot
+        return was_denied
 
-    def _judge(self, slot: int, outcome: Outcome, picked_at: float, model: str, now: float) -> bool:
-        """Let an outcome that is no success end or lengthen what it concerns."""
-        changed = False
-        for key in ((slot, ""), (slot, model)):
-            ejection = self._ejections.get(key)
-            if ejection is None or key != (slot, ejection.model):
-                continue
-            probed_at = self._probed.get(key)
-            if ejection.reason is EjectionReason.STALLED:
-                self._end(key)
-                changed = True
-            elif probed_at is not None and picked_at >= probed_at:
-                changed = True
-                if _is_cured(ejection.reason, outcome.kind):
-                    self._end(key)
-                else:
-                    self._lengthen(slot)
-                    self._probed.pop(key)
-                    until = now + max(self._duration(slot), self._wait_of(outcome))
-                    self._ejections[key] = attrs.evolve(ejection, until=until, detail=outcome.detail)
+    def _miss(self, key: tuple[int, str], outcome: Outcome, picked_at: float, now: float) -> bool:
+        """Count that an endpoint does not have a model that was served before; True if that ejects it."""
+        missed, since = self._missed.pop(key, (0, picked_at))
+        if 0 < self._rules.consecutive_model_not_found <= missed + 1:
+            return self.ejections.eject(key[0], EjectionReason.MODEL_NOT_FOUND, outcome, now, key[1])
+        self._missed[key] = missed + 1, min(since, picked_at)
+        if len(self._missed) > _MOST_MODELS:
+            del self._missed[next(iter(self._missed))]
+        return False
+
+    def _eject_if_room(
+        self, slot: int, reason: EjectionReason, outcome: Outcome, now: float, members: EndpointSet
+    ) -> bool:
+        """Begin an ejection unless too many are ejected; True if that changes the `view`."""
+        tally = self._tallies[slot]
+        tally.is_marked = True
+        if self.ejections.has_room(slot, members):
+            tally.forgive()
+            return self.ejections.eject(slot, reason, outcome, now) | self._allow(slot)
+        changed = not self._denied >> slot & 1
+        self._denied |= 1 << slot
         return changed
-
-    def _eject(self, key: _Key, reason: EjectionReason, outcome: Outcome, now: float) -> bool:
-        """Begin an ejection, or let one that says the same last as long as the endpoint wants; True if it began."""
-        slot, model = key
-        before = self._ejections.get(key)
-        wait = self._wait_of(outcome)
-        if before is not None:
-            is_worse = before.reason not in _SHARED and reason in _SHARED
-            if not is_worse:
-                if now + wait > before.until and key not in self._probed:
-                    self._ejections[key] = attrs.evolve(before, until=now + wait)
-                return False
-        elif model and sum(1 for each in self._ejections if each[1]) >= _MOST_MODELS:
-            self._end(next(each for each in self._ejections if each[1]))
-        self._lengthen(slot)
-        until = now + max(self._duration(slot), wait)
-        self._ejections[key] = ejection = Ejection(reason, now, until, outcome.detail, model)
-        self._probed.pop(key, None)
-        if reason in _SHARED:
-            self._sharing |= 1 << slot
-        self.counts[reason] += 1
-        self.changes.append((slot, ejection, True))
-        return True
-
-    def _eject_if_room(self, slot: int, reason: EjectionReason, detail: str, now: float, members: EndpointSet) -> None:
-        if self._has_room(slot, members):
-            self._eject((slot, ""), reason, Outcome(detail=detail), now)
-
-    def _postpone(self, now: float, awaited: Callable[[int], int]) -> None:
-        """Let those requests probe stalled endpoints that they hold, as long as that may be."""
-        longest = _HELD * self._rules.max_ejection_time
-        for slot in to_slots(self._sharing):
-            ejection = self._ejections[slot, ""]
-            if ejection.reason is EjectionReason.STALLED and awaited(slot) and now < ejection.since + longest:
-                self._ejections[slot, ""] = attrs.evolve(ejection, until=max(ejection.until, now + 2 * TICK))
-
-    def _end(self, key: _Key) -> None:
-        ejection = self._ejections.pop(key)
-        self._probed.pop(key, None)
-        if not ejection.model:
-            self._sharing &= ~(1 << key[0])
-        self.changes.append((key[0], ejection, False))
-
-    def _most(self, members: EndpointSet) -> int:
-        return max(1, int(members.bit_count() * self._rules.max_ejection_percent // 100))
-
-    def _has_room(self, slot: int, members: EndpointSet) -> bool:
-        sharing = self._sharing & members
-        return bool(sharing >> slot & 1) or sharing.bit_count() < self._most(members)
-
-    def _keep_share(self, members: EndpointSet) -> None:
-        """End ejections that are too many because others went: those first that would be probed first."""
-        sharing = self._sharing & members
-        excess = sharing.bit_count() - self._most(members)
-        if excess > 0:
-            keys = sorted(((slot, "") for slot in to_slots(sharing)), key=lambda key: self._ejections[key].until)
-            for key in keys[:excess]:
-                self._end(key)
-
-    def _lengthen(self, slot: int) -> None:
-        tally = self._tallies.get(slot) or self._begin(slot)
-        # Beyond that it makes no difference, and would take as many windows to shrink.
-        longest = self._rules.max_ejection_time / self._rules.base_ejection_time + 1
-        tally.ejections = min(tally.ejections + 1, int(longest))
-
-    def _duration(self, slot: int) -> float:
-        rules, tally = self._rules, self._tallies[slot]
-        longest = max(rules.base_ejection_time, rules.max_ejection_time)
-        return (
-            min(rules.base_ejection_time * max(tally.ejections, 1), longest)
-            + self._rng.random() * rules.max_ejection_time_jitter
-        )
-
-    def _wait_of(self, outcome: Outcome) -> float:
-        return min(outcome.retry_after or 0.0, self._rules.max_busy_time)
-
-
-def _is_cured(reason: EjectionReason, kind: OutcomeKind) -> bool:
-    """Tell whether an endpoint that is ejected for a reason is well where a probe ends in a 4xx."""
-    return kind in _REFUSALS and reason not in (EjectionReason.CLIENT_ERRORS, EjectionReason.MODEL_NOT_FOUND)

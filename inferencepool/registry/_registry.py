@@ -27,6 +27,7 @@ from inferencepool.registry._changes import (
     PoolChanged,
 )
 from inferencepool.registry._columns import Columns
+from inferencepool.registry._ejections import View
 from inferencepool.registry._health import EndpointHealth
 from inferencepool.registry._listeners import Listener, Listeners
 from inferencepool.registry._outlier_detection import OutlierDetection
@@ -105,7 +106,8 @@ class EndpointRegistry:
         self.health = EndpointHealth(
             self._columns, outlier_detection, rng=rng if rng is not None else Random(), clock=clock, touch=self._touch
         )  #: How endpoints are by what came back from them
-        self._published_at, self._turns_at = float("-inf"), inf
+        self._is_touched, self._view = False, View()
+        self._published_at, self._hurried_at, self._turns_at = -inf, -inf, inf
         self._current: tuple[Snapshot, EndpointSet] = (Snapshot(), 0)
         self._listeners = Listeners()
         self.absence = ""  #: Why there is no pool, for whoever is refused; whoever follows one sets it
@@ -136,11 +138,12 @@ class EndpointRegistry:
 
     def current(self) -> tuple[Snapshot, EndpointSet]:
         """Give the latest snapshot together with those of its endpoints that are gone already."""
-        if self._columns.dirty or self._turns_at < inf:
+        if (is_due := self._columns.dirty or self._is_touched) or self._turns_at < inf:
             now = self.clock()
             # A clock that stepped back must not keep the next snapshot waiting.
-            is_early = 0 <= now - self._published_at < self._interval
-            if self._is_outdated(now) and (not is_early or self._is_deserted()):
+            if (is_due or now > self._turns_at) and (
+                not 0 <= now - self._published_at < self._interval or self._is_deserted()
+            ):
                 self.publish()
         return self._current
 
@@ -153,25 +156,28 @@ class EndpointRegistry:
         """Publish what changed at once, whatever the interval. Keeps the snapshot where nothing changed."""
         with held(self._lock):
             now = self.clock()
-            if self._is_outdated(now):
-                generation = self._current[0].generation + 1
-                view = self.health.view(now)
-                snapshot, self._turns_at = self._columns.publish(generation, now, self._staleness, view)
-                self._current = (snapshot, 0)
-                self._published_at = now
-                # Last of all: readers have no lock, and who finds nothing to publish takes the snapshot that is there.
-                self._columns.dirty = False
+            is_due = self._columns.dirty or now > self._turns_at
+            if is_due or self._is_touched:
+                # First of all: whoever touches has no lock, and what is told from here on is for the next one.
+                self._is_touched = False
+                before, self._view = self._view, self.health.view(now)
+                if is_due or self._view != before:
+                    generation = self._current[0].generation + 1
+                    snapshot, self._turns_at = self._columns.publish(generation, now, self._staleness, self._view)
+                    self._current = (snapshot, 0)
+                    self._published_at = now
+                    # Last of all: readers have no lock, and who finds nothing to publish takes the snapshot there is.
+                    self._columns.dirty = False
             published = self._current[0]
         self.health.tell()
         return published
 
-    def _touch(self) -> None:
-        """See to it that another snapshot is published when it is due."""
-        with held(self._lock):
-            self._columns.dirty = True
-
-    def _is_outdated(self, now: float) -> bool:
-        return self._columns.dirty or now > self._turns_at
+    def _touch(self, is_urgent: bool) -> None:
+        """See to it that another snapshot is published when it is due; at once if urgent, but once in an interval."""
+        # Needs no lock: at worst one is published an interval later.
+        if is_urgent and not 0 <= (now := self.clock()) - self._hurried_at < self._interval:
+            self._hurried_at, self._published_at = now, -inf
+        self._is_touched = True
 
     def upsert_pod(self, pod: Pod) -> bool:
         """Take over a pod that was created or changed. True if that changed the endpoints."""

@@ -136,9 +136,21 @@ def _stranger(item: NamedFilter, candidate: object) -> StrategyError:
 
 
 def without_avoided(part: EndpointSet, snapshot: Snapshot, departed: EndpointSet, model: str) -> EndpointSet:
-    """Leave out the endpoints that are to be avoided for *model*, if others are left that did not depart."""
+    """
+    Leave out the endpoints that are to be avoided for *model*, if others are left that did not depart.
+
+    If not, leave out the worst of them: those that fail or do not have the model; or those that fail.
+    """
     rest = part & ~snapshot.avoided_for(model)
-    return rest if rest & ~departed else part
+    # One request goes to those that are to be probed, and the others must go elsewhere.
+    due = snapshot.probing_for(model) if snapshot.probing else 0
+    if rest & ~due & ~departed:
+        return rest
+    for worst in (snapshot.failing | snapshot.avoided_by_model.get(model, 0), snapshot.failing):
+        others = part & ~worst
+        if others & ~due & ~departed:
+            return others | rest
+    return part
 
 
 def without_excluded(

@@ -90,7 +90,7 @@ def explain(
             place=places.get(slot),
             stale=bool(snapshot.stale >> slot & 1),
             age=picked_at - snapshot.observed_at[slot] if isfinite(snapshot.observed_at[slot]) else None,
-            notes=tuple(filter(None, dict.fromkeys(_note_of(slot, notes) for notes in noted))),
+            notes=_notes_of(slot, noted, _ejection_of(snapshot, slot, request.model)),
             unknown=tuple(name for name, members in snapshot.unknown.items() if members >> slot & 1),
         )
         for index, slot in enumerate(candidates.slots)
@@ -107,8 +107,19 @@ def explain(
     )
 
 
-def _note_of(slot: int, notes: Sequence[tuple[str, EndpointSet]]) -> str:
-    return next((text for text, members in notes if members >> slot & 1), "")
+def _notes_of(slot: int, noted: Sequence[Sequence[tuple[str, EndpointSet]]], first: str) -> tuple[str, ...]:
+    """Give *first* and what strategies note of *slot*, each once."""
+    told = (next((text for text, members in notes if members >> slot & 1), "") for notes in noted)
+    return tuple(filter(None, dict.fromkeys([first, *told])))
+
+
+def _ejection_of(snapshot: Snapshot, slot: int, model: str) -> str:
+    """Tell that a candidate is ejected: it is to be probed, or no other was left."""
+    if snapshot.probing_for(model) >> slot & 1:
+        return f"ejected, to be probed: {snapshot.ejections.get(slot, EjectionReason.MODEL_NOT_FOUND)}"
+    if slot in snapshot.ejections or snapshot.avoided_by_model.get(model, 0) >> slot & 1:
+        return _avoided_because(snapshot, slot, model)
+    return ""
 
 
 def _filter(

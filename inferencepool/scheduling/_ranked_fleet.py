@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from random import Random
 from typing import final
 
 from cachetools import LRUCache
 
-from inferencepool.model import EndpointSet, Snapshot
+from inferencepool.model import EndpointSet, Snapshot, to_slots
 from inferencepool.scheduling._eligibility import Eligibility, without_avoided
 from inferencepool.scheduling._load import Demand
 from inferencepool.scheduling._profile import SchedulingProfile
@@ -32,12 +32,13 @@ class RankedFleet:
     """
     The fleet of the snapshot in use, ready to be searched.
 
-    Not thread-safe: the scheduler's lock guards it, but for reading *snapshot*, *departed* and *eligibility*.
+    Not thread-safe: the scheduler's lock guards it, but for reading *snapshot*, *departed*, *usual* and *eligibility*.
 
     Attributes:
         snapshot: The snapshot in use.
         departed: Those of its endpoints that are gone already.
         eligibility: Which of its endpoints may be picked at all.
+        usual: The snapshot, and its endpoints that may be picked and are not avoided for all models.
         reservations: What is pending and in flight.
         candidates: What set filters and scorers among candidates are shown; one for all, since it holds only while
             they are asked. Whoever asks sets its members.
@@ -52,6 +53,7 @@ class RankedFleet:
         self._ranking: Ranking | None = None
         self._views: LRUCache[EndpointSet, Ranking | None] = LRUCache(_VIEWS)
         self.snapshot = Snapshot(generation=-1)
+        self.usual: tuple[Snapshot, EndpointSet] = (self.snapshot, 0)
         self.departed: EndpointSet = 0
         self._probed: dict[str, EndpointSet] = {}
         self.eligibility = Eligibility(profile, self.snapshot.fleet)
@@ -78,6 +80,7 @@ class RankedFleet:
         self.eligibility, self.departed, self.snapshot = eligibility, 0, snapshot
         self._probed.clear()
         self._members = members
+        self.usual = (snapshot, members)
         self.candidates.snapshot = snapshot
         self._rank(terms)
 
@@ -87,24 +90,18 @@ class RankedFleet:
             self.reservations.depart(departed)
             self.departed |= departed
 
-    def to_probe(self, members: EndpointSet, model: str) -> EndpointSet:
-        """Give those of *members* whose ejection a request for *model* is to probe, and none does yet."""
+    def to_probe(self, members: EndpointSet, model: str) -> Iterator[int]:
+        """List those of *members* whose ejection a request for *model* is to probe, and none does yet."""
         probing, probed = self.snapshot.probing, self._probed
-        due = probing.get("", 0) & ~probed.get("", 0)
-        if model:
-            due |= probing.get(model, 0) & ~probed.get(model, 0)
-        return members & due
+        for key in {"", model}:
+            for slot in to_slots(members & probing.get(key, 0) & ~probed.get(key, 0)):
+                probed[key] = probed.get(key, 0) | 1 << slot
+                yield slot
 
     def without_probed(self, members: EndpointSet, model: str) -> EndpointSet:
         """Leave out those that a request probes by now, if others are left."""
         probed = self._probed.get("", 0) | self._probed.get(model, 0)
         return members & ~probed or members
-
-    def note_probe(self, slot: int, model: str) -> None:
-        """Take note that a request for *model* probes *slot*."""
-        for key in {"", model}:
-            if self.snapshot.probing.get(key, 0) >> slot & 1:
-                self._probed[key] = self._probed.get(key, 0) | 1 << slot
 
     def standing(
         self,

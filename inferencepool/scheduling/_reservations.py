@@ -264,6 +264,13 @@ class Reservations:
             drift = self.drift
             drift.place(slot, drift.counts[slot] - 1)
 
+    def move(self, lease: Lease, slot: int, birth: int, now: float) -> None:
+        """Let the load of *lease*, whose response has not begun, be that of another endpoint from *now* on."""
+        self.release(lease)
+        lease.slot, lease.birth, lease.picked_at = slot, birth, now
+        if slot < len(self._births) and self._births[slot] == birth:
+            self.reserve(lease, lease.amounts)
+
     def awaited(self) -> tuple[Sequence[int], Sequence[int]]:
         """Give the births, and by slot the picks in flight that nothing came back for; about, without the lock."""
         births, in_flight, begun = self._births, self.in_flight[:], self.begun[:]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, NoReturn, Protocol, Self, final
 
@@ -25,13 +25,15 @@ class _Owner(Protocol):
 
     def retry(self, result: PickResult, outcome: Outcome, /) -> PickResult: ...
 
+    def pass_on(self, result: PickResult, failed: Iterable[tuple[int, int]], served: tuple[int, int], /) -> None: ...
+
     def response_headers(self, result: PickResult, /) -> Mapping[str, str]: ...
 
     def explain(self, result: PickResult, /) -> Explanation: ...
 
 
 class Outcomes(Protocol):
-    """**Protocol:** is told what becomes of requests, without any lock of the scheduler."""
+    """**Protocol:** is told what becomes of requests; without any lock of the scheduler unless that is said."""
 
     def hear(self, result: PickResult, /) -> None:
         """Hear that the response begins."""
@@ -39,6 +41,14 @@ class Outcomes(Protocol):
 
     def end(self, result: PickResult, outcome: Outcome, /) -> None:
         """Hear what became of the request."""
+        ...
+
+    def fail(self, slot: int, birth: int, picked_at: float, model: str, /) -> None:
+        """Hear that an endpoint failed a request that a proxy then sent to another one."""
+        ...
+
+    def probe(self, slot: int, birth: int, picked_at: float, model: str, /) -> bool:
+        """Hear that a request is to probe an ejected endpoint; False if another one does. The lock is held."""
         ...
 
     def pick_again(self, result: PickResult, /) -> PickResult:
@@ -66,6 +76,7 @@ class PickResult:
         excluded: Ids of the endpoints that it was not to go to.
         picked_at: When, in seconds of the scheduler's clock.
         fallback_slots: Slots of the endpoints to try next.
+        fallback_births: Numbers of their occupants, once the snapshot was let go of.
         departed: Endpoints of the snapshot that were gone by then.
         birth: Number of the slot's occupant (see `Fleet.births`).
         moves: How many reservations were made or taken back before.
@@ -84,6 +95,7 @@ class PickResult:
         "birth",
         "departed",
         "excluded",
+        "fallback_births",
         "fallback_slots",
         "has_started",
         "model",
@@ -117,6 +129,7 @@ class PickResult:
         self.subset = subset
         self.picked_at = picked_at
         self.fallback_slots = fallback_slots
+        self.fallback_births: tuple[int, ...] = ()
         self.departed = departed
         self.excluded = excluded
         self.model = request.model
@@ -183,14 +196,15 @@ class PickResult:
         """Tell that the request went well; the same as `release`."""
         self._owner.release(self, SUCCESS)
 
-    def failed(self, reason: str | int = "failed", *, retry_after: float | None = None) -> None:
+    def failed(self, reason: str | int = "failed", *, retry_after: float | str | None = None) -> None:
         """
         Tell that the endpoint failed the request, and take the load back. Only the first call does anything.
 
         Args:
             reason: The status of the response, 400 to 599; or in a few words why there is none, such as
                 ``connect-failure``, ``reset`` or ``timeout``. What a status says of the endpoint, `OutcomeKind` tells.
-            retry_after: Seconds that the response asks to wait (``Retry-After``).
+            retry_after: Seconds that the response asks to wait, or the text of its header ``Retry-After``; a date is
+                passed over.
 
         Raises:
             ConfigurationError: *reason* is neither; nothing was done.
@@ -201,7 +215,32 @@ class PickResult:
         """Take the load back of a request of which nothing is known: its client left before the answer came."""
         self._owner.release(self, None)
 
-    def retry(self, reason: str | int = "failed", *, retry_after: float | None = None) -> PickResult:
+    def passed_on(self, failed: int, served: int | None) -> None:
+        """
+        Tell that a proxy sent the request on by itself, before its response began.
+
+        Args:
+            failed: How many endpoints failed it: the picked one, and after it fallbacks in their order.
+            served: The number of the fallback that answers, from 0. From now on the load is its, and what is told as
+                well. None where it is none of them: then the load is taken back, and nothing more counts.
+        """
+        births = self.fallback_births or tuple(self.snapshot.fleet.births[slot] for slot in self.fallback_slots)
+        fallbacks = list(zip(self.fallback_slots, births, strict=True))
+        place = (self.slot, self.birth)
+        self._owner.pass_on(self, [place, *fallbacks][:failed], place if served is None else fallbacks[served])
+        if served is None:
+            self.cancelled()
+
+    def ended(self, outcome: Outcome | None) -> None:
+        """
+        Tell what became of the request, and take the load back. Only the first call does anything.
+
+        Args:
+            outcome: What that says of the endpoint; None where nothing is known.
+        """
+        self._owner.release(self, outcome)
+
+    def retry(self, reason: str | int = "failed", *, retry_after: float | str | None = None) -> PickResult:
         """
         Tell that the endpoint failed the request, and pick another one: none that was tried for it already.
 
@@ -225,8 +264,10 @@ class PickResult:
         """
         Let go of the request and of the snapshot, which is worth it for a result that is kept for long.
 
-        The load still counts. Afterwards only `started` and what ends it may be called, but not `retry`.
+        The load still counts. Afterwards only `started`, `passed_on` and what ends it may be called, but not `retry`.
         """
+        if self.fallback_slots and not self.is_detached:
+            self.fallback_births = tuple(self.snapshot.fleet.births[slot] for slot in self.fallback_slots)
         self.request, self.snapshot, self.subset, self.departed = _NO_REQUEST, _NO_SNAPSHOT, None, 0
         self.produced = None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from functools import partial
@@ -69,6 +69,7 @@ class Scheduler:
         self._clock = clock
         self._reserve = reserve
         self._outcomes = outcomes
+        self._end = outcomes.end if outcomes is not None else None
         self._sparse = profile.scorers_of("affinities")
         self._among = profile.scorers_of("affinities_among")
         self._plain = profile.scorers_of("score")
@@ -83,6 +84,8 @@ class Scheduler:
         self._fleet = RankedFleet(profile, self._rng)
         self._selecting = Selecting(profile, self._fleet)
         self._late = self._selecting.late
+        # Those that another endpoint is being picked for; what else is said of them comes too late.
+        self._retried: set[PickResult] = set()
 
     @property
     def profile(self) -> SchedulingProfile:
@@ -194,11 +197,14 @@ class Scheduler:
         if not lock.acquire(False):
             self._take()
         try:
-            first = self._take_back(result)
+            first = not (self._retried and result in self._retried) and self._take_back(result)
         finally:
             lock.release()
         if first:
-            self._conclude(result, outcome)
+            if outcome is not None and self._end is not None:
+                self._end(result, outcome)
+            for tell in self._released:
+                tell(result)
 
     def retry(self, result: PickResult, outcome: Outcome) -> PickResult:
         """
@@ -208,25 +214,32 @@ class Scheduler:
             NoEndpointsError: None is left.
             InferencePoolError: It is over, or nobody knows what was asked for.
         """
-        if self._outcomes is None or result.released or result.is_detached:
+        with self._held():
+            is_allowed = not (result.released or result.is_detached or result in self._retried)
+            if is_allowed and self._outcomes is not None:
+                self._retried.add(result)
+        if not is_allowed or self._outcomes is None:
             message = f"retry: {result!r}: it is over, or was let go of; allowed is a result that is in flight"
             raise InferencePoolError(message)
         self._outcomes.end(result, outcome)
         try:
             return self._outcomes.pick_again(result)
         finally:
-            if result.released:
-                # Its load was taken back with the pick.
-                self._conclude(result, None)
-            else:
-                self.release(result)
+            with self._held():
+                self._retried.discard(result)
+                # Where another one was picked, that was done in the same step.
+                self._take_back(result)
+            for tell in self._released:
+                tell(result)
 
-    def _conclude(self, result: PickResult, outcome: Outcome | None) -> None:
-        """Tell who wants to know that *result* was released."""
-        if outcome is not None and self._outcomes is not None:
-            self._outcomes.end(result, outcome)
-        for tell in self._released:
-            tell(result)
+    def pass_on(self, result: PickResult, failed: Iterable[tuple[int, int]], served: tuple[int, int]) -> None:
+        """Tell that those *failed*, slots with their occupants' numbers; let *result* be that of *served*."""
+        if self._outcomes is not None and not result.released:
+            for slot, birth in failed:
+                self._outcomes.fail(slot, birth, result.picked_at, result.model)
+        with self._held():
+            if self._reserve and not result.released and served[0] != result.slot:
+                self._fleet.reservations.move(result, *served, self._clock())
 
     def _take_back(self, result: PickResult) -> bool:
         """Take back the load of *result*; False if that was done. The lock is held."""
@@ -342,7 +355,7 @@ class Scheduler:
         members = part & fleet.reservations.shown
         probed = 0
         if snapshot.probing:
-            probed = fleet.to_probe(members, request.model)
+            probed = self._probe(members, request.model)
             members = probed or fleet.without_probed(members, request.model)
         given = self._selecting.given_among(request, members, extra) if self._among else extra
         standing = fleet.standing(part, members, given, demands, plain)
@@ -359,8 +372,6 @@ class Scheduler:
             fallbacks = self._selecting.fallbacks(request, slots, part, wide, probed, extra, demands)
         result = PickResult(self, request, snapshot, slot, subset, self._clock(), fallbacks, fleet.departed)
         result.produced = request.produced
-        if probed:
-            fleet.note_probe(slot, request.model)
         if self._reserve:
             fleet.reservations.reserve(result, tuple([demand.at(slot) for demand in demands]) if demands else ())
         else:
@@ -368,6 +379,14 @@ class Scheduler:
         if instead_of is not None:
             self._take_back(instead_of)
         return result
+
+    def _probe(self, members: EndpointSet, model: str) -> EndpointSet:
+        """Give the one of *members* that a request for *model* probes; 0 for none."""
+        births = self._fleet.snapshot.fleet.births
+        for slot in self._fleet.to_probe(members, model):
+            if self._outcomes is None or self._outcomes.probe(slot, births[slot], self._clock(), model):
+                return 1 << slot
+        return 0
 
 
 # The reference's text.

@@ -32,6 +32,7 @@ class Selecting:
     def __init__(self, profile: SchedulingProfile, fleet: RankedFleet) -> None:
         """Ask the filters of *profile*."""
         self.early, self.late = early_and_late(profile)
+        self._is_simple = not (self.early or self.late)
         self._profile = profile
         self._fleet = fleet
         self._plain = profile.scorers_of("score")
@@ -51,6 +52,11 @@ class Selecting:
         subset: SubsetHint | None,
         excluded: tuple[str, ...],
     ) -> EndpointSet:
+        usual, members = self._fleet.usual
+        limits = subset is not None or departed or excluded or snapshot.avoided_by_model
+        if members and usual is snapshot and self._is_simple and not limits:
+            # Most requests may go anywhere: what is left for them was found once.
+            return members
         eligibility = self._fleet.eligibility
         if eligibility.fleet is not snapshot.fleet:
             eligibility = Eligibility(self._profile, snapshot.fleet)

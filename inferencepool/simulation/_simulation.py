@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from math import inf
 from random import Random
 from typing import TypeAlias, final
 
@@ -42,8 +43,8 @@ def simulate(
 
     The same arguments give the same result, as long as the strategies draw from the picker's source of randomness
     only. A strategy that tells the time by an attribute ``clock`` is given the simulated clock. What a strategy wants
-    the response of a request to have as headers, the later requests of its session send. It ends when all requests
-    have ended.
+    the response of a request to have as headers, the later requests of its session send. What follows a request (see
+    `Arrival.then`) comes in its turn among the others. It ends when all requests have ended.
 
     Args:
         arrivals: The requests, in order of time.
@@ -62,6 +63,7 @@ def simulate(
     for count, arrival in enumerate(arrivals):
         if progress is not None and not count % _PROGRESS_EVERY:
             progress(count)
+        run.follow(arrival.at)
         run.arrive(arrival)
     return run.finish(name or made.name)
 
@@ -110,6 +112,18 @@ class _Run:
             strategy.clock = self._fleet.registry.clock
         self._arrived = 0
 
+    def follow(self, until: float) -> None:
+        """Let requests that follow others come, up to *until*; step by step, since each end may bring one."""
+        fleet, ledger = self._fleet, self._ledger
+        while ledger.is_followed:
+            at = min(fleet.next_at, ledger.next_follower_at)
+            if at > until or at == inf:
+                return
+            if fleet.next_at <= at:
+                fleet.advance(at)
+            else:
+                self.arrive(ledger.next_follower())
+
     def arrive(self, arrival: Arrival) -> None:
         """Let everything happen before *arrival*, then pick an endpoint for it and send it there."""
         fleet, ledger, at = self._fleet, self._ledger, arrival.at
@@ -140,5 +154,6 @@ class _Run:
 
     def finish(self, name: str) -> SimulationResult:
         """Let all requests end, and tell what came of them."""
+        self.follow(inf)
         self._fleet.finish()
         return self._ledger.result(name, self._fleet.servers)

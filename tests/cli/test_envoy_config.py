@@ -171,6 +171,7 @@ class TestOutput:
         }
         lines = [[option, value] for option, value in given.items()]
         lines += [["--usage"], ["--epp-ca-file", "/ca.pem", "--epp-server-name", "name"], []]
+        lines.append(["--outlier-detection", "true", "--fallback", "round-robin"])
         documents = set()
         for line in lines:
             assert 0 == files.run(*line)

@@ -19,6 +19,7 @@ from inferencepool.gateway import (
     render_envoy,
 )
 from inferencepool.model import AppProtocol, FailureMode, InferencePool
+from inferencepool.registry import OutlierDetection
 from tests.gateway.pools import connection_manager, endpoint, picker_filter, pool
 
 DESTINATION = "x-gateway-destination-endpoint"
@@ -159,6 +160,18 @@ class TestEndpoints:
         assert ("NONE", "NONE") == (modes["request_body_mode"], modes["response_body_mode"])
         assert "upgrade_configs" not in connection_manager(_render(upgrades=()))
 
+    def test_envoy_ejects_only_where_it_is_told_to(self) -> None:
+        """Envoy's own outlier detection is off by default; it takes more failures than the picker's, and longer."""
+        plain, _ = _clusters(_render())
+        cluster, _ = _clusters(_render(outlier_detection=True, fallback="round-robin"))
+        rules = OutlierDetection()
+
+        assert "outlier_detection" not in plain
+        with pytest.raises(ConfigurationError, match="outlier_detection: has no effect with the fallback none"):
+            _render(outlier_detection=True)
+        assert cluster["outlier_detection"]["consecutive_5xx"] > rules.consecutive_gateway_failure
+        assert float(cluster["outlier_detection"]["base_ejection_time"][:-1]) > rules.base_ejection_time
+
     def test_original_dst_dials_the_header_and_lists_nothing(self) -> None:
         """The cluster knows no endpoints, and nothing is sent again."""
         document = _render(cluster="original-dst")
@@ -266,7 +279,13 @@ class TestRefused:
 
     @pytest.mark.parametrize(
         "options",
-        [{"fallback": "round-robin"}, {"retries": 1}, {"eds_file": "/x"}, {"keep_headers": [DESTINATION]}],
+        [
+            {"fallback": "round-robin"},
+            {"retries": 1},
+            {"outlier_detection": True},
+            {"eds_file": "/x"},
+            {"keep_headers": [DESTINATION]},
+        ],
     )
     def test_what_original_dst_cannot_do(self, options: dict[str, Any]) -> None:
         """What needs to know endpoints, or would let clients dial anything, is refused with the option's name."""
@@ -274,7 +293,7 @@ class TestRefused:
             _render(cluster="original-dst", **options)
 
         assert str(raised.value).startswith(f"{next(iter(options))}: ")
-        _render(**options)
+        _render(**{"fallback": "round-robin", **options})
 
     @pytest.mark.parametrize(
         ("given", "reason"),

@@ -42,7 +42,12 @@ def _documents(cluster: str, mode: str) -> Iterator[dict[str, Any]]:
             **picker,
         }
         if at % 2:
-            given |= {"retries": 0, "max_duration": 60, "keep_headers": ["x-prefiller-host-port"]}
+            given |= {
+                "retries": 0,
+                "outlier_detection": cluster == "override-host" and fallback.endswith(("request", "robin")),
+                "max_duration": 60,
+                "keep_headers": ["x-prefiller-host-port"],
+            }
         try:
             yield render_envoy(pool(mode, protocol, f"llama-{number}"), ENDPOINTS, EnvoyOptions(**given))
         except ConfigurationError as error:

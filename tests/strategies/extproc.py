@@ -58,11 +58,11 @@ def messages() -> st.SearchStrategy[Message]:
     )
     return (
         headers
-        | st.builds(ResponseHeaders, _HEADERS, st.booleans(), METADATA)
+        | st.builds(ResponseHeaders, _HEADERS, st.booleans(), METADATA, METADATA)
         | st.builds(RequestBody, BODIES, st.booleans(), METADATA)
         | st.builds(ResponseBody, BODIES, st.booleans(), METADATA)
         | st.just(RequestTrailers())
-        | st.just(ResponseTrailers())
+        | st.builds(ResponseTrailers, _HEADERS)
     )
 
 

@@ -174,7 +174,7 @@ def scorers(rng: Random, prefix: PrefixLike) -> list[WeightedScorer]:
         RunningRequestsSizeScorer(),
         KvCacheUtilizationScorer(),
         LoadAwareScorer(threshold=rng.choice([1, 4, 128])),
-        LoraAffinityScorer(),
+        LoraAffinityScorer(idle_adapters=False),
         prefix,
         Work(rng.choice([1000, 1 << 22]), rng.random() < 0.5),
         Work(77, until_started=False),

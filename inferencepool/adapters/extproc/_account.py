@@ -54,7 +54,7 @@ class Account:
         if decision is None or answered is None:
             processor.leave()
         elif finished or response.is_complete:
-            decision.result.release()
+            decision.result.ended(response.last_outcome)
             ended = response.ended if response.ended is not None else processor.clock()
             processor.leave(took=ended - answered)
         else:

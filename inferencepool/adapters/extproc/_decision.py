@@ -152,7 +152,7 @@ def decide(
             routing = attrs.evolve(routing, remove_headers=(*routing.remove_headers, "content-encoding"))
         wanted = tuple(result.response_headers.items())
     except BaseException:
-        result.release()
+        result.cancelled()
         raise
     decision = Decision(result, routing, request.id, inquiry.traits, inquiry.rewrite, response_headers=wanted)
     if parsed is not None:

@@ -5,6 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from inferencepool.adapters.extproc._entries import (
+    KEY,
+    MAX_REMEMBERED,
+    MAX_REMEMBERED_SIZE,
+    RAW_VALUE,
+    TEXT_VALUE,
+    remember,
+    remembered,
+    usual_header,
+)
 from inferencepool.adapters.extproc._messages import (
     BodyMode,
     Message,
@@ -31,12 +41,6 @@ __all__ = [
 MAX_HEADERS: Final = 1_000
 """How many different headers a message may have, so that few bytes cannot become many objects."""
 
-MAX_REMEMBERED: Final = 1024
-"""How many header entries are remembered. When there are more, all are forgotten."""
-
-MAX_REMEMBERED_SIZE: Final = 128
-"""Bytes of the longest header entry that is remembered."""
-
 MAX_REMEMBERED_METADATA: Final = 512
 """Bytes of the longest metadata that is remembered."""
 
@@ -48,6 +52,7 @@ _RESPONSE_BODY: Final = 0x2A
 _REQUEST_TRAILERS: Final = 0x32
 _RESPONSE_TRAILERS: Final = 0x3A
 _METADATA_CONTEXT: Final = 0x42
+_ATTRIBUTES: Final = 0x4A
 _PROTOCOL_CONFIG: Final = 0x5A
 _KINDS: Final = {
     _REQUEST_HEADERS: "request_headers",
@@ -62,12 +67,10 @@ _BODY_KINDS: Final = frozenset({_REQUEST_BODY, _RESPONSE_BODY})
 # HttpHeaders
 _HEADER_MAP: Final = 0x0A
 _HEADERS_END_OF_STREAM: Final = 0x18
+# HttpTrailers
+_TRAILER_MAP: Final = 0x0A
 # HeaderMap { repeated HeaderValue headers = 1; }
 _HEADER: Final = 0x0A
-# HeaderValue
-_KEY: Final = 0x0A
-_TEXT_VALUE: Final = 0x12
-_RAW_VALUE: Final = 0x1A
 # HttpBody
 _BODY: Final = 0x0A
 _BODY_END_OF_STREAM: Final = 0x10
@@ -82,8 +85,6 @@ _LONG_BODY: Final = 1 << 20
 _FIELDS_OF_A_HEADER: Final = 5
 # More than gateways let in by default. Even if each of these bytes were a header, that would be few.
 _USUAL_HEADER_BYTES: Final = 1 << 16
-# A tag and a length for each of key and value.
-_SMALLEST_USUAL: Final = 4
 
 # Every ``ProtocolConfiguration`` as it is usually written: fields in order, and none for a mode of 0.
 _USUAL_MODES: Final[Mapping[bytes, tuple[int, int]]] = {
@@ -100,16 +101,12 @@ _USUAL_MODES: Final[Mapping[bytes, tuple[int, int]]] = {
 # Sent more than once it is one list (RFC 7240 section 2). The others that count here have one value.
 _LIST: Final = "prefer"
 
-# What callers send along to be let in is not kept longer than their request.
-_SECRETS: Final = frozenset({"api-key", "authorization", "cookie", "proxy-authorization", "set-cookie", "x-api-key"})
-
-# Header entries as they came, with the header that each holds: a proxy sends the same ones with nearly every request.
-# Any thread may use it: each access is one operation of the dict, an entry means the same whenever it is read, and
-# threads that pass the limit at the same time add one entry too many each.
-_remembered: dict[bytes, tuple[str, str]] = {}
-
-# The same for metadata: what comes with a request's later messages came with its first, or names one of few endpoints.
+# Metadata as it came, with what it holds: what comes with a request's later messages came with its first, or names one
+# of few endpoints. Any thread may use it, as header entries that are remembered.
 _remembered_metadata: dict[bytes, dict[str, dict[str, Any]]] = {}
+
+# The same for attributes: what became of a request at its endpoint is told in few ways.
+_remembered_attributes: dict[bytes, dict[str, dict[str, Any]]] = {}
 
 
 def decode(data: bytes) -> Message:
@@ -143,6 +140,8 @@ class _Reader:
     """Reads one request, field by field. One thread uses it, once."""
 
     __slots__ = (
+        "_attributes",
+        "_attributes_reader",
         "_body",
         "_data",
         "_end_of_stream",
@@ -167,6 +166,8 @@ class _Reader:
         self._metadata: dict[str, dict[str, Any]] = {}
         self._is_remembered = False
         self._metadata_reader: MetadataReader | None = None
+        self._attributes: dict[str, dict[str, Any]] = {}
+        self._attributes_reader: MetadataReader | None = None
         self._modes: tuple[int, int] | None = None
 
     def read(self) -> Message:
@@ -178,6 +179,8 @@ class _Reader:
                 self._read_metadata(start, stop)
             elif tag == _PROTOCOL_CONFIG:
                 self._read_modes(start, stop)
+            elif tag == _ATTRIBUTES:
+                self._read_attributes(start, stop)
         return self._message()
 
     def _message(self) -> Message:
@@ -185,13 +188,13 @@ class _Reader:
         if kind == _REQUEST_HEADERS:
             return self._request_headers()
         if kind == _RESPONSE_HEADERS:
-            return ResponseHeaders(self._headers, self._end_of_stream, self._metadata)
+            return ResponseHeaders(self._headers, self._end_of_stream, self._metadata, self._attributes)
         if kind == _REQUEST_BODY:
             return RequestBody(self._body, self._end_of_stream, self._metadata)
         if kind == _RESPONSE_BODY:
             return ResponseBody(self._body, self._end_of_stream, self._metadata)
         if kind:
-            return RequestTrailers() if kind == _REQUEST_TRAILERS else ResponseTrailers()
+            return RequestTrailers() if kind == _REQUEST_TRAILERS else ResponseTrailers(self._headers)
         message = f"ProcessingRequest: holds none of {', '.join(_KINDS.values())}"
         raise InvalidMessageError(message)
 
@@ -214,6 +217,10 @@ class _Reader:
             self._read_headers(at, end, where)
         elif kind in _BODY_KINDS:
             self._read_body(at, end, where)
+        elif kind == _RESPONSE_TRAILERS:
+            for tag, start, stop in read_fields(self._data, at, end, where, self._left):
+                if tag == _TRAILER_MAP:
+                    self._read_header_map(start, stop, f"{where}.trailers")
         else:
             for _ in read_fields(self._data, at, end, where, self._left):
                 pass
@@ -221,14 +228,14 @@ class _Reader:
     def _read_headers(self, at: int, end: int, where: str) -> None:
         for tag, start, stop in read_fields(self._data, at, end, where, self._left):
             if tag == _HEADER_MAP:
-                self._read_header_map(start, stop, where)
+                self._read_header_map(start, stop, f"{where}.headers")
             elif tag == _HEADERS_END_OF_STREAM:
                 self._end_of_stream = start != 0
 
     def _read_header_map(self, at: int, end: int, where: str) -> None:
         data = self._data
         headers, begin = self._headers, at
-        remembered = _remembered.get
+        known = remembered.get
         self._header_bytes += end - at
         # The usual layout in place: headers only, none of 16 KiB or more. What is different is left to the general
         # form below, which goes on where this stops, counts and finds what is wrong.
@@ -246,10 +253,10 @@ class _Reader:
             if stop > end:
                 break
             entry = data[start:stop]
-            header = remembered(entry)
+            header = known(entry)
             if header is None:
-                header = _usual_header(entry) or self._read_header(start, stop, where)
-                _remember(entry, header)
+                header = usual_header(entry) or self._read_header(start, stop, where)
+                remember(entry, header)
                 self._check_number(start, where)
             headers[header[0]] = header[1]
             at = stop
@@ -267,7 +274,7 @@ class _Reader:
                     yield value
 
     def _read_unusual_header_map(self, at: int, end: int, where: str) -> None:
-        for tag, start, stop in read_fields(self._data, at, end, f"{where}.headers", self._left):
+        for tag, start, stop in read_fields(self._data, at, end, where, self._left):
             if tag == _HEADER:
                 if self._left is not None:
                     self._left[0] -= _FIELDS_OF_A_HEADER
@@ -277,18 +284,17 @@ class _Reader:
 
     def _check_number(self, at: int, where: str) -> None:
         if len(self._headers) >= MAX_HEADERS:
-            path = f"{where}.headers"
-            raise refusal(path, at, f"more than {MAX_HEADERS} headers")
+            raise refusal(where, at, f"more than {MAX_HEADERS} headers")
 
     def _read_header(self, at: int, end: int, where: str) -> tuple[str, str]:
         data = self._data
         name = text_value = raw_value = b""
-        for tag, start, stop in read_fields(data, at, end, f"{where}.headers.headers", self._left):
-            if tag == _KEY:
+        for tag, start, stop in read_fields(data, at, end, f"{where}.headers", self._left):
+            if tag == KEY:
                 name = data[start:stop]
-            elif tag == _RAW_VALUE:
+            elif tag == RAW_VALUE:
                 raw_value = data[start:stop]
-            elif tag == _TEXT_VALUE:
+            elif tag == TEXT_VALUE:
                 text_value = data[start:stop]
         return name.lower().decode("latin-1"), (raw_value or text_value).decode("latin-1")
 
@@ -311,7 +317,7 @@ class _Reader:
             self._metadata, self._is_remembered = known, True
             return
         if self._metadata_reader is None:
-            self._metadata_reader = MetadataReader(self._data, self._left)
+            self._metadata_reader = MetadataReader(self._data, self._left, "metadata_context")
         # What is remembered belongs to others too, so more of it goes into a copy.
         if self._is_remembered:
             self._metadata = {namespace: dict(values) for namespace, values in self._metadata.items()}
@@ -322,6 +328,24 @@ class _Reader:
             if len(_remembered_metadata) >= MAX_REMEMBERED:
                 _remembered_metadata.clear()
             _remembered_metadata[entry] = found
+
+    def _read_attributes(self, at: int, end: int) -> None:
+        """Read one entry of the map of attributes."""
+        first = not self._attributes and self._attributes_reader is None
+        entry = self._data[at:end] if first and end - at <= MAX_REMEMBERED_METADATA else b""
+        known = _remembered_attributes.get(entry)
+        if known is not None:
+            self._attributes = known
+            return
+        if self._attributes_reader is None:
+            # What is remembered belongs to others too, so more goes into a copy.
+            self._attributes = dict(self._attributes)
+            self._attributes_reader = MetadataReader(self._data, self._left, "attributes")
+        self._attributes_reader.read_namespace(at, end, self._attributes)
+        if entry:
+            if len(_remembered_attributes) >= MAX_REMEMBERED:
+                _remembered_attributes.clear()
+            _remembered_attributes[entry] = dict(self._attributes)
 
     def _read_modes(self, at: int, end: int) -> None:
         numbers = _USUAL_MODES.get(self._data[at:end])
@@ -335,27 +359,6 @@ class _Reader:
             elif tag == _RESPONSE_BODY_MODE:
                 response = start
         self._modes = (request, response)
-
-
-def _usual_header(entry: bytes) -> tuple[str, str] | None:
-    """Read a ``HeaderValue`` that is a key and a raw value, both below 128 bytes; give None for any other."""
-    size = len(entry)
-    if size < _SMALLEST_USUAL or entry[0] != _KEY or entry[1] >= _CONTINUES:
-        return None
-    value = entry[1] + _SMALLEST_USUAL
-    if value > size or entry[value - 2] != _RAW_VALUE:
-        return None
-    length = entry[value - 1]
-    if length >= _CONTINUES or value + length != size:
-        return None
-    return entry[2 : value - 2].lower().decode("latin-1"), entry[value:].decode("latin-1")
-
-
-def _remember(entry: bytes, header: tuple[str, str]) -> None:
-    if len(entry) <= MAX_REMEMBERED_SIZE and header[0] not in _SECRETS:
-        if len(_remembered) >= MAX_REMEMBERED:
-            _remembered.clear()
-        _remembered[entry] = header
 
 
 def _to_mode(number: int, field: str) -> BodyMode:

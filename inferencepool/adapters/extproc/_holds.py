@@ -72,14 +72,14 @@ class Holds:
         self._number += 1
         heapq.heappush(self._held, (until, self._number, result))
         if len(self._held) > self._most:
-            heapq.heappop(self._held)[2].release()
+            heapq.heappop(self._held)[2].cancelled()
 
     def let_go(self, now: float, most: int) -> bool:
         """Take back the load of those whose time is over, *most* at once; tell whether there are more of them."""
         for _ in range(most):
             if not self._is_due(now):
                 return False
-            heapq.heappop(self._held)[2].release()
+            heapq.heappop(self._held)[2].cancelled()
         return self._is_due(now)
 
     def _is_due(self, now: float) -> bool:

@@ -42,6 +42,7 @@ Metadata = Mapping[str, Mapping[str, Any]]
 """Filter metadata by namespace, as in ``metadata_context.filter_metadata``: JSON values, numbers as floats."""
 
 _NO_METADATA: Metadata = {}
+_NO_HEADERS: Mapping[str, str] = {}
 
 
 class BodyMode(enum.IntEnum):
@@ -91,11 +92,21 @@ class RequestTrailers:
 
 @attrs.frozen
 class ResponseHeaders:
-    """The response's headers, as `RequestHeaders`; the metadata tells which endpoint served."""
+    """
+    The response's headers, as `RequestHeaders`.
+
+    Attributes:
+        headers: By name in lower case.
+        end_of_stream: Whether the response has neither body nor trailers.
+        metadata: Filter metadata that the proxy forwards; it tells which endpoint served.
+        attributes: What the proxy was asked to tell of the response, by name of the filter and of the attribute, such
+            as ``response.code_details``.
+    """
 
     headers: Mapping[str, str] = attrs.field(repr=show_names)
     end_of_stream: bool = False
     metadata: Metadata = attrs.field(default=_NO_METADATA, repr=show_names)
+    attributes: Metadata = attrs.field(default=_NO_METADATA, repr=show_names)
 
 
 @attrs.frozen
@@ -109,7 +120,9 @@ class ResponseBody:
 
 @attrs.frozen
 class ResponseTrailers:
-    """The response's trailers; they end its body. What they hold is not read."""
+    """The response's trailers, as headers are told; they end its body."""
+
+    headers: Mapping[str, str] = attrs.field(default=_NO_HEADERS, repr=show_names)
 
 
 Message = RequestHeaders | RequestBody | RequestTrailers | ResponseHeaders | ResponseBody | ResponseTrailers

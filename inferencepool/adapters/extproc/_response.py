@@ -18,10 +18,15 @@ from inferencepool.adapters.extproc._messages import (
     ResponseBodyAnswer,
     ResponseHeaders,
     ResponseHeadersAnswer,
+    ResponseTrailers,
     ResponseTrailersAnswer,
     StreamedResponseBody,
 )
 from inferencepool.adapters.extproc._options import ProcessorOptions, ResponsePhase
+from inferencepool.adapters.extproc._outcomes import follow, judge, judge_trailers
+from inferencepool.model import Outcome
+from inferencepool.model._outcome import SUCCESS
+from inferencepool.scheduling import PickResult
 
 if TYPE_CHECKING:
     from inferencepool.adapters.extproc._processor import ExternalProcessor
@@ -51,6 +56,7 @@ class ResponsePhaseState:
         is_streaming: Whether it is a stream of events.
         size: Bytes of its body so far; None before the first part of it.
         first_byte: When the first part of its body came.
+        outcome: What it says of the endpoint so far; None where it says nothing.
     """
 
     _processor: ExternalProcessor
@@ -62,6 +68,7 @@ class ResponsePhaseState:
     is_streaming: bool = False
     size: int | None = None
     first_byte: float | None = None
+    outcome: Outcome | None = None
     _mode: BodyMode | None = None
     _usage: UsageReader | None = None
     _restorer: ModelRestorer | None = None
@@ -70,6 +77,13 @@ class ResponsePhaseState:
     def is_complete(self) -> bool:
         """Whether its end was seen."""
         return self.ended is not None
+
+    @property
+    def last_outcome(self) -> Outcome | None:
+        """What is known of the endpoint once the request is over: nothing, where the response broke off."""
+        # Without its body, its end is not told either.
+        is_whole = self.is_complete or (self.has_begun and self.size is None and not self._mode)
+        return self.outcome if is_whole else None
 
     @property
     def passes_through(self) -> bool:
@@ -97,10 +111,13 @@ class ResponsePhaseState:
             self._usage = UsageReader(decision.usage, event_stream=self.is_streaming, loads=self._processor.loads)
         self._restorer = None if message.end_of_stream else self._restorer_for(message, decision)
         self.is_unchanged = self._restorer is None and self.ended is None and mode in (None, _FULL)
+        self.outcome = judge(message, self.status)
+        if decision is not None and self.served and self.served != decision.routing.destination:
+            follow(decision.result, decision.routing.destination, self.served, message.attributes)
         if message.end_of_stream:
             self._end(decision)
         elif decision is not None:
-            decision.result.started()
+            self._begin(decision.result)
         headers = decision.response_headers if decision is not None else ()
         if options.served_header and self.served:
             headers = (*headers, (options.served_header, self.served))
@@ -142,8 +159,9 @@ class ResponsePhaseState:
         if ends:
             self._end(decision)
 
-    def trailers(self, decision: Decision | None) -> Sequence[Answer]:
+    def trailers(self, message: ResponseTrailers, decision: Decision | None) -> Sequence[Answer]:
         """Take in its trailers, which end it."""
+        self.outcome = judge_trailers(message.headers, self.outcome)
         self._end(decision)
         kept = self._restorer.finish() if self._restorer is not None and self._mode in (None, _FULL) else b""
         return (StreamedResponseBody(kept), ResponseTrailersAnswer()) if kept else (ResponseTrailersAnswer(),)
@@ -158,12 +176,21 @@ class ResponsePhaseState:
             return None
         return ModelRestorer(traits.target_model, traits.model, event_stream=self.is_streaming)
 
+    def _begin(self, result: PickResult) -> None:
+        """Tell how it begins."""
+        if self.outcome is SUCCESS:
+            result.started()
+        elif self.outcome is not None:
+            # At once, for each request until then may go there as well. The endpoint is done with this one: what is
+            # left of the response is a few words.
+            result.ended(self.outcome)
+
     def _end(self, decision: Decision | None) -> None:
         self.is_unchanged = False
         if self.ended is None:
             self.ended = self._processor.clock()
         if decision is not None:
-            decision.result.release()
+            decision.result.ended(self.outcome)
 
 
 def is_awaited(options: ProcessorOptions, mode: BodyMode | None, decision: Decision) -> bool:

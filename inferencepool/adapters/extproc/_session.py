@@ -267,7 +267,7 @@ class Session:
             case ResponseBody():
                 answers = self._response.body(message, self._account.decision)
             case ResponseTrailers():
-                answers = self._response.trailers(self._account.decision)
+                answers = self._response.trailers(message, self._account.decision)
             case _:
                 assert_never(message)
         return answers

@@ -18,8 +18,6 @@ MAX_DEPTH: Final = 24
 MAX_VALUES: Final = 10_000
 """How many values the metadata of one request may hold in all, so that few bytes cannot become many objects."""
 
-_WHERE: Final = "metadata_context"
-
 # Metadata { map<string, Struct> filter_metadata = 1; }  Struct { map<string, Value> fields = 1; }
 _ENTRY: Final = 0x0A
 # A map is a list of messages { key = 1; value = 2; }.
@@ -40,15 +38,16 @@ _DOUBLE: Final = struct.Struct("<d")
 
 class MetadataReader:
     """
-    Reads the metadata of one request. One thread uses it, for one call of `decode`.
+    Reads the metadata of one request, or its attributes. One thread uses it, for one call of `decode`.
 
     As everywhere in protobuf, of a map's entries with one key the last counts, and a message that comes twice is
     merged. Text that is not UTF-8 is refused, as protobuf does.
     """
 
-    def __init__(self, data: bytes, fields: list[int] | None) -> None:
+    def __init__(self, data: bytes, fields: list[int] | None, where: str) -> None:
         self._data = data
         self._fields = fields
+        self._where = where
         self._left = MAX_VALUES
 
     def read_metadata(self, at: int, end: int, into: dict[str, dict[str, Any]]) -> None:
@@ -63,22 +62,26 @@ class MetadataReader:
         Raises:
             InvalidMessageError: It cannot be read, is nested deeper than `MAX_DEPTH` or has more than `MAX_VALUES`.
         """
-        for tag, start, stop in read_fields(self._data, at, end, _WHERE, self._fields):
+        for tag, start, stop in read_fields(self._data, at, end, self._where, self._fields):
             if tag == _ENTRY:
-                key, values = self._read_entry(start, stop)
-                namespace: dict[str, Any] = {}
-                for begin, close in values:
-                    self._read_struct(begin, close, namespace, 1)
-                into[key] = namespace
+                self.read_namespace(start, stop, into)
+
+    def read_namespace(self, at: int, end: int, into: dict[str, dict[str, Any]]) -> None:
+        """Read one entry of a map of ``Struct`` from ``data[at:end]``, as `read_metadata` does."""
+        key, values = self._read_entry(at, end)
+        namespace: dict[str, Any] = {}
+        for begin, close in values:
+            self._read_struct(begin, close, namespace, 1)
+        into[key] = namespace
 
     def _read_entry(self, at: int, end: int) -> tuple[str, list[tuple[int, int]]]:
         """Give the key of a map's entry, and where the parts of its value are."""
         self._left -= 1
         if self._left < 0:
-            raise refusal(_WHERE, at, f"more than {MAX_VALUES} values")
+            raise refusal(self._where, at, f"more than {MAX_VALUES} values")
         key = ""
         values = []
-        for tag, start, stop in read_fields(self._data, at, end, _WHERE, self._fields):
+        for tag, start, stop in read_fields(self._data, at, end, self._where, self._fields):
             if tag == _KEY:
                 key = self._read_text(start, stop)
             elif tag == _VALUE:
@@ -87,8 +90,8 @@ class MetadataReader:
 
     def _read_struct(self, at: int, end: int, into: dict[str, Any], depth: int) -> None:
         if depth > MAX_DEPTH:
-            raise refusal(_WHERE, at, f"objects and lists lie in each other deeper than {MAX_DEPTH} levels")
-        for tag, start, stop in read_fields(self._data, at, end, _WHERE, self._fields):
+            raise refusal(self._where, at, f"objects and lists lie in each other deeper than {MAX_DEPTH} levels")
+        for tag, start, stop in read_fields(self._data, at, end, self._where, self._fields):
             if tag == _ENTRY:
                 key, values = self._read_entry(start, stop)
                 value = None
@@ -98,17 +101,17 @@ class MetadataReader:
 
     def _read_list(self, at: int, end: int, into: list[Any], depth: int) -> None:
         if depth > MAX_DEPTH:
-            raise refusal(_WHERE, at, f"objects and lists lie in each other deeper than {MAX_DEPTH} levels")
-        for tag, start, stop in read_fields(self._data, at, end, _WHERE, self._fields):
+            raise refusal(self._where, at, f"objects and lists lie in each other deeper than {MAX_DEPTH} levels")
+        for tag, start, stop in read_fields(self._data, at, end, self._where, self._fields):
             if tag == _ELEMENT:
                 self._left -= 1
                 if self._left < 0:
-                    raise refusal(_WHERE, start, f"more than {MAX_VALUES} values")
+                    raise refusal(self._where, start, f"more than {MAX_VALUES} values")
                 into.append(self._read_value(start, stop, None, depth))
 
     def _read_value(self, at: int, end: int, value: Any, depth: int) -> Any:
         """Read a value, or more of the one that began as *value*; one that is not set is null."""
-        for tag, start, stop in read_fields(self._data, at, end, _WHERE, self._fields):
+        for tag, start, stop in read_fields(self._data, at, end, self._where, self._fields):
             if tag == _STRING:
                 value = self._read_text(start, stop)
             elif tag == _NUMBER:
@@ -129,7 +132,7 @@ class MetadataReader:
         try:
             return self._data[at:end].decode()
         except UnicodeDecodeError as error:
-            raise refusal(_WHERE, at + error.start, "a text is not UTF-8") from None
+            raise refusal(self._where, at + error.start, "a text is not UTF-8") from None
 
 
 def string_value(text: str) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from html import escape
 from typing import Final, TypeAlias
 
@@ -29,7 +29,7 @@ th { font-weight: 600 } th, td { border-bottom: 1px solid #8884 }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
 td:first-child, th:first-child { white-space: nowrap }
 meter { width: 5rem; margin-left: .5rem } p { max-width: 60rem } .scroll { overflow-x: auto }
-tr.first td { font-weight: 600 }
+tr.first td { font-weight: 600 } tr.marked td { background: #e0402030 }
 """
 
 POLICY: Final = (
@@ -74,23 +74,26 @@ def facts(pairs: Iterable[tuple[str, Cell]]) -> Markup:
     return Markup(f'<div class="scroll"><table>{"".join(rows)}</table></div>')
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[Cell]], *, first: bool = False) -> Markup:
-    """Make a table; *first* tells whether its first row is set apart."""
+def table(
+    head: Sequence[str], rows: Sequence[Sequence[Cell]], *, first: bool = False, marked: Collection[int] = ()
+) -> Markup:
+    """Make a table; *first* tells whether its first row is set apart, *marked* the indexes of rows to be seen."""
     right = [
         all(isinstance(cell, int | float) or cell is None for cell in column) for column in zip(*rows, strict=True)
     ]
     right = right or [False] * len(head)
     lines = [_row("th", head, right)]
-    lines += [_row("td", row, right, first=first and row is rows[0]) for row in rows]
+    kinds = ["first" if first and not index else "marked" if index in marked else "" for index in range(len(rows))]
+    lines += [_row("td", row, right, kind) for row, kind in zip(rows, kinds, strict=True)]
     return Markup(f'<div class="scroll"><table>{"".join(lines)}</table></div>')
 
 
-def _row(tag: str, cells: Sequence[Cell], right: Sequence[bool], *, first: bool = False) -> str:
+def _row(tag: str, cells: Sequence[Cell], right: Sequence[bool], kind: str = "") -> str:
     shown = (
         f"<{tag}{' class=n' if to_right else ''}>{_show(cell)}</{tag}>"
         for cell, to_right in zip(cells, right, strict=True)
     )
-    return f"<tr{' class=first' if first else ''}>{''.join(shown)}</tr>\n"
+    return f"<tr{f' class={kind}' if kind else ''}>{''.join(shown)}</tr>\n"
 
 
 def _show(cell: Cell) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from inferencepool.model import InferencePool, Snapshot, to_slots
+from inferencepool.model import Ejection, InferencePool, Snapshot, to_slots
 from inferencepool.picker import EndpointPicker
 from inferencepool.runtime.debug._decisions import RecordedDecision
 from inferencepool.scheduling import SchedulingProfile, strategy_name
@@ -25,6 +25,9 @@ def state_of(picker: EndpointPicker, statistics: Mapping[str, Callable[[], objec
     reserved = {load.fleet.at(slot).id: (load.pending[slot], load.in_flight[slot]) for slot in load.fleet.slots}
     slots = list(to_slots(snapshot.fleet.members & ~departed))
     now = registry.clock()
+    ejections: dict[str, list[dict[str, Any]]] = {}
+    for endpoint, ejection in registry.health.ejections():
+        ejections.setdefault(endpoint.id, []).append(_ejection_to_dict(ejection, now))
     return {
         "pool": _pool_to_dict(registry.pool),
         "profile": _profile_to_dict(picker.profile),
@@ -35,7 +38,7 @@ def state_of(picker: EndpointPicker, statistics: Mapping[str, Callable[[], objec
             "picker": to_plain(picker.statistics()),
             **{name: to_plain(tell()) for name, tell in statistics.items()},
         },
-        "endpoints": [_endpoint_to_dict(snapshot, slot, now, reserved) for slot in slots],
+        "endpoints": [_endpoint_to_dict(snapshot, slot, now, reserved, ejections) for slot in slots],
     }
 
 
@@ -88,8 +91,22 @@ def _profile_to_dict(profile: SchedulingProfile) -> dict[str, Any]:
     }
 
 
+def _ejection_to_dict(ejection: Ejection, now: float) -> dict[str, Any]:
+    return {
+        "reason": str(ejection.reason),
+        "model": ejection.model or None,
+        "detail": ejection.detail,
+        "since_seconds": round(now - ejection.since, 3),
+        "probe_in_seconds": round(max(0.0, ejection.until - now), 3),
+    }
+
+
 def _endpoint_to_dict(
-    snapshot: Snapshot, slot: int, now: float, reserved: Mapping[str, tuple[int, int]]
+    snapshot: Snapshot,
+    slot: int,
+    now: float,
+    reserved: Mapping[str, tuple[int, int]],
+    ejections: Mapping[str, list[dict[str, Any]]],
 ) -> dict[str, Any]:
     endpoint, metrics, age = snapshot.fleet.at(slot), snapshot.metrics[slot], now - snapshot.observed_at[slot]
     pending, in_flight = reserved.get(endpoint.id, (0, 0))
@@ -106,4 +123,5 @@ def _endpoint_to_dict(
         "age_seconds": round(age, 3) if isfinite(age) else None,
         "pending": pending,
         "in_flight": in_flight,
+        "ejections": ejections.get(endpoint.id, []),
     }

@@ -79,9 +79,12 @@ def _endpoints(endpoints: Sequence[Mapping[str, Any]]) -> Iterator[Markup]:
     if not endpoints:
         yield note("There are none, so every request is refused.")
         return
-    head = ("endpoint", "destination", "waiting", "running", "KV cache", "age, s", "pending", "in flight", "adapters")
+    shown = endpoints[:_ROWS]
     yield table(
-        head,
+        (
+            *("endpoint", "destination", "waiting", "running", "KV cache", "age, s", "pending", "in flight"),
+            *("adapters", "ejected"),
+        ),
         [
             (
                 item["endpoint"],
@@ -93,13 +96,30 @@ def _endpoints(endpoints: Sequence[Mapping[str, Any]]) -> Iterator[Markup]:
                 item["pending"],
                 item["in_flight"],
                 ", ".join(item["active_models"] + [f"{name} (waiting)" for name in item["waiting_models"]]),
+                "; ".join(map(_ejection, item["ejections"])),
             )
-            for item in endpoints[:_ROWS]
+            for item in shown
         ],
+        # An endpoint that is ejected for one model serves the others.
+        marked={index for index, item in enumerate(shown) if any(each["model"] is None for each in item["ejections"])},
     )
+    ejected = sum(bool(item["ejections"]) for item in endpoints)
+    if ejected:
+        yield note(
+            f"{ejected} are ejected, for all models or for one: they get requests only where no other is left, and "
+            "from time to time one that probes them."
+        )
     if len(endpoints) > _ROWS:
         yield note(f"{len(endpoints) - _ROWS} more are in ", link("state.json", "the state"), ".")
     yield note("Pending are picks that the metrics do not show yet; in flight are those that were not released yet.")
+
+
+def _ejection(item: Mapping[str, Any]) -> str:
+    """Tell why an endpoint is ejected, since when and until when."""
+    model = f" for model {item['model']}" if item["model"] is not None else ""
+    detail = f" ({item['detail']})" if item["detail"] else ""
+    probe = f"probed in {item['probe_in_seconds']:.1f} s" if item["probe_in_seconds"] else "probed by the next request"
+    return f"{item['reason']}{model}{detail}, since {item['since_seconds']:.1f} s, {probe}"
 
 
 def _decisions(decisions: Sequence[RecordedDecision]) -> Markup:

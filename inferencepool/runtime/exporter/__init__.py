@@ -8,6 +8,7 @@ from inferencepool.runtime.exporter._counts import (
     ScrapeMetrics,
 )
 from inferencepool.runtime.exporter._deprecated import DeprecatedNames
+from inferencepool.runtime.exporter._ejections import EjectionMetrics
 from inferencepool.runtime.exporter._families import FAMILIES, Family
 from inferencepool.runtime.exporter._limits import CardinalityLimits
 from inferencepool.runtime.exporter._page import MetricsPage
@@ -20,6 +21,7 @@ __all__ = [
     "FAMILIES",
     "CardinalityLimits",
     "DeprecatedNames",
+    "EjectionMetrics",
     "Family",
     "LimitMetrics",
     "MetricsPage",

@@ -261,6 +261,24 @@ PENDING_REQUESTS: Final = Family(
     "Picks of an endpoint that its metrics do not show yet.",
     _ENDPOINT,
 )
+ENDPOINT_EJECTIONS: Final = Family(
+    "inferencepool_endpoint_ejections_total",
+    "counter",
+    "How often an endpoint was ejected, for all models or for one.",
+    ("name", "reason"),
+)
+EJECTED_ENDPOINTS: Final = Family(
+    "inferencepool_ejected_endpoints",
+    "gauge",
+    "Endpoints that are ejected, for all models or for one; an endpoint may be so for several reasons.",
+    ("name", "reason"),
+)
+ENDPOINT_EJECTED: Final = Family(
+    "inferencepool_endpoint_ejected",
+    "gauge",
+    "Whether an endpoint is ejected for all models, 1 or 0; told where there are not too many endpoints.",
+    _ENDPOINT,
+)
 
 LIMITS_REACHED: Final = Family(
     "inferencepool_limits_reached_total",

@@ -14,6 +14,7 @@ from inferencepool.runtime.extproc import extproc_limits, extproc_routes
 from inferencepool.runtime.grpc import Call, CallFactory, Closure, GrpcServer, Limits, StoppableCall, Stream
 from inferencepool.runtime.health import Health, health_routes
 from inferencepool.runtime.logs import log_event
+from inferencepool.runtime.server._ejection_log import EjectionLog
 from inferencepool.runtime.server._files import FollowedFile, WatchedFile
 from inferencepool.runtime.server._options import ServerOptions
 from inferencepool.runtime.server._parts import RunningParts, ServerPart
@@ -135,6 +136,8 @@ class EndpointPickerServer:
             Exception: What a part raised.
         """
         tasks: list[asyncio.Task[None]] = []
+        registry = self._processor.picker.registry
+        unsubscribe = registry.health.subscribe(EjectionLog(registry.clock))
         try:
             await self._start(tasks)
             await _first(self._asked.wait(), self._parts.failure(), *tasks)
@@ -147,6 +150,7 @@ class EndpointPickerServer:
             await self._health_server.stop(0)
             await self._parts.stop()
             self._processor.close()
+            unsubscribe()
         log_event(_LOG, logging.INFO, "stopped", streams=self._streams)
 
     async def wait_until_serving(self) -> None:

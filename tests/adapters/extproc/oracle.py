@@ -71,11 +71,12 @@ SCHEMA: Final = {
         "6 request_trailers |HttpTrailers",
         "7 response_trailers |HttpTrailers",
         "8 metadata_context Metadata",
+        "9 attributes {}Struct",
         "11 protocol_config ProtocolConfiguration",
     ),
     "HttpHeaders": ("1 headers HeaderMap", "3 end_of_stream bool"),
     "HttpBody": ("1 body bytes", "2 end_of_stream bool"),
-    "HttpTrailers": (),
+    "HttpTrailers": ("1 trailers HeaderMap",),
     "HeaderMap": ("1 headers *HeaderValue",),
     "HeaderValue": ("1 key bytes", "2 value bytes", "3 raw_value bytes"),
     "Metadata": ("1 filter_metadata {}Struct",),
@@ -203,7 +204,8 @@ def to_message(request: Any) -> Message:
             modes = BodyMode(config.request_body_mode), BodyMode(config.response_body_mode)
         return RequestHeaders(*_headers(request.request_headers), *modes, metadata)
     if kind == "response_headers":
-        return ResponseHeaders(*_headers(request.response_headers), metadata)
+        attributes = {each.key: to_python_fields(each.value) for each in request.attributes}
+        return ResponseHeaders(*_headers(request.response_headers), metadata, attributes)
     if kind == "request_body":
         return RequestBody(request.request_body.body, request.request_body.end_of_stream, metadata)
     if kind == "response_body":
@@ -211,17 +213,20 @@ def to_message(request: Any) -> Message:
     if kind == "request_trailers":
         return RequestTrailers()
     if kind == "response_trailers":
-        return ResponseTrailers()
+        return ResponseTrailers(_by_name(request.response_trailers.trailers))
     message = "no kind of request"
     raise ValueError(message)
 
 
 def _headers(message: Any) -> tuple[dict[str, str], bool]:
-    headers = {
+    return _by_name(message.headers), message.end_of_stream
+
+
+def _by_name(headers: Any) -> dict[str, str]:
+    return {
         header.key.lower().decode("latin-1"): (header.raw_value or header.value).decode("latin-1")
-        for header in message.headers.headers
+        for header in headers.headers
     }
-    return headers, message.end_of_stream
 
 
 def to_python_fields(struct: Any) -> dict[str, Any]:
@@ -245,14 +250,18 @@ def write_request(message: Message) -> Any:
     name = _REQUEST_FIELDS[type(message)]
     part = getattr(request, name)
     part.SetInParent()
+    if isinstance(message, ResponseTrailers):
+        _fill_headers(part.trailers, message.headers)
     if isinstance(message, RequestTrailers | ResponseTrailers):
         return request
     part.end_of_stream = message.end_of_stream
     if isinstance(message, RequestBody | ResponseBody):
         part.body = message.body
     else:
-        for key, value in message.headers.items():
-            part.headers.headers.add(key=key.encode("latin-1"), raw_value=value.encode("latin-1"))
+        _fill_headers(part.headers, message.headers)
+    if isinstance(message, ResponseHeaders):
+        for name, values in message.attributes.items():
+            _fill_struct(request.attributes.add(key=name).value, values)
     if isinstance(message, RequestHeaders) and message.request_body_mode is not None:
         request.protocol_config.SetInParent()
         request.protocol_config.request_body_mode = message.request_body_mode
@@ -271,6 +280,11 @@ _REQUEST_FIELDS: Final = {
     RequestTrailers: "request_trailers",
     ResponseTrailers: "response_trailers",
 }
+
+
+def _fill_headers(into: Any, headers: Mapping[str, str]) -> None:
+    for key, value in headers.items():
+        into.headers.add(key=key.encode("latin-1"), raw_value=value.encode("latin-1"))
 
 
 def _fill_value(into: Any, value: Any) -> None:

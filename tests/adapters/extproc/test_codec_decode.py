@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, reject
 from hypothesis import strategies as st
 
-from inferencepool.adapters.extproc import _decode, decode
+from inferencepool.adapters.extproc import _decode, _entries, decode
 from inferencepool.adapters.extproc._messages import (
     BodyMode,
     Message,
@@ -208,12 +208,12 @@ class TestHeaders:
 
     def test_memory_is_bounded(self) -> None:
         """However many headers come, few are remembered, and no long one."""
-        for number in range(3 * _decode.MAX_REMEMBERED):
+        for number in range(3 * _entries.MAX_REMEMBERED):
             assert decode(_headers_request(_header(b"n", b"%d" % number))) == RequestHeaders({"n": str(number)})
-        decode(_headers_request(_header(b"n", b"v" * _decode.MAX_REMEMBERED_SIZE)))
+        decode(_headers_request(_header(b"n", b"v" * _entries.MAX_REMEMBERED_SIZE)))
 
-        assert 0 < len(_decode._remembered) <= _decode.MAX_REMEMBERED
-        assert max(map(len, _decode._remembered)) <= _decode.MAX_REMEMBERED_SIZE
+        assert 0 < len(_entries.remembered) <= _entries.MAX_REMEMBERED
+        assert max(map(len, _entries.remembered)) <= _entries.MAX_REMEMBERED_SIZE
 
     @pytest.mark.parametrize("name", ["authorization", "Cookie", "x-api-key"])
     def test_secrets_are_not_remembered(self, name: str) -> None:
@@ -221,7 +221,7 @@ class TestHeaders:
         secret = _header(name.encode(), b"secret")
 
         assert decode(_headers_request(secret)) == RequestHeaders({name.lower(): "secret"})
-        assert secret not in _decode._remembered
+        assert secret not in _entries.remembered
 
     def test_threads(self) -> None:
         """Threads that fill the memory at the same time each read their own headers."""
@@ -232,12 +232,12 @@ class TestHeaders:
                     _headers_request(_header(b"n", b"%d-%d" % (thread, number)), _header(b"m", b"%d" % (number % 50)))
                 )
                 == RequestHeaders({"n": f"{thread}-{number}", "m": str(number % 50)})
-                for number in range(2 * _decode.MAX_REMEMBERED)
+                for number in range(2 * _entries.MAX_REMEMBERED)
             )
 
         with ThreadPoolExecutor(4) as threads:
             assert all(threads.map(read, range(4)))
-        assert len(_decode._remembered) <= _decode.MAX_REMEMBERED + 4
+        assert len(_entries.remembered) <= _entries.MAX_REMEMBERED + 4
 
     def test_too_many(self) -> None:
         """More headers than any proxy forwards are refused, in every layout."""

@@ -23,6 +23,7 @@ from inferencepool.runtime.debug._html import document
 from inferencepool.runtime.http import Page, PageRequest
 from inferencepool.scheduling import SchedulingProfile
 from inferencepool.testing import ManualClock, make_pod, make_pool
+from tests.registry.ejecting import Fleet
 from tests.runtime.debug.test_decisions import REQUEST, SECRET, registry_of
 from tests.runtime.http.clients import client_of, serving
 
@@ -141,6 +142,51 @@ class TestAccess:
         asyncio.run(scenario())
 
 
+class TestEjections:
+    def test_an_endpoint_that_fails(self) -> None:
+        """Its row is marked, with the reason, since when and until when; the others are not."""
+        fleet = Fleet(3)
+        stage = stage_of(fleet.registry)
+        fleet.fail(1)
+        fleet.clock.advance(0.5)
+        body = stage.get("/debug/").body.decode()
+        assert ["default/p1-rank-0"] == re.findall("<tr class=marked><td>(.*?)</td>", body)
+        assert "consecutive-5xx (status 500), since 0.5 s, probed in 1.5 s" in body
+        assert "1 are ejected" in body
+        items = stage.json("state.json")["endpoints"]
+        probe = {"since_seconds": 0.5, "probe_in_seconds": 1.5}
+        expected = {"reason": "consecutive-5xx", "model": None, "detail": "status 500", **probe}
+        assert [[], [expected], []] == [item["ejections"] for item in items]
+
+        fleet.clock.advance(1.5)
+        assert "since 2.0 s, probed by the next request" in stage.get("/debug/").body.decode()
+        fleet.pick_at(1).succeeded()
+        assert b"class=marked" not in stage.get("/debug/").body
+
+    def test_for_one_model(self) -> None:
+        """An endpoint that lacks a model is listed with it; its row is not marked, as it serves the others."""
+        fleet = Fleet(3)
+        stage = stage_of(fleet.registry)
+        request = InferenceRequest(model=EVIL)
+        fleet.pick_at(0, request).succeeded()
+        for _ in range(3):
+            fleet.pick_at(1, request).failed(404)
+        body = stage.get("/debug/").body
+        assert b"class=marked" not in body
+        outline = Outline(body)
+        assert "script" not in outline.tags
+        assert any(f"model-not-found for model {EVIL} (status 404)" in word for word in outline.words)
+        assert [EVIL] == [each["model"] for each in stage.json("state.json")["endpoints"][1]["ejections"]]
+
+    def test_a_decision_names_the_reason(self) -> None:
+        """An endpoint that is ejected is not considered, and why stands on the decision's page."""
+        fleet = Fleet(3)
+        stage = stage_of(fleet.registry)
+        fleet.fail(1)
+        stage.picker.pick(REQUEST)
+        assert "consecutive-5xx" in stage.get("/debug/decisions/1").body.decode()
+
+
 class TestBrowser:
     def test_policy(self) -> None:
         """A browser runs nothing, loads nothing, and takes the one style that is there."""
@@ -242,6 +288,7 @@ class TestState:
             "age_seconds": 3.0,
             "pending": 1,
             "in_flight": 1,
+            "ejections": [],
         } == endpoint
         assert ["queue-scorer", "kv-cache-utilization-scorer", "prefix-cache-scorer"] == [
             item["name"] for item in state["profile"]["scorers"]

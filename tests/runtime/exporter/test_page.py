@@ -18,6 +18,7 @@ from inferencepool.errors import ConfigurationError
 from inferencepool.model import EndpointMetrics, InferenceRequest
 from inferencepool.runtime.exporter import (
     FAMILIES,
+    EjectionMetrics,
     LimitMetrics,
     MetricsPage,
     PoolMetrics,
@@ -69,10 +70,13 @@ def every_metric(*, deprecated: bool = False) -> Values:
     for endpoint in registry.endpoints():
         registry.observe_metrics(endpoint.id, EndpointMetrics())
     registry.publish()
+    ejections = EjectionMetrics(registry)
     limits = LimitMetrics(lambda: {"pages": {"connections": 1}})
     told = [family for family in FAMILIES if family.name in TOLD]
     others = [ToldMetric(family.name, partial(list, [(family.labels, 1)])) for family in told]
-    return read(scraped(MetricsPage(bench.metrics, pool, streams, limits, *others, deprecated=deprecated))[1])
+    return read(
+        scraped(MetricsPage(bench.metrics, pool, ejections, streams, limits, *others, deprecated=deprecated))[1]
+    )
 
 
 @attrs.frozen(kw_only=True)
