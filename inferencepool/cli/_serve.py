@@ -125,8 +125,6 @@ def _add_behavior(group: argparse._ArgumentGroup) -> None:
     add_boolean(group, "--reserve", "count picks as load before the metrics show them", default=True)
     add_boolean(group, "--prefix-compatibility", "remember prompts as the reference does, in hashes of 64 tokens")
     add("--seed", metavar="N", type=int, help="make ties fall the same way each time")
-    add_boolean(group, "--reserve", "count a picked request as load until its response ends", default=True)
-    add_boolean(group, "--prefix-compatibility", "know cached prompts by the reference's hashes, in its blocks")
 
 
 def _add_pages(group: argparse._ArgumentGroup) -> None:
