@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("--policy", choices=POLICIES, action="append", help="whom to compare; all unless given")
     parser.add_argument("--seeds", type=int, default=7, help="how many seeds (7)")
     parser.add_argument("--first-seed", type=int, default=0, help="the first of them (0)")
-    parser.add_argument("--seconds", type=float, default=25.0, help="how long requests come in each run (25)")
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long requests come in each run (20)")
     parser.add_argument("--runs", type=Path, help="file that each run is added to; runs that it has are not repeated")
     arguments = parser.parse_args()
     case, names = CASES[arguments.case], arguments.policy or list(POLICIES)

@@ -19,6 +19,7 @@ __all__ = ["Answered", "play"]
 # The last event with the usage, and the end mark, are shorter.
 _TAIL_BYTES = 2048
 _WARM_UPS = 16
+_REST_SECONDS = 0.5
 
 
 @attrs.frozen(kw_only=True)
@@ -66,7 +67,8 @@ async def play(rig: Rig, arrivals: Sequence[Arrival]) -> list[Answered]:
             *(_send(http, rig.url, _body(f"{each:04}", 1), "", 0.0, numbers) for each in range(_WARM_UPS))
         )
         loop = asyncio.get_running_loop()
-        start = loop.time() + 0.1
+        # Until no metrics show them any more.
+        start = loop.time() + _REST_SECONDS
         sending = []
         for arrival, body in zip(arrivals, bodies, strict=True):
             at = start + arrival.at
