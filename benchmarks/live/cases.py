@@ -106,19 +106,28 @@ POLICIES: Mapping[str, Policy] = {
 }
 """The policies by name: the one that others are compared with first."""
 
+_CHATS = "chats(turns=4, pause_seconds=1.5, groups=12, prefix_tokens=750, message_tokens=70, output_tokens=37)"
+_UNEVEN = (0.5, 0.5, 1, 1, 1, 1, 1, 1)
+
 CASES: Mapping[str, Case] = {
     "chats": Case(
-        workload="chats(turns=4, pause_seconds=1.5, groups=12, prefix_tokens=750, message_tokens=70, output_tokens=37)",
+        workload=_CHATS,
         rate=16,
-        speeds=(0.5, 0.5, 1, 1, 1, 1, 1, 1),
+        speeds=_UNEVEN,
     ),
     "even": Case(
-        workload="chats(turns=4, pause_seconds=1.5, groups=12, prefix_tokens=750, message_tokens=70, output_tokens=37)",
+        workload=_CHATS,
         rate=16,
         speeds=(1,) * 8,
     ),
+    "bursts": Case(
+        workload="bursts(burst_requests=16, burst_seconds=0.1, every_seconds=2, burst_tokens=1024, groups=12, "
+        "prefix_tokens=750, prompt_tokens=70, output_tokens=37)",
+        rate=12,
+        speeds=_UNEVEN,
+    ),
     "documents": Case(
-        workload="long-documents(documents=8, document_tokens=4096, question_tokens=64, output_tokens=40)",
+        workload="long-documents(documents=8, document_tokens=4096, prompt_tokens=64, output_tokens=40)",
         rate=8,
         speeds=(1,) * 4,
     ),
