@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from benchmarks.live.cases import CASES, POLICIES
 from benchmarks.live.others import hit_rates
 from benchmarks.live.runs import play_again, play_live, play_simulated
@@ -33,3 +35,14 @@ def test_what_servers_of_others_showed() -> None:
     ours, in_turn = (hit_rates("20 shared prefixes", policy, 2) for policy in ("ours", "in turn"))
     assert all(0.77 < rate < 0.84 for rate in ours)
     assert all(0.55 < rate < 0.63 for rate in in_turn)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_case_can_be_played(name: str) -> None:
+    """Each has requests, and its servers, live and simulated, have room for them."""
+    case = CASES[name]
+    arrivals = case.arrivals(SECONDS, 0)
+    assert arrivals
+    assert all(arrival.prompt.tokens + arrival.output_tokens <= case.engine.max_model_tokens for arrival in arrivals)
+    assert len(case.speeds) == len(case.servers()) == case.simulation(POLICIES["ours"]).endpoints
+    assert 0 < play_simulated(case, POLICIES["ours"], SECONDS, 0).first_token
