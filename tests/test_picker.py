@@ -166,7 +166,7 @@ class TestReservation:
 
     @given(loads=st.lists(st.integers(0, 5), min_size=2, max_size=8), picks=st.integers(1, 20))
     def test_a_pick_moves_only_its_own_score_and_by_one_step(self, loads: list[int], picks: int) -> None:
-        """Score = (max - observed) / (max - min) - pending / max(max - min, 4), with the extremes of the snapshot."""
+        """Score = (max - observed) / (max - min) - pending / max(max - min, 5), with the extremes of the snapshot."""
         registry = EndpointRegistry(make_pool(), clock=ManualClock())
         registry.resync([make_pod(f"p{number}", ip=f"10.0.0.{number + 1}") for number in range(len(loads))])
         observed = {f"default/p{number}-rank-0": load for number, load in enumerate(loads)}
@@ -182,7 +182,7 @@ class TestReservation:
                 id = candidate.endpoint.id
                 # Where all are equal, all score 1 less what is pending.
                 zero, span = (high, high - low) if high > low else (high + 1, 1)
-                expected = (zero - observed[id]) / span - taken[id] / max(high - low, 4)
+                expected = (zero - observed[id]) / span - taken[id] / max(high - low, 5)
                 assert candidate.scores[0].score == pytest.approx(expected)
             taken[result.endpoint.id] += 1
 

@@ -94,7 +94,16 @@ class LoraAffinityScorer:
     _lock: Lock = attrs.field(factory=tolerant_lock, init=False, repr=False)
 
     def affinities(self, request: InferenceRequest, snapshot: Snapshot, /) -> Sequence[tuple[float, EndpointSet]]:
-        """Give the sets, in O(1)."""
+        """Give the sets, in O(1); for an explanation, those that the pick was made by."""
+        kept: Sequence[tuple[float, EndpointSet]] | None = request.produced.get(self) if request.produced else None
+        return self._sets(request, snapshot) if kept is None else kept
+
+    def produce(self, request: InferenceRequest, snapshot: Snapshot, /) -> None:
+        """Keep what the request is scored by."""
+        if request.produced is not None:
+            request.produced[self] = self._sets(request, snapshot)
+
+    def _sets(self, request: InferenceRequest, snapshot: Snapshot) -> Sequence[tuple[float, EndpointSet]]:
         model, room = request.model, snapshot.lora_room
         active, waiting = snapshot.lora_active.get(model, 0), snapshot.lora_waiting.get(model, 0)
         if not self.idle_adapters or model not in self._known:
@@ -145,12 +154,13 @@ class LoraAffinityScorer:
         running, most = metrics.active_models, metrics.max_active_models
         for adapter in metrics.waiting_models:
             self._known[adapter] = None
-        if not running and not places.running and most == places.most:
+        if running == places.running and most == places.most:
             return
-        places.running, places.most = running, most
-        for adapter in running:
+        # Those that ended ran until about now, and those that began were used later.
+        for adapter in (*(places.running - running), *running):
             self._known[adapter] = None
             places.use(adapter)
+        places.running, places.most = running, most
         self._tell(slot, places, places.leave_room())
 
     def _tell(self, slot: int, places: _Places, gone: Sequence[str]) -> None:

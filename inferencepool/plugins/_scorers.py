@@ -19,7 +19,7 @@ __all__ = [
 ]
 
 # Fewer than this many requests more or less do not make an engine busy: it batches many more.
-_PENDING_SPAN = 4
+_PENDING_SPAN = 5
 
 
 @attrs.frozen
@@ -36,7 +36,7 @@ class QueueScorer:
 
     *Looks at:* `waiting_queue_size` of the candidates.
 
-    *Configuration:* type ``queue-scorer``; beyond the reference ``pendingSpan``, a whole number of 1 or more (4).
+    *Configuration:* type ``queue-scorer``; beyond the reference ``pendingSpan``, a whole number of 1 or more (5).
 
     Attributes:
         pending_span: Pending requests that take a whole point off, where queues are equal.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -103,6 +104,21 @@ def test_a_pick_is_remembered_before_metrics_show_it() -> None:
 
     assert 1.0 == stage.scores("c")[gone_to]
     assert 0.4 == stage.scores("ab"[gone_to])[gone_to]
+
+
+def test_an_explanation_tells_what_the_pick_was_made_by() -> None:
+    """Even after other picks changed what is loaded."""
+    stage = Stage(2)
+    stage.ran(0, "a", "b")
+    stage.ran(1, "a")
+    result = stage.picker.pick(InferenceRequest(model="b"))
+    for _ in range(3):
+        stage.pick("a")
+
+    assert result.endpoint == result.explain().picked.endpoint
+    assert pytest.approx({"p0": 1.0, "p1": 0.4}) == {
+        candidate.endpoint.pod_name: candidate.scores[-1].score for candidate in result.explain().candidates
+    }
 
 
 def test_what_waits_behind_running_adapters_is_not_loaded() -> None:

@@ -472,7 +472,7 @@ class TestFollowers:
     def test_what_follows_may_not_come_earlier(self) -> None:
         """A request that follows another one before that one has ended is refused."""
         early = Arrival(0.0, Prompt("b", 10), 1)
-        with pytest.raises(ConfigurationError, match="one at 0.0 s comes after one at"):
+        with pytest.raises(ConfigurationError, match=r"one at 0\.0 s comes after one at"):
             simulate([Arrival(1.0, Prompt("a", 10), 1, then=lambda _: early)], default_profile)
 
 
