@@ -166,7 +166,7 @@ class TestReservation:
 
     @given(loads=st.lists(st.integers(0, 5), min_size=2, max_size=8), picks=st.integers(1, 20))
     def test_a_pick_moves_only_its_own_score_and_by_one_step(self, loads: list[int], picks: int) -> None:
-        """Score = (max - observed - pending) / (max - min), with the extremes of the snapshot; 1 - pending if equal."""
+        """Score = (max - observed) / (max - min) - pending / max(max - min, 5), with the extremes of the snapshot."""
         registry = EndpointRegistry(make_pool(), clock=ManualClock())
         registry.resync([make_pod(f"p{number}", ip=f"10.0.0.{number + 1}") for number in range(len(loads))])
         observed = {f"default/p{number}-rank-0": load for number, load in enumerate(loads)}
@@ -180,9 +180,9 @@ class TestReservation:
             result = picker.pick(REQUEST)
             for candidate in result.explain().candidates:
                 id = candidate.endpoint.id
-                # Where all are equal, the score is 1 less what is pending.
+                # Where all are equal, all score 1 less what is pending.
                 zero, span = (high, high - low) if high > low else (high + 1, 1)
-                expected = (zero - observed[id] - taken[id]) / span
+                expected = (zero - observed[id]) / span - taken[id] / max(high - low, 5)
                 assert candidate.scores[0].score == pytest.approx(expected)
             taken[result.endpoint.id] += 1
 
@@ -345,3 +345,14 @@ def test_a_subset_is_read_once() -> None:
     for result in results:
         assert result.endpoint == result.explain().picked.endpoint
         assert "10.0.0.1" == result.endpoint.address
+
+
+@given(st.integers(0, 2**32))
+def test_a_burst_of_one_prompt_spreads(seed: int) -> None:
+    """Of 40 requests with one long prompt at once no one of 8 idle endpoints gets more than 8; none is cached."""
+    picker = EndpointPicker(registry_of(4), rng=Random(seed))
+    prompt = Random(seed).randbytes(8192)
+
+    picks = Counter(picker.pick(InferenceRequest(model="llama", prompt=prompt)).destination for _ in range(40))
+
+    assert 8 >= max(picks.values())

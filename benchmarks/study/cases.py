@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 import attrs
 
-from inferencepool.model import Candidates
-from inferencepool.plugins import KvCacheUtilizationScorer, PrefixCacheScorer
-from inferencepool.scheduling import LinearLoad, SchedulingProfile, WeightedScorer
 from inferencepool.simulation import EndpointsJoin, ProfileFactory, SimulationOptions, parse_profile
 
 __all__ = ["ENDPOINTS", "PARTS", "Part"]
@@ -50,29 +46,10 @@ class Part:
         return self.options.get(profile, SimulationOptions(endpoints=ENDPOINTS))
 
 
-@attrs.frozen
-class PartialReservations:
-    """`QueueScorer`, but of a pick that no metrics show yet only one part in *parts* counts."""
-
-    parts: int
-
-    def score_load(self, candidates: Candidates, /) -> LinearLoad:
-        """Score as `QueueScorer` does, in parts of requests."""
-        parts, loads = self.parts, candidates.waiting_queue_size
-        low, high = min(loads), max(loads)
-        span = high - low or 1
-        zero = high if high > low else high + 1
-        return LinearLoad([load * parts for load in loads], zero * parts, 1 / (span * parts), is_relative=True)
-
-
-def _reserving(parts: int) -> SchedulingProfile:
-    return SchedulingProfile(
-        scorers=[
-            WeightedScorer(PartialReservations(parts), 2),
-            WeightedScorer(KvCacheUtilizationScorer(), 2),
-            WeightedScorer(PrefixCacheScorer(), 3),
-        ]
-    )
+def _spans() -> dict[str, ProfileFactory]:
+    """Give the default profile by how many pending requests take a whole point of `queue-scorer`."""
+    rest = _DEFAULT.removeprefix("2*queue-scorer")
+    return {str(span): parse_profile(f"2*queue-scorer(pendingSpan={span}){rest}") for span in (1, 2, 4, 8, 16)}
 
 
 def _parsed(**texts: str) -> dict[str, ProfileFactory]:
@@ -127,11 +104,10 @@ PARTS: Mapping[str, Part] = {
         rivals=("least request", "random"),
     ),
     "reservation": Part(
-        title="How much should a pick count before the metrics show it?",
+        title="How many pending requests should outweigh an empty queue?",
         workloads={"zipf-prompts": 1.0, "chats": 1.0, "long-documents": 1.0, _BURST: 1.0},
-        profiles={f"1/{parts}" if parts > 1 else "1": partial(_reserving, parts) for parts in (1, 2, 4, 8)}
-        | {"0": partial(_reserving, 1)},
-        options={"0": SimulationOptions(endpoints=ENDPOINTS, reserve=False)},
+        profiles=_spans() | {"no reservation": parse_profile(_DEFAULT)},
+        options={"no reservation": SimulationOptions(endpoints=ENDPOINTS, reserve=False)},
     ),
     "bound": Part(
         title="When should affinity yield to load, with the default weights?",

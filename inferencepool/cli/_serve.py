@@ -122,6 +122,8 @@ def _add_behavior(group: argparse._ArgumentGroup) -> None:
     )
     add("--hold", metavar="TIME", type=duration, help="how long load counts whose end cannot be seen (an estimate)")
     add_boolean(group, "--usage", "count tokens, where the gateway sends the bodies of responses")
+    add_boolean(group, "--reserve", "count picks as load before the metrics show them", default=True)
+    add_boolean(group, "--prefix-compatibility", "remember prompts as the reference does, in hashes of 64 tokens")
     add("--seed", metavar="N", type=int, help="make ties fall the same way each time")
 
 

@@ -57,8 +57,9 @@ def assemble(arguments: argparse.Namespace, options: ServerOptions, scraping: Sc
     source, pages = _source(arguments, scraping), _pages(arguments)
     picker = EndpointPicker(
         source.registry,
-        profile=default_profile(arguments.fallbacks),
+        profile=default_profile(arguments.fallbacks, prefix_compatibility=arguments.prefix_compatibility),
         rng=Random(arguments.seed),
+        reserve=arguments.reserve,
         observer=pages.picker_observer() if pages else None,
     )
     log = RequestLog(successful=arguments.log_requests)

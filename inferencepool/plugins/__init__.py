@@ -14,6 +14,7 @@ from inferencepool.plugins._filters import (
 )
 from inferencepool.plugins._in_flight import ActiveRequestScorer, InflightLoadProducer, TokenLoadScorer
 from inferencepool.plugins._load_bound import LoadBound
+from inferencepool.plugins._lora_affinity import LoraAffinityScorer
 from inferencepool.plugins._no_hit_lru import NoHitLruScorer
 from inferencepool.plugins._pickers import (
     LeastRequestPicker,
@@ -27,7 +28,6 @@ from inferencepool.plugins._prefix_producer import ApproxPrefixCacheProducer
 from inferencepool.plugins._scorers import (
     KvCacheUtilizationScorer,
     LoadAwareScorer,
-    LoraAffinityScorer,
     QueueScorer,
     RunningRequestsSizeScorer,
 )

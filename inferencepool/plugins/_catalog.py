@@ -25,6 +25,7 @@ from inferencepool.plugins._building import (
 from inferencepool.plugins._consistent_hash import ConsistentHashPicker
 from inferencepool.plugins._context_length import ContextLengthAware
 from inferencepool.plugins._filters import ByLabel, DecodeFilter, EncodeFilter, PrefillFilter
+from inferencepool.plugins._lora_affinity import LoraAffinityScorer
 from inferencepool.plugins._parameters import refusal
 from inferencepool.plugins._pickers import (
     LeastRequestPicker,
@@ -35,7 +36,6 @@ from inferencepool.plugins._pickers import (
 )
 from inferencepool.plugins._scorers import (
     KvCacheUtilizationScorer,
-    LoraAffinityScorer,
     QueueScorer,
     RunningRequestsSizeScorer,
 )
@@ -162,7 +162,7 @@ CATALOG: Mapping[str, StrategyType] = MappingProxyType(
         "label-selector-filter": _SELECTOR,
         "least-request-picker": _picker(LeastRequestPicker),
         "load-aware-scorer": StrategyType(load_aware_scorer, {"threshold": "threshold"}),
-        "lora-affinity-scorer": StrategyType(LoraAffinityScorer),
+        "lora-affinity-scorer": StrategyType(LoraAffinityScorer, {"idleAdapters": "idle_adapters"}),
         "max-score-picker": _picker(MaxScorePicker, tieBreak="tie_break"),
         "no-hit-lru-scorer": StrategyType(
             no_hit_lru_scorer,
@@ -199,10 +199,10 @@ CATALOG: Mapping[str, StrategyType] = MappingProxyType(
             },
             producers=_TO_PREFIX,
         ),
-        "queue-scorer": StrategyType(QueueScorer),
+        "queue-scorer": StrategyType(QueueScorer, {"pendingSpan": "pending_span"}),
         "random-picker": _picker(RandomPicker),
         "round-robin-picker": _picker(RoundRobinPicker),
-        "running-requests-size-scorer": StrategyType(RunningRequestsSizeScorer),
+        "running-requests-size-scorer": StrategyType(RunningRequestsSizeScorer, {"pendingSpan": "pending_span"}),
         "session-affinity-filter": StrategyType(session_affinity_filter, _SESSION),
         "session-affinity-scorer": StrategyType(session_affinity_scorer, _SESSION),
         "token-load-scorer": StrategyType(

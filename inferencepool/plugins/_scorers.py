@@ -1,4 +1,4 @@
-"""Scorers that look at the load and the LoRA adapters of an endpoint."""
+"""Scorers that look at the load of an endpoint."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import ClassVar
 
 import attrs
 
-from inferencepool.model import Candidates, EndpointSet, InferenceRequest, Snapshot
+from inferencepool.model import Candidates
 from inferencepool.plugins._parameters import checked_whole_number
 from inferencepool.scheduling import LinearLoad
 
 __all__ = [
     "KvCacheUtilizationScorer",
     "LoadAwareScorer",
-    "LoraAffinityScorer",
     "QueueScorer",
     "RunningRequestsSizeScorer",
 ]
 
-_ACTIVE, _ROOM, _WAITING = 1.0, 0.8, 0.6
+# Fewer than this many requests more or less do not make an engine busy: it batches many more.
+_PENDING_SPAN = 5
 
 
 @attrs.frozen
@@ -28,18 +28,28 @@ class QueueScorer:
     Prefer the endpoints with the shortest queue.
 
     The shortest queue among the candidates scores 1, the longest 0, and those between in proportion; when all are
-    equal, all score 1. A pick that the metrics do not cover yet counts as one waiting request.
+    equal, all score 1. A pick that the metrics do not cover yet counts as one waiting request; but where the queues
+    differ by less than *pending_span*, as if they differed by so many. An engine that has room starts a request at
+    once, and one request more does not undo what a cached prompt is worth. Many of them do.
 
     *When to choose it:* nearly always. A queue is the first sign that an engine has more work than it can batch.
 
     *Looks at:* `waiting_queue_size` of the candidates.
 
-    *Configuration:* type ``queue-scorer``, no parameters.
+    *Configuration:* type ``queue-scorer``; beyond the reference ``pendingSpan``, a whole number of 1 or more (5).
+
+    Attributes:
+        pending_span: Pending requests that take a whole point off, where queues are equal.
+
+    Raises:
+        ConfigurationError: *pending_span* is no whole number of 1 or more.
     """
+
+    pending_span: int = attrs.field(default=_PENDING_SPAN, validator=checked_whole_number("queue-scorer", 1))
 
     def score_load(self, candidates: Candidates, /) -> LinearLoad:
         """Score ``(longest - queue) / (longest - shortest)``."""
-        return LinearLoad.relative(candidates.waiting_queue_size)
+        return LinearLoad.relative(candidates.waiting_queue_size, self.pending_span)
 
 
 @attrs.frozen
@@ -47,18 +57,28 @@ class RunningRequestsSizeScorer:
     """
     Prefer the endpoints that work on the fewest requests.
 
-    The same rule as `QueueScorer`, on the requests that the engine runs instead of those that wait.
+    The same rule as `QueueScorer`, for pending requests too, on those that the engine runs instead of those that wait.
 
     *When to choose it:* when the fleet has room for everything, so that all queues are empty and tell nothing.
 
     *Looks at:* `running_requests` of the candidates.
 
-    *Configuration:* type ``running-requests-size-scorer``, no parameters.
+    *Configuration:* type ``running-requests-size-scorer``; beyond the reference ``pendingSpan``, as for `QueueScorer`.
+
+    Attributes:
+        pending_span: Pending requests that take a whole point off, where all run equally many.
+
+    Raises:
+        ConfigurationError: *pending_span* is no whole number of 1 or more.
     """
+
+    pending_span: int = attrs.field(
+        default=_PENDING_SPAN, validator=checked_whole_number("running-requests-size-scorer", 1)
+    )
 
     def score_load(self, candidates: Candidates, /) -> LinearLoad:
         """Score ``(most - running) / (most - fewest)``."""
-        return LinearLoad.relative(candidates.running_requests)
+        return LinearLoad.relative(candidates.running_requests, self.pending_span)
 
 
 @attrs.frozen
@@ -108,27 +128,3 @@ class KvCacheUtilizationScorer:
     def score_endpoints(self, candidates: Candidates, /) -> Sequence[float]:
         """Score ``1 - usage``."""
         return [1 - usage for usage in candidates.kv_cache_usage]
-
-
-@attrs.frozen
-class LoraAffinityScorer:
-    """
-    Prefer the endpoints that have the requested LoRA adapter loaded, then those with room to load it.
-
-    An endpoint that runs the adapter scores 1, one with room for one more adapter 0.8, one without room where the
-    adapter already waits to be loaded 0.6, and all others 0.
-
-    *When to choose it:* when several LoRA adapters share a pool; loading an adapter, or evicting one, costs time.
-
-    *Looks at:* the model of the request, and which adapters the endpoints run, await and have room for.
-
-    *Configuration:* type ``lora-affinity-scorer``, no parameters.
-    """
-
-    def affinities(self, request: InferenceRequest, snapshot: Snapshot, /) -> Sequence[tuple[float, EndpointSet]]:
-        """Give the three sets, in O(1)."""
-        return (
-            (_ACTIVE, snapshot.lora_active.get(request.model, 0)),
-            (_ROOM, snapshot.lora_room),
-            (_WAITING, snapshot.lora_waiting.get(request.model, 0)),
-        )

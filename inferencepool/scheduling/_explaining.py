@@ -199,11 +199,11 @@ def _scores(
     """Ask one scorer of any kind about *candidates*."""
     if scorer.kind == "score_load":
         load = load_of(scorer, candidates)
-        added = candidates.pending
+        added, step = candidates.pending, load.cost_of_pending
         if load.of is not None:
             index, amounts = asked.amounts_of(load.of)
-            added = [amounts[slot] + demands[index].at(slot) for slot in candidates.slots]
-        return [(load.zero - held - more) * load.step for held, more in zip(load.loads, added, strict=True)]
+            added, step = [amounts[slot] + demands[index].at(slot) for slot in candidates.slots], load.step
+        return [(load.zero - held) * load.step - more * step for held, more in zip(load.loads, added, strict=True)]
     if scorer.kind in ("affinities", "affinities_among"):
         shown = candidates.snapshot if scorer.kind == "affinities" else asked
         sets = bonuses([attrs.evolve(scorer, weight=1.0)], request, shown)

@@ -53,7 +53,7 @@ class LoadMeasure(Protocol):
 @attrs.frozen
 class LinearLoad:
     """
-    A score that falls by the same step with every request: ``(zero - load - pending) * step``.
+    A score that falls by the same step with every request: ``(zero - load) * step - pending * pending_step``.
 
     Build one with `relative`, or with a *zero* and a *step* that do not depend on which endpoints are candidates.
 
@@ -65,6 +65,8 @@ class LinearLoad:
         is_relative: Whether *zero* and *step* come from the lowest and the highest load among the candidates.
         of: What counts in place of pending requests: the amounts in flight by this measure, and the request's own. None
             for pending requests. Not for a relative load.
+        pending_step: What one pending request takes off the score, 0 or more; None for *step*. Less, where it is likely
+            to become another kind of load than *loads* are: an engine that has room starts it at once.
     """
 
     loads: Sequence[int]
@@ -72,11 +74,25 @@ class LinearLoad:
     step: float
     is_relative: bool = False
     of: LoadMeasure | None = None
+    pending_step: float | None = None
+
+    @property
+    def cost_of_pending(self) -> float:
+        """What one pending request takes off the score."""
+        return self.step if self.pending_step is None else self.pending_step
 
     @classmethod
-    def relative(cls, loads: Sequence[int]) -> LinearLoad:
-        """Score the lowest of *loads* 1 and the highest 0; all of them 1 where they are equal."""
+    def relative(cls, loads: Sequence[int], pending_span: int = 1) -> LinearLoad:
+        """
+        Score the lowest of *loads* 1 and the highest 0; all of them 1 where they are equal.
+
+        Args:
+            loads: Observed load of each candidate.
+            pending_span: Pending requests count as if the highest were higher than the lowest by so many at least, 1 or
+                more.
+        """
         low, high = min(loads), max(loads)
-        if high > low:
-            return cls(loads, high, 1 / (high - low), is_relative=True)
-        return cls(loads, high + 1, 1.0, is_relative=True)
+        span = high - low
+        zero, step = (high, 1 / span) if span else (high + 1, 1.0)
+        pending_step = None if span >= pending_span else 1 / pending_span
+        return cls(loads, zero, step, is_relative=True, pending_step=pending_step)

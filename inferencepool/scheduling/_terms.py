@@ -129,7 +129,10 @@ def load_of(scorer: WeightedScorer, candidates: Candidates) -> LinearLoad:
     if wrong:
         message = f"scorer {scorer.name}: gave {wrong}"
         raise StrategyError(message)
-    return load if type(load.step) in _PLAIN else attrs.evolve(load, step=float(load.step))
+    if type(load.step) in _PLAIN and (load.pending_step is None or type(load.pending_step) in _PLAIN):
+        return load
+    pending_step = None if load.pending_step is None else float(load.pending_step)
+    return attrs.evolve(load, step=float(load.step), pending_step=pending_step)
 
 
 def _wrong_with(load: LinearLoad, count: int) -> str:
@@ -137,6 +140,7 @@ def _wrong_with(load: LinearLoad, count: int) -> str:
     loads: Any = load.loads
     zero: Any = load.zero
     step: Any = load.step
+    pending_step: Any = load.pending_step
     is_relative: Any = load.is_relative
     if len(loads) != count or type(sum(loads)) is not int or type(zero) is not int:
         found = f"{len(loads)} loads for {count} candidates"
@@ -145,6 +149,8 @@ def _wrong_with(load: LinearLoad, count: int) -> str:
         return f"loads or a zero outside -{MAX_LOAD} to {MAX_LOAD}"
     if not (isfinite(step) and step >= 0):
         return f"the step {quoted(step)}, not a finite number of 0 or more"
+    if pending_step is not None and not (isfinite(pending_step) and pending_step >= 0):
+        return f"the pending_step {quoted(pending_step)}, not None or a finite number of 0 or more"
     if type(is_relative) is not bool:
         return f"is_relative {quoted(is_relative)}, not True or False"
     return "a load of a measure that is relative to the candidates" if load.of is not None and load.is_relative else ""
@@ -252,6 +258,8 @@ def fleet_terms(profile: SchedulingProfile, candidates: Candidates) -> FleetTerm
         # However small the step: one request more must not cost nothing.
         unit = max(1.0, _whole(scale)) if load.step else 0.0
         costs = _add(costs, _costs_of(load, scale, unit))
+        if load.pending_step is not None:
+            unit = max(1.0, _whole(load.pending_step * scorer.weight * ONE)) if load.pending_step else 0.0
         step += unit
         if load.is_relative:
             relative.append(load.loads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
 
 import attrs
@@ -31,6 +32,8 @@ class Arrival:
         adapter: The LoRA adapter that it asks for; empty for none.
         session: Sent as header ``x-session-id``; empty for none.
         answer: Its prompt with its answer, if prompts to come begin with it.
+        then: Is given the time when its answer is complete, and gives what its client sends next, at that time or
+            later; None where nothing follows. A trace does not keep it.
 
     Raises:
         ConfigurationError: A field holds a value that cannot be; the message names it.
@@ -43,6 +46,7 @@ class Arrival:
     adapter: str = ""
     session: str = ""
     answer: Prompt | None = None
+    then: Callable[[float], Arrival | None] | None = attrs.field(default=None, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         if not 0 <= self.at < inf:

@@ -93,6 +93,7 @@ class SimulatedEngine:
     Attributes:
         next_at: When the next event happens; infinite while there is nothing to do.
         busy_seconds: How long it has been working, up to the latest event.
+        adapter_loads: How often it loaded an adapter.
         begun: The requests that wrote their first token at the latest event.
     """
 
@@ -132,6 +133,7 @@ class SimulatedEngine:
         self.next_at = inf
         self._left = inf
         self.busy_seconds = 0.0
+        self.adapter_loads = 0
         self.begun: list[EngineRequest] = []
 
     @property
@@ -291,6 +293,7 @@ class SimulatedEngine:
         """Load *adapter* if it is not there, in the place of the one that was not used for longest."""
         loaded = self._loaded
         if adapter not in loaded:
+            self.adapter_loads += 1
             self._load_seconds += self._options.adapter_load_seconds
             if len(loaded) == self._options.max_adapters:
                 del loaded[next(other for other in loaded if other not in self._running_adapters)]

@@ -157,6 +157,12 @@ class Fleet:
         """Tell what is wrong with the server at *destination*."""
         return self._by_destination[destination].fault
 
+    @property
+    def next_at(self) -> float:
+        """When the next thing happens in the fleet, or might; infinite for never."""
+        at = self._events[0][0] if self._events else inf
+        return min(at, self._changes[0].at) if self._changes else at
+
     def submit(self, destination: str, request: EngineRequest) -> ModelServer:
         """
         Send *request* to the server at *destination*.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from heapq import heappop, heappush
+from math import inf
 from typing import final
 
 from inferencepool.scheduling import PickResult
@@ -47,6 +49,10 @@ class Ledger:
         self.broken: list[EngineRequest] = []
         self._to_first_token, self._to_end = array("d"), array("d")
         self._last_end = 0.0
+        # What clients send next, and when they may: see `Arrival.then`.
+        self._thens: dict[EngineRequest, Callable[[float], Arrival | None]] = {}
+        self._followers: list[tuple[float, int, Arrival]] = []
+        self._followed = 0
 
     def headers_of(self, session: str) -> Mapping[str, str]:
         """Give the headers that a request of *session* has."""
@@ -56,18 +62,23 @@ class Ledger:
         """Take note of a request that was sent to *server*, and let go of all but its load."""
         if arrival.session and (headers := result.response_headers):
             self._response_headers[request] = (arrival.session, headers)
+        if arrival.then is not None:
+            self._thens[request] = arrival.then
         if not self._keeps:
             result.detach()
         self._flight[request] = (arrival, result, server)
 
-    def failed(self, reason: str) -> None:
-        """Take note of a request that failed for good."""
+    def failed(self, arrival: Arrival, reason: str, at: float) -> None:
+        """Take note of a request that failed for good at a time; its client goes on with the next one."""
         self._failed[reason] += 1
+        if arrival.then is not None:
+            self._follow(arrival.then(at))
 
     def take(self, request: EngineRequest) -> tuple[Arrival, PickResult] | None:
         """Let go of a request that is given up; None where it is over already."""
         found = self._flight.pop(request, None)
         self._response_headers.pop(request, None)
+        self._thens.pop(request, None)
         return None if found is None else found[:2]
 
     def broke(self, server: ModelServer) -> None:
@@ -104,6 +115,27 @@ class Ledger:
         server.hit_blocks += request.hit_blocks
         server.request_seconds += took
         server.last_end = self._last_end = request.finished_at
+        if self._thens and request in self._thens:
+            self._follow(self._thens.pop(request)(request.finished_at))
+
+    def _follow(self, arrival: Arrival | None) -> None:
+        if arrival is not None:
+            self._followed += 1
+            heappush(self._followers, (arrival.at, self._followed, arrival))
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether requests are to come, or may come, that follow others."""
+        return bool(self._thens or self._followers)
+
+    @property
+    def next_follower_at(self) -> float:
+        """When the first request comes that follows another one, as far as that is known; infinite for never."""
+        return self._followers[0][0] if self._followers else inf
+
+    def next_follower(self) -> Arrival:
+        """Take out the first request that follows another one."""
+        return heappop(self._followers)[2]
 
     def result(self, profile: str, servers: list[ModelServer]) -> SimulationResult:
         """Tell what came of all requests, after they have ended."""
@@ -132,4 +164,5 @@ class Ledger:
             busy_share=server.engine.busy_seconds / there if there > 0 else 0.0,
             longest_queue=server.longest_queue,
             hit_rate=server.hit_blocks / server.prompt_blocks if server.prompt_blocks else 0.0,
+            adapter_loads=server.engine.adapter_loads,
         )

@@ -68,6 +68,7 @@ class EndpointResult:
         busy_share: Share of the time in which it worked, 0 to 1.
         longest_queue: The most requests that waited there at a time.
         hit_rate: Share of the blocks of its prompts that were in its cache, 0 to 1.
+        adapter_loads: How often it loaded a LoRA adapter.
     """
 
     name: str
@@ -76,6 +77,7 @@ class EndpointResult:
     busy_share: float
     longest_queue: int
     hit_rate: float
+    adapter_loads: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Give it ready for JSON."""
@@ -135,6 +137,11 @@ class SimulationResult:
         """The most requests that waited at an endpoint at a time."""
         return max((endpoint.longest_queue for endpoint in self.endpoints), default=0)
 
+    @property
+    def adapter_loads(self) -> int:
+        """How often LoRA adapters were loaded."""
+        return sum(endpoint.adapter_loads for endpoint in self.endpoints)
+
     def to_dict(self) -> dict[str, Any]:
         """Give it ready for JSON."""
         return {
@@ -150,5 +157,6 @@ class SimulationResult:
             "load_spread": round(self.load_spread, 6),
             "picks_spread": round(self.picks_spread, 6),
             "longest_queue": self.longest_queue,
+            "adapter_loads": self.adapter_loads,
             "endpoints": [endpoint.to_dict() for endpoint in self.endpoints],
         }

@@ -38,8 +38,8 @@ class Gateway(Protocol):
         """Give the destination that a request goes to which was picked for *destination*."""
         ...
 
-    def heard(self, destination: str, now: float, /, *, failed: bool) -> None:
-        """Hear what became of a request that went to *destination*."""
+    def heard(self, destination: str, now: float, status: int, /) -> None:
+        """Hear what became of a request that went to *destination*: its status, 0 where nobody could be reached."""
         ...
 
 
@@ -58,8 +58,8 @@ def simulate(
 
     The same arguments give the same result, as long as the strategies draw from the picker's source of randomness
     only. A strategy that tells the time by an attribute ``clock`` is given the simulated clock. What a strategy wants
-    the response of a request to have as headers, the later requests of its session send. It ends when all requests
-    have ended.
+    the response of a request to have as headers, the later requests of its session send. What follows a request (see
+    `Arrival.then`) comes in its turn among the others. It ends when all requests have ended.
 
     Args:
         arrivals: The requests, in order of time.
@@ -79,6 +79,7 @@ def simulate(
     for count, arrival in enumerate(arrivals):
         if progress is not None and not count % _PROGRESS_EVERY:
             progress(count)
+        run.follow(arrival.at)
         run.arrive(arrival)
     return run.finish(name or made.name)
 
@@ -134,6 +135,18 @@ class _Run:
             strategy.clock = self._fleet.registry.clock
         self._arrived = 0
 
+    def follow(self, until: float) -> None:
+        """Let requests that follow others come, up to *until*; step by step, since each end may bring one."""
+        fleet, ledger = self._fleet, self._ledger
+        while ledger.is_followed:
+            at = min(fleet.next_at, ledger.next_follower_at)
+            if at > until or at == inf:
+                return
+            if fleet.next_at <= at:
+                fleet.advance(at)
+            else:
+                self.arrive(ledger.next_follower())
+
     def arrive(self, arrival: Arrival) -> None:
         """Let everything happen before *arrival*, then pick an endpoint for it and send it there."""
         fleet, ledger, at = self._fleet, self._ledger, arrival.at
@@ -164,11 +177,11 @@ class _Run:
             fault = fleet.fault_at(destination)
             is_refused = fault == "dead" or fault.isdigit()
             if gateway is not None:
-                gateway.heard(destination, fleet.now, failed=is_refused)
+                gateway.heard(destination, fleet.now, int(fault) if fault.isdigit() else 200 * (not is_refused))
             if not is_refused:
                 break
             reason = int(fault) if fault.isdigit() else "connect-failure"
-            again = self._retry(result, reason)
+            again = self._retry(arrival, result, reason)
             if again is None:
                 return
             result = again
@@ -183,14 +196,17 @@ class _Run:
             if self._timeout < inf:
                 self._deadlines.append((arrival.at + self._timeout, sent))
 
-    def _retry(self, result: PickResult, reason: str | int) -> PickResult | None:
+    def _retry(self, arrival: Arrival, result: PickResult, reason: str | int) -> PickResult | None:
         """Pick another endpoint for a request that failed; None where it failed for good."""
         if len(result.excluded) < self._retries:
             with suppress(NoEndpointsError):
                 return result.retry(reason)
-        result.failed(reason)
-        self._ledger.failed(str(reason))
+        self._fail(arrival, result, reason)
         return None
+
+    def _fail(self, arrival: Arrival, result: PickResult, reason: str | int) -> None:
+        result.failed(reason)
+        self._ledger.failed(arrival, str(reason), self._fleet.now)
 
     def _give_up_late(self) -> None:
         """Deal with requests whose servers died, and with those whose clients wait no longer."""
@@ -203,24 +219,22 @@ class _Run:
             arrival, result = taken
             if result.has_started:
                 # What the client has of the answer cannot be taken back.
-                result.failed("reset")
-                ledger.failed("reset")
-            elif (again := self._retry(result, "reset")) is not None:
+                self._fail(arrival, result, "reset")
+            elif (again := self._retry(arrival, result, "reset")) is not None:
                 self._send(arrival, again)
         while deadlines and deadlines[0][0] <= now:
             taken = ledger.take(deadlines.popleft()[1])
             if taken is not None:
-                taken[1].failed("timeout")
-                ledger.failed("timeout")
+                self._fail(*taken, "timeout")
 
     def finish(self, name: str) -> SimulationResult:
         """Let all requests end, and tell what came of them."""
+        self.follow(inf)
         self._fleet.finish()
         self._give_up_late()
         self._fleet.finish()
         for request in self._ledger.under_way():
             taken = self._ledger.take(request)
             if taken is not None:
-                taken[1].failed("timeout")
-                self._ledger.failed("timeout")
+                self._fail(*taken, "timeout")
         return self._ledger.result(name, self._fleet.servers)

@@ -173,6 +173,9 @@ def _load_scores(subject: Subject, scorer: WeightedScorer, case: Case) -> object
     subject.require(all(type(number) is int for number in [*loads, zero]), fault)
     fault = f"gave the step {step!r}, not a finite number of 0 or more"
     subject.require(isinstance(step, Real) and isfinite(step) and float(step) >= 0, fault)
+    pending_step = load.cost_of_pending
+    fault = f"gave the pending_step {pending_step!r}, not None or a finite number of 0 or more"
+    subject.require(isinstance(pending_step, Real) and isfinite(pending_step) and float(pending_step) >= 0, fault)
     for index, held in enumerate(loads):
         score = (zero - held) * step
         fault = f"gave candidate {index} the score {score!r} with nothing pending, not one from 0 to 1"
@@ -180,8 +183,8 @@ def _load_scores(subject: Subject, scorer: WeightedScorer, case: Case) -> object
     if not load.is_relative:
         alone = subject.ask(scorer.ask, Candidates(case.snapshot, case.slots[:1], case.pending))
         fault = "gave a zero or a step that depends on which endpoints are candidates, and is_relative is not set"
-        subject.require((alone.zero, alone.step) == (zero, step), fault)
-    return loads, zero, step, load.is_relative
+        subject.require((alone.zero, alone.step, alone.cost_of_pending) == (zero, step, pending_step), fault)
+    return loads, zero, step, pending_step, load.is_relative
 
 
 def _check_measure(subject: Subject, measure: Any, case: Case) -> None:

@@ -105,7 +105,9 @@ class TestLoraAffinityScorer:
 
     def scores_for(self, model: str) -> list[float]:
         """The best score that each endpoint gets."""
-        found = LoraAffinityScorer().affinities(InferenceRequest(model=model), snapshot_with(*self.LOADS))
+        found = LoraAffinityScorer(idle_adapters=False).affinities(
+            InferenceRequest(model=model), snapshot_with(*self.LOADS)
+        )
         return [max((score for score, members in found if members >> slot & 1), default=0.0) for slot in range(5)]
 
     def test_active_then_room_then_waiting(self) -> None:

@@ -25,8 +25,8 @@ from tests.strategies.fleets import Counts, endpoint, snapshot_of, totals
 DRAWS = 5_000
 
 SCORERS = (WeightedScorer(QueueScorer(), 2), WeightedScorer(KvCacheUtilizationScorer(), 1))
-WITH_LORA = (*SCORERS, WeightedScorer(LoraAffinityScorer(), 3))
-ABSOLUTE = (WeightedScorer(LoadAwareScorer(threshold=8), 4), WeightedScorer(LoraAffinityScorer(), 1))
+WITH_LORA = (*SCORERS, WeightedScorer(LoraAffinityScorer(idle_adapters=False), 3))
+ABSOLUTE = (WeightedScorer(LoadAwareScorer(threshold=8), 4), WeightedScorer(LoraAffinityScorer(idle_adapters=False), 1))
 
 LOADS = [
     EndpointMetrics(waiting_queue_size=0, kv_cache_usage=0.9, active_models=frozenset({"chat"}), max_active_models=1),

@@ -107,6 +107,7 @@ SHAPES: dict[str, Callable[[Any], Any]] = {
     "zero": lambda value: LinearLoad([0] * 3, value, 1.0),
     "step": lambda value: LinearLoad([0] * 3, 1, value),
     "relative": lambda value: LinearLoad([0] * 3, 1, 1.0, is_relative=value),
+    "pending step": lambda value: LinearLoad([0] * 3, 1, 1.0, pending_step=value),
     "measure": lambda value: LinearLoad([0] * 3, 1, 1.0, of=value),
     "demand": Demand,
     "less": lambda value: Demand(1, value),
@@ -187,6 +188,7 @@ def test_garbage(method: str, shape: str) -> None:
         ("score_endpoints", [1j] * 3),
         ("score_load", LinearLoad([0] * 3, 1, 10**400)),
         ("score_load", LinearLoad([0] * 3, 1, "1")),  # type: ignore[arg-type]  # wrong on purpose
+        ("score_load", LinearLoad([0] * 3, 1, 1.0, pending_step=-1.0)),
         ("affinities", [(0.5, True)]),
         ("affinities", [(0.5, np.int64(1))]),
         ("affinities_among", [(-(10**400), 1)]),

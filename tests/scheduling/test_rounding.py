@@ -32,7 +32,7 @@ def test_a_pending_request_ties_with_a_waiting_one() -> None:
     snapshot = make_snapshot(
         {"a": {"waiting_queue_size": 0}, "b": {"waiting_queue_size": 1}, "c": {"waiting_queue_size": 3}}
     )
-    scheduler = Scheduler(SchedulingProfile(scorers=[WeightedScorer(QueueScorer(), 2)]))
+    scheduler = Scheduler(SchedulingProfile(scorers=[WeightedScorer(QueueScorer(pending_span=1), 2)]))
     scheduler.schedule(InferenceRequest(), snapshot)
 
     first, second, _ = scheduler.schedule(InferenceRequest(), snapshot).explain().candidates

@@ -79,7 +79,10 @@ class TestSums:
             ("2*random-picker", "random-picker: is no scorer, so it has no weight"),
             ("2*decode-filter", "decode-filter: is no scorer, so it has no weight"),
             ("random-picker+round-robin-picker", "round-robin-picker: is one picker too many, allowed is 1"),
-            ("queue-scorer(a=1)", "queue-scorer: a: 1 is for a parameter that it does not have, it takes none"),
+            (
+                "kv-cache-utilization-scorer(a=1)",
+                "kv-cache-utilization-scorer: a: 1 is for a parameter that it does not have, it takes none",
+            ),
             (
                 "load-aware-scorer(threshold=x)",
                 "load-aware-scorer: threshold: 'x' is not a whole number from 1 to 2147483647",

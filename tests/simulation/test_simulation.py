@@ -5,6 +5,8 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
 from random import Random
 from statistics import fmean
 from typing import Any
@@ -431,3 +433,54 @@ def test_prompts_of_one_kind_hit_more_where_they_are_kept_together() -> None:
 
     assert together.hit_rate > 1.5 * random.hit_rate
     assert 4 == len(Counter(picks(together)))
+
+
+class TestFollowers:
+    """Requests that follow others."""
+
+    def test_a_client_asks_again_when_it_has_its_answer(self) -> None:
+        """One client alone never has two requests under way, and the pauses lie between them."""
+        ends = list[float]()
+
+        def ask(number: int, at: float) -> Arrival:
+            return Arrival(at, Prompt(f"prompt-{number}", 100), 10, then=partial(then, number + 1))
+
+        def then(number: int, end: float) -> Arrival | None:
+            ends.append(end)
+            return ask(number, end + 2.0) if number < 5 else None
+
+        result = simulate([ask(0, 1.0)], default_profile, SimulationOptions(endpoints=1))
+
+        assert (5, 5) == (result.completed, len(ends))
+        assert [result.end_to_end.mean + 2.0] * 4 == pytest.approx([b - a for a, b in pairwise(ends)])
+
+    def test_those_that_follow_come_in_their_turn(self) -> None:
+        """Before the next request that follows none, where their time is earlier."""
+        order = list[str]()
+
+        class Listening:
+            def score(self, request: InferenceRequest, candidates: Candidates) -> list[float]:
+                order.append(bytes(request.prompt[:4]).decode())
+                return [0.0] * len(candidates)
+
+        second = Arrival(5.0, Prompt("next", 10), 1)
+        first = [Arrival(0.0, Prompt("left", 10), 1, then=lambda _: second), Arrival(9.0, Prompt("last", 10), 1)]
+        simulate(first, lambda: SchedulingProfile(scorers=[Listening()]))
+
+        assert ["left", "next", "last"] == order
+
+    def test_what_follows_may_not_come_earlier(self) -> None:
+        """A request that follows another one before that one has ended is refused."""
+        early = Arrival(0.0, Prompt("b", 10), 1)
+        with pytest.raises(ConfigurationError, match=r"one at 0\.0 s comes after one at"):
+            simulate([Arrival(1.0, Prompt("a", 10), 1, then=lambda _: early)], default_profile)
+
+
+def test_loads_of_adapters_are_counted() -> None:
+    """With room for one, an adapter that ran before another one is loaded again."""
+    arrivals = [
+        Arrival(float(at), Prompt(f"{at}", 10), 1, adapter=adapter) for at, adapter in enumerate(["a", "a", "b", "a"])
+    ]
+    result = simulate(arrivals, default_profile, SimulationOptions(endpoints=1, engine=EngineOptions(max_adapters=1)))
+
+    assert (3, [3]) == (result.adapter_loads, [endpoint.adapter_loads for endpoint in result.endpoints])

@@ -174,7 +174,7 @@ def scorers(rng: Random, prefix: PrefixLike) -> list[WeightedScorer]:
         RunningRequestsSizeScorer(),
         KvCacheUtilizationScorer(),
         LoadAwareScorer(threshold=rng.choice([1, 4, 128])),
-        LoraAffinityScorer(),
+        LoraAffinityScorer(idle_adapters=False),
         prefix,
         Work(rng.choice([1000, 1 << 22]), rng.random() < 0.5),
         Work(77, until_started=False),
@@ -238,10 +238,10 @@ def _whole_scores(
     """Score every member with one scorer."""
     scale, pending = item.weight * int(ONE), counts.pending
     match item.scorer:
-        case QueueScorer():
-            return _relative(snapshot.waiting_queue_size, members, pending, scale)
-        case RunningRequestsSizeScorer():
-            return _relative(snapshot.running_requests, members, pending, scale)
+        case QueueScorer(pending_span=span):
+            return _relative(snapshot.waiting_queue_size, members, pending, scale, span)
+        case RunningRequestsSizeScorer(pending_span=span):
+            return _relative(snapshot.running_requests, members, pending, scale, span)
         case LoadAwareScorer(threshold=limit):
             loads = {s: min(snapshot.waiting_queue_size[s], limit) for s in members}
             return _linear(loads, limit, 0.5 / limit * scale, pending)
@@ -272,10 +272,14 @@ def _whole_scores_by_request(
             raise AssertionError(message)
 
 
-def _relative(column: Sequence[int], members: Sequence[int], pending: Sequence[int], scale: float) -> dict[int, int]:
+def _relative(
+    column: Sequence[int], members: Sequence[int], pending: Sequence[int], scale: float, span: int
+) -> dict[int, int]:
     low, high = min(column[s] for s in members), max(column[s] for s in members)
     zero, step = (high, 1 / (high - low)) if high > low else (high + 1, 1.0)
-    return _linear({slot: column[slot] for slot in members}, zero, step * scale, pending)
+    scores = _linear({slot: column[slot] for slot in members}, zero, step * scale, [0] * len(pending))
+    unit = max(1, round(1 / max(span, high - low) * scale)) if scale else 0
+    return {slot: score - pending[slot] * unit for slot, score in scores.items()}
 
 
 def _linear(loads: Mapping[int, int], zero: int, step: float, pending: Sequence[int]) -> dict[int, int]:

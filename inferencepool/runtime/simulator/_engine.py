@@ -7,10 +7,11 @@ that it wrote in the step before. A request whose tokens are all in the cache af
 that wait join at the beginning of a step, in order, while there is room in the batch and in the cache. When the cache
 is full, the request that joined last loses its blocks and goes back to the front of the queue.
 
-Prompts are remembered once they are computed. A request that joins has as many of its tokens in the KV cache at once as
-its prompt begins with whole blocks of one that is remembered; the last token is computed all the same, since the answer
-begins with what comes of it. Room is that of the requests alone: what is remembered takes none of it, and may have as
-many blocks again. What was used longest ago is forgotten first.
+Prompts are remembered from the step on that computes the last of their tokens, also for those that join after them in
+the same step, as engines do. A request that joins has as many of its tokens in the KV cache at once as its prompt
+begins with whole blocks of one that is remembered; the last token is computed all the same, since the answer begins
+with what comes of it. Room is that of the requests alone: what is remembered takes none of it, and may have as many
+blocks again. What was used longest ago is forgotten first.
 """
 
 from __future__ import annotations
@@ -50,6 +51,9 @@ class EngineRequest:
         cached: Tokens of the prompt that were remembered when it joined the batch.
         written: Tokens that it has written.
         computed: Tokens of prompt and answer that are in the KV cache.
+        submitted_at: When it came, in seconds of the engine's clock.
+        joined_at: When it joined the batch, the last time if it had to do so again.
+        began_at: When it wrote its first token.
     """
 
     prompt_tokens: int
@@ -59,6 +63,9 @@ class EngineRequest:
     cached: int = 0
     written: int = 0
     computed: int = 0
+    submitted_at: float = 0.0
+    joined_at: float = 0.0
+    began_at: float = 0.0
     # Tokens that the step under way computes, and blocks that are held.
     step_tokens: int = 0
     blocks: int = 0
@@ -166,9 +173,10 @@ class Engine:
             raise InvalidRequestError(message)
         self._catch_up()
         request = EngineRequest(prompt_tokens, output_tokens, adapter, prompt)
+        request.submitted_at = self._clock()
         self._waiting.append(request)
         if self._step_end is None:
-            self._begin_step(self._clock())
+            self._begin_step(request.submitted_at)
         return request
 
     def cancel(self, request: EngineRequest) -> None:
@@ -216,16 +224,16 @@ class Engine:
         now = self._clock()
         while self._step_end is not None and self._step_end <= now:
             ended = self._step_end
-            self._end_step()
+            self._end_step(ended)
             self._begin_step(ended)
 
-    def _end_step(self) -> None:
+    def _end_step(self, now: float) -> None:
         for request in self._running:
             request.computed += request.step_tokens
             if request.step_tokens and request.computed == request.prompt_tokens + request.written:
                 if not request.written:
                     self._prompt_tokens += request.prompt_tokens
-                    self._remember(request)
+                    request.began_at = now
                 request.written += 1
                 self._generation_tokens += 1
                 self._progressed[request] = None
@@ -244,7 +252,7 @@ class Engine:
         budget = self._continue_batch(options.max_step_tokens)
         # Whoever joined after a preemption would take the blocks that were just freed for others.
         if preemptions == self._preemptions:
-            budget = self._admit(budget)
+            budget = self._admit(budget, start)
         tokens = options.max_step_tokens - budget
         seconds = 1 / options.decode_tokens_per_second + tokens / options.prefill_tokens_per_second
         self._step_end = start + seconds
@@ -257,7 +265,7 @@ class Engine:
                 budget -= self._grant(request, budget, preempt=True)
         return budget
 
-    def _admit(self, budget: int) -> int:
+    def _admit(self, budget: int, now: float) -> int:
         """Let requests of the queue join, in order; give what is left of *budget*."""
         options = self._options
         adapters = {request.adapter for request in self._running if request.adapter}
@@ -276,6 +284,7 @@ class Engine:
             self._prefix_queries += request.prompt_tokens if self._prompts is not None else 0
             self._prefix_hits += request.cached
             self._running[request] = None
+            request.joined_at = now
             adapters |= needed
             budget -= tokens
         self._waiting.extendleft(reversed(passed_over))
@@ -289,7 +298,7 @@ class Engine:
             request.cached = request.computed = min(known, (request.prompt_tokens - 1) // size) * size
 
     def _remember(self, request: EngineRequest) -> None:
-        """Remember the prompt of *request*, which is computed now."""
+        """Remember the prompt of *request*, of which the last tokens are computed now."""
         if self._prompts is not None:
             self._prompts.insert(self._prompts.match(request.prompt, request.adapter), _HERE)
 
@@ -308,6 +317,8 @@ class Engine:
         self._free_blocks -= needed
         request.blocks += needed
         request.step_tokens = tokens
+        if request.computed + tokens == request.prompt_tokens:
+            self._remember(request)
         return tokens
 
     def _preempt(self, request: EngineRequest) -> None:

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from inferencepool.errors import InvalidRequestError
 from inferencepool.runtime.simulator._driver import EngineDriver, Generation
+from inferencepool.runtime.simulator._engine import EngineRequest
 from inferencepool.runtime.simulator._metrics_page import render_metrics
 from inferencepool.runtime.simulator._openai import Answer, Inquiry, error_document, models_document, read_inquiry
 from inferencepool.runtime.simulator._options import SimulatorOptions
@@ -126,7 +127,7 @@ class SimulatorService:
         else:
             began = time.perf_counter()
             try:
-                response = await self._answer(request, read_inquiry(body, chat=chat), headers)
+                response = await self._answer(request, read_inquiry(body, chat=chat), headers, began)
             except InvalidRequestError as error:
                 response = _error(400, str(error))
             headers["server-timing"] = f"total;dur={(time.perf_counter() - began) * 1000:.3f}"
@@ -134,7 +135,18 @@ class SimulatorService:
             response.headers.update(headers)
         return response
 
-    async def _answer(self, request: web.Request, inquiry: Inquiry, headers: Mapping[str, str]) -> web.StreamResponse:
+    def _stages(self, request: EngineRequest, began: float) -> str:
+        """Tell how long *request*, which came at *began*, waited, was computed, and took in all to its first token."""
+        stages = {
+            "queue": (request.joined_at - request.submitted_at) / self._options.time_scale,
+            "prefill": (request.began_at - request.joined_at) / self._options.time_scale,
+            "total": time.perf_counter() - began,
+        }
+        return ", ".join(f"{name};dur={seconds * 1000:.3f}" for name, seconds in stages.items())
+
+    async def _answer(
+        self, request: web.Request, inquiry: Inquiry, headers: Mapping[str, str], began: float
+    ) -> web.StreamResponse:
         if inquiry.model not in self._models_served:
             return _error(404, f"model {inquiry.model[:80]!r} does not exist here")
         length, finish_reason = self._length_of_answer(inquiry)
@@ -151,6 +163,7 @@ class SimulatorService:
         ) as generation:
             if inquiry.stream:
                 written = await generation.progress()
+                headers = {**headers, "server-timing": self._stages(generation.request, began)}
                 self.streaming += 1
                 try:
                     return await self._stream(request, answer, generation, headers, written)

@@ -29,8 +29,10 @@ class ModelServerSimulator:
     It serves ``/v1/completions``, ``/v1/chat/completions`` (both also as events), ``/v1/models``, ``/health``,
     ``/metrics`` and, for tests, ``/debug/requests``: the latest 256 requests with their headers. Every response has
     the header ``x-served-by`` with the server's address, and those to completions ``x-received-length`` and
-    ``x-received-sha256``, about the body that arrived; those that are no events have ``server-timing``, too: the
-    milliseconds from the request's last byte to the response. A client that hangs up frees its place.
+    ``x-received-sha256``, about the body that arrived, and ``server-timing``: the milliseconds from the request's last
+    byte to the response, ``total``. A response of events begins with its first token, and tells beside it how long the
+    request waited in the engine, ``queue``, and was computed there, ``prefill``. A client that hangs up frees its
+    place.
 
     Used on the thread of one event loop, which many of them can share.
 

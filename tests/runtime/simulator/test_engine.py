@@ -313,15 +313,24 @@ class TestPrefixes:
         assert [0, 0] == [self.finish(engine, clock, text(1, 2, 3)).cached for _ in range(2)]
         assert 0 == engine.load().prefix_queries
 
-    def test_not_before_it_is_computed(self) -> None:
-        """Two that join together have nothing of each other."""
+    def test_while_it_is_computed(self) -> None:
+        """Of two that join in one step the second has what the first one computes in it, as in the simulation."""
         engine, clock = engine_of(kv_blocks=64, max_step_tokens=256, max_running_requests=3)
         engine.submit(prompt_tokens=1, output_tokens=1)
         requests = [engine.submit(prompt_tokens=48, output_tokens=1, prompt=text(1, 2, 3)) for _ in range(2)]
         run_step(engine, clock)
         run_step(engine, clock)
 
-        assert [(0, True)] * 2 == [(request.cached, request.finished) for request in requests]
+        assert [(0, True), (32, True)] == [(request.cached, request.finished) for request in requests]
+
+    def test_not_while_a_part_of_it_is_left(self) -> None:
+        """What a prompt of several steps has is remembered from its last step on."""
+        engine, clock = engine_of(kv_blocks=64, max_step_tokens=48, max_running_requests=3)
+        requests = [engine.submit(prompt_tokens=64, output_tokens=1, prompt=text(1, 2, 3, 4)) for _ in range(2)]
+        for _ in range(2):
+            run_step(engine, clock)
+
+        assert [0, 48] == [request.cached for request in requests]
 
 
 ARRIVALS = st.lists(

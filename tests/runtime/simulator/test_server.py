@@ -232,6 +232,9 @@ class TestEcho:
                 assert server.address == response.headers["x-served-by"]
                 assert hashlib.sha256(body).hexdigest() == response.headers["x-received-sha256"]
                 assert response.headers["content-type"].startswith("text/event-stream")
+                stages = dict(part.split(";dur=") for part in response.headers["server-timing"].split(", "))
+                assert ["queue", "prefill", "total"] == list(stages)
+                assert 0 < float(stages["total"])
 
         run(scenario)
 

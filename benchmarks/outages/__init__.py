@@ -1,0 +1,1 @@
+"""What clients see behind a real Envoy while one of four model servers is ready, and ill."""

@@ -1,0 +1,120 @@
+"""The table of outages: ``python -m benchmarks outages``, or ``python -m benchmarks.outages FAULT...`` for some."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from time import monotonic
+
+import attrs
+
+from benchmarks.measure import Row
+from benchmarks.outages.stack import FAULTS, LOADS, Sent, Stack, running
+from inferencepool import FailureMode
+
+__all__ = ["measure_outages"]
+
+_HEALTHY, _ILL, _AFTER = 4.0, 10.0, 13.0
+# In the first second so many requests may fail that were under way, and so many percent of the others.
+_UNDER_WAY, _PERCENT = 5, 5
+# So many requests probe within the outage: behind 2 and 4 seconds more, and under load a little later.
+_PROBES = 3
+# How long it may take until it has about its share again, measured over so many seconds.
+_BACK, _WINDOW, _ABOUT = 10.0, 2.0, 0.18
+
+
+@attrs.frozen
+class _Outage:
+    """
+    What came of one outage under one load.
+
+    Attributes:
+        began: When it began.
+        sent: All requests, by when they were sent.
+        ill: The port of the server.
+    """
+
+    began: float
+    sent: Sequence[Sent]
+    ill: str
+
+    def failed(self, since: float, until: float) -> int:
+        """Count the failed ones between two times since it began."""
+        return sum(each.failed for each in self._between(since, until))
+
+    def count(self, since: float, until: float) -> int:
+        """Count all of them."""
+        return len(self._between(since, until))
+
+    def share(self, since: float, until: float) -> float:
+        """Tell the share of answers that came from the ill server."""
+        answers = [each.server for each in self._between(since, until)]
+        return answers.count(self.ill) / len(answers) if answers else 0.0
+
+    def back_after(self) -> float | None:
+        """Tell how many seconds after its end the server has about its share; None for never."""
+        steps = [step / 4 for step in range(int((_AFTER - _WINDOW) * 4))]
+        return next((at for at in steps if self.share(_ILL + at, _ILL + at + _WINDOW) >= _ABOUT), None)
+
+    def _between(self, since: float, until: float) -> list[Sent]:
+        return [each for each in self.sent if since <= each.at - self.began < until]
+
+
+def measure_outages(faults: Sequence[str] = FAULTS) -> Iterator[Row]:
+    """Measure every fault under every load, for both failure modes, and the same without detection."""
+    for fault in faults:
+        yield from asyncio.run(_measure(fault))
+
+
+async def _measure(fault: str) -> list[Row]:
+    rows = []
+    for mode in FailureMode:
+        ours = await _outages(fault, mode, detection=True)
+        without = await _outages(fault, mode, detection=False)
+        rows += [_row(f"{fault}, {mode.value}, {load}", ours[load], without[load]) for load in LOADS]
+    return rows
+
+
+async def _outages(fault: str, mode: FailureMode, *, detection: bool) -> dict[str, _Outage]:
+    """Play a fault under all loads at once, each with servers, a picker and an Envoy of its own."""
+    async with asyncio.TaskGroup() as group:
+        tasks = {
+            load: group.create_task(_outage(fault, mode, rate, detection=detection)) for load, rate in LOADS.items()
+        }
+    return {load: task.result() for load, task in tasks.items()}
+
+
+async def _outage(fault: str, mode: FailureMode, rate: float, *, detection: bool) -> _Outage:
+    async with running(mode, detection=detection) as stack:
+        sending = asyncio.create_task(stack.load(rate, _HEALTHY + _ILL + _AFTER, int(rate)))
+        began = await _play(stack, fault)
+        await sending
+        return _Outage(began, stack.sent, stack.servers[0].rpartition(":")[2])
+
+
+async def _play(stack: Stack, fault: str) -> float:
+    """Let the server be well, ill and well again; gives when it fell ill."""
+    await asyncio.sleep(_HEALTHY)
+    began = monotonic()
+    await stack.fall_ill(fault)
+    await asyncio.sleep(_ILL)
+    await stack.recover(fault)
+    await asyncio.sleep(_AFTER)
+    return began
+
+
+def _row(name: str, ours: _Outage, without: _Outage) -> Row:
+    first, later, back = ours.failed(0, 1), ours.failed(1, _ILL), ours.back_after()
+    allowed = _UNDER_WAY + _PERCENT / 100 * ours.count(0, 1)
+    share = ours.share(1, _ILL)
+    lost = without.failed(0, _ILL) / max(1, without.count(0, _ILL))
+    is_fair = share <= 1 / 4
+    told = "never" if back is None else f"{back:.1f} s"
+    return Row(
+        f"one of four {name}",
+        f"{first} failed in the first second, {later} later, of {ours.count(0, _ILL)}; back after {told}",
+        f"no detection {lost:.0%} failed",
+        f"{share:.0%} of answers are its",
+        f"<= {allowed:.1f}, <= {_PROBES} probes, <= {_BACK:g} s",
+        first <= allowed and later <= _PROBES and back is not None and back <= _BACK and is_fair,
+    )

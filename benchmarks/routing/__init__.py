@@ -1,0 +1,1 @@
+"""Named workloads, played through our profiles and the policies of others, and compared seed by seed."""
