@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from math import isfinite
+from math import inf, isfinite
 
 import attrs
 
 from inferencepool.cli._durations import duration
 from inferencepool.cli._flags import whole
 from inferencepool.errors import ConfigurationError
+from inferencepool.registry import OutlierDetection
 from inferencepool.simulation import (
     EndpointLeaves,
     EndpointsJoin,
     EngineOptions,
+    FaultChanges,
     FleetChange,
     ProfileFactory,
     SimulationOptions,
@@ -52,7 +54,8 @@ def add_fleet_options(parser: argparse.ArgumentParser) -> None:
         type=_change,
         action="append",
         default=[],
-        help="30s:join:4, 1m:leave:2 (endpoint number 2 of 0, 1, ...) or 10s:speed:0:0.5; may be given several times",
+        help="30s:join:4, 1m:leave:2 (endpoint number 2 of 0, 1, ...), 10s:speed:0:0.5 or 10s:fault:0:dead (or frozen, "
+        "stuck, a status such as 500, none for well again); may be given several times",
     )
     add(
         "--scrape-interval",
@@ -75,6 +78,9 @@ def add_fleet_options(parser: argparse.ArgumentParser) -> None:
         default=0.05,
         help="least time between two snapshots of the picker (50ms)",
     )
+    add("--retries", metavar="N", type=whole_number, default=0, help="other endpoints for a request that failed (0)")
+    add("--timeout", metavar="TIME", type=duration, default=inf, help="time after which clients give up (never)")
+    add("--no-outlier-detection", action="store_true", help="eject no endpoints by what comes back from them")
     add("--no-reserve", action="store_true", help="let picks that the metrics do not show yet count for nothing")
     engine = parser.add_argument_group("engine", "What the model server of each endpoint is like.")
     for name, field in attrs.fields_dict(EngineOptions).items():
@@ -104,6 +110,9 @@ def simulation_options(arguments: argparse.Namespace) -> SimulationOptions:
         scrape_delay=arguments.scrape_delay,
         publish_interval=arguments.publish_interval,
         reserve=not arguments.no_reserve,
+        retries=arguments.retries,
+        timeout=arguments.timeout,
+        outlier_detection=None if arguments.no_outlier_detection else OutlierDetection(),
     )
 
 
@@ -144,7 +153,7 @@ def positive_number(text: str) -> float:
 
 
 def _change(text: str) -> FleetChange:
-    """Read ``TIME:join:COUNT``, ``TIME:leave:NUMBER`` or ``TIME:speed:NUMBER:FACTOR``."""
+    """Read ``TIME:join:COUNT``, ``TIME:leave:NUMBER``, ``TIME:speed:NUMBER:FACTOR`` or ``TIME:fault:NUMBER:FAULT``."""
     time, *words = text.split(":")
     try:
         match words:
@@ -154,7 +163,9 @@ def _change(text: str) -> FleetChange:
                 return EndpointLeaves(duration(time), whole_number(number))
             case ["speed", number, factor]:
                 return SpeedChanges(duration(time), whole_number(number), positive_number(factor))
+            case ["fault", number, fault]:
+                return FaultChanges(duration(time), whole_number(number), fault)
     except ConfigurationError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-    message = f"{text!r} is not TIME:join:COUNT, TIME:leave:NUMBER or TIME:speed:NUMBER:FACTOR"
+    message = f"{text!r} is not TIME:join:COUNT, TIME:leave:NUMBER, TIME:speed:NUMBER:FACTOR or TIME:fault:NUMBER:FAULT"
     raise argparse.ArgumentTypeError(message)

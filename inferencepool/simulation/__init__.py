@@ -8,6 +8,7 @@ from inferencepool.simulation._grouped import LongDocuments, LoraMix, SharedProm
 from inferencepool.simulation._options import (
     EndpointLeaves,
     EndpointsJoin,
+    FaultChanges,
     FleetChange,
     SimulationOptions,
     SpeedChanges,
@@ -16,7 +17,7 @@ from inferencepool.simulation._profiles import PROFILES, parse_profile
 from inferencepool.simulation._prompt import BYTES_PER_TOKEN, Prompt
 from inferencepool.simulation._queue import EngineRequest
 from inferencepool.simulation._results import Distribution, EndpointResult, SimulationResult
-from inferencepool.simulation._simulation import ProfileFactory, Progress, compare, simulate
+from inferencepool.simulation._simulation import Gateway, ProfileFactory, Progress, compare, simulate
 from inferencepool.simulation._trace import read_trace, write_trace
 from inferencepool.simulation._workloads import WORKLOADS, Workload, parse_workload
 
@@ -34,7 +35,9 @@ __all__ = [
     "EndpointsJoin",
     "EngineOptions",
     "EngineRequest",
+    "FaultChanges",
     "FleetChange",
+    "Gateway",
     "LongDocuments",
     "LoraMix",
     "ProfileFactory",

@@ -105,6 +105,7 @@ class SimulatedEngine:
         self._overhead = 1 / options.decode_tokens_per_second
         self._per_token = 1 / options.prefill_tokens_per_second
         self._speed = 1.0
+        self._frozen_at: float | None = None
         self._cache = BlockCache(options.kv_blocks, options.kv_block_size, keeps=options.keeps_prefixes)
         self._queue = WaitingQueue(options.max_adapters)
         self._arrived = 0
@@ -130,6 +131,7 @@ class SimulatedEngine:
             cache_num_blocks=options.kv_blocks,
         )
         self.next_at = inf
+        self._left = inf
         self.busy_seconds = 0.0
         self.adapter_loads = 0
         self.begun: list[EngineRequest] = []
@@ -155,6 +157,25 @@ class SimulatedEngine:
         self._arrived += 1
         request.number = self._arrived
         self._queue.append(request)
+        if self._frozen_at is not None:
+            return
+        if self.next_at == inf:
+            self._begin(now)
+        elif self._may_join:
+            self._cut(now)
+
+    def freeze(self, now: float) -> None:
+        """Do nothing any more until `thaw`; what comes waits."""
+        if self._frozen_at is None:
+            self._frozen_at, self._left, self.next_at = now, self.next_at - now, inf
+
+    def thaw(self, now: float) -> None:
+        """Go on where `freeze` found it."""
+        if self._frozen_at is None:
+            return
+        self._began += now - self._frozen_at
+        self._frozen_at = None
+        self.next_at = now + self._left
         if self.next_at == inf:
             self._begin(now)
         elif self._may_join:

@@ -14,7 +14,13 @@ import attrs
 from inferencepool.model import EndpointMetrics, InferencePool, Pod
 from inferencepool.registry import EndpointRegistry
 from inferencepool.simulation._engine import SimulatedEngine
-from inferencepool.simulation._options import EndpointLeaves, EndpointsJoin, FleetChange, SimulationOptions
+from inferencepool.simulation._options import (
+    EndpointLeaves,
+    EndpointsJoin,
+    FaultChanges,
+    FleetChange,
+    SimulationOptions,
+)
 from inferencepool.simulation._queue import EngineRequest
 
 __all__ = ["Fleet", "ModelServer"]
@@ -40,6 +46,8 @@ class ModelServer:
         hit_blocks: Those of them that were in its cache.
         request_seconds: How long the requests that it answered were there, all together.
         last_end: When it finished the last of them.
+        fault: What is wrong with it (see `FaultChanges`).
+        told: What its metrics page told last.
         pod_name: The name of its pod.
         address: The IP address of its pod.
         endpoint_id: The id of its endpoint.
@@ -56,6 +64,8 @@ class ModelServer:
     hit_blocks: int = 0
     request_seconds: float = 0.0
     last_end: float = 0.0
+    fault: str = "none"
+    told: EndpointMetrics = attrs.field(factory=EndpointMetrics)
     pod_name: str = attrs.field(init=False)
     address: str = attrs.field(init=False)
     endpoint_id: str = attrs.field(init=False)
@@ -99,6 +109,7 @@ class Fleet:
         *,
         begun: Callable[[EngineRequest], object],
         finished: Callable[[EngineRequest], object],
+        broke: Callable[[ModelServer], object],
     ) -> None:
         """
         Begin at time 0.
@@ -108,15 +119,24 @@ class Fleet:
             rng: Settles when in its interval each endpoint is scraped.
             begun: Is called with every request that wrote its first token, at that time.
             finished: Is called with every request that finishes, at that time.
+            broke: Is called with a server that dies, with all that it has.
         """
         self._clock = _Clock()
         self.servers: list[ModelServer] = []
         self._options = options
         self._begun = begun
         self._finished = finished
+        self._broke = broke
         self._by_destination: dict[str, ModelServer] = {}
         pool = InferencePool(name="simulated", selector=_LABELS, target_ports=[_PORT])
-        self.registry = EndpointRegistry(pool, clock=self._clock, publish_interval=options.publish_interval)
+        self.registry = EndpointRegistry(
+            pool,
+            clock=self._clock,
+            publish_interval=options.publish_interval,
+            staleness=options.staleness,
+            outlier_detection=options.outlier_detection,
+            rng=Random(rng.random()),
+        )
         # When which server's next event happens; an entry that its engine does not confirm is out of date.
         self._events: list[tuple[float, int]] = []
         # Servers by the time of their next scrape, and scrapes by the time of their arrival: both stay in order, since
@@ -132,6 +152,10 @@ class Fleet:
     def now(self) -> float:
         """The time, in seconds."""
         return self._clock.now
+
+    def fault_at(self, destination: str) -> str:
+        """Tell what is wrong with the server at *destination*."""
+        return self._by_destination[destination].fault
 
     @property
     def next_at(self) -> float:
@@ -203,7 +227,19 @@ class Fleet:
             at, server = scrapes.popleft()
             if server.left_at is None:
                 scrapes.append((at + interval, server))
-                self._deliveries.append((at + delay, server.endpoint_id, server.engine.metrics(at)))
+                self._read_page(server, at, at + delay)
+
+    def _read_page(self, server: ModelServer, at: float, known_at: float) -> None:
+        """Ask for a server's metrics, as far as it answers."""
+        if server.fault == "dead":
+            # Nobody listens there, and that is known at once.
+            self.registry.lose(
+                self.registry.snapshot().fleet.at(self.registry.snapshot().fleet.by_id[server.endpoint_id])
+            )
+        elif server.fault != "frozen":
+            told = server.told if server.fault == "stuck" else server.engine.metrics(at)
+            server.told = attrs.evolve(told, observed_at=at) if server.fault == "stuck" else told
+            self._deliveries.append((known_at, server.endpoint_id, server.told))
 
     def _deliver(self, until: float) -> None:
         deliveries, observe = self._deliveries, self.registry.observe_metrics
@@ -222,8 +258,22 @@ class Fleet:
         if isinstance(change, EndpointLeaves):
             server.left_at = self.now
             self.registry.delete_pod(_NAMESPACE, server.pod_name)
+        elif isinstance(change, FaultChanges):
+            self._fall_ill(server, change.fault)
         else:
             server.engine.set_speed(change.speed, self.now)
+            self._expect(server)
+
+    def _fall_ill(self, server: ModelServer, fault: str) -> None:
+        server.fault = fault
+        if fault == "dead":
+            self._broke(server)
+            busy, server.engine = server.engine.busy_seconds, SimulatedEngine(self._options.engine)
+            server.engine.busy_seconds = busy
+        elif fault in ("frozen", "stuck"):
+            server.engine.freeze(self.now)
+        else:
+            server.engine.thaw(self.now)
             self._expect(server)
 
     def _join(self, count: int, speed: float) -> None:

@@ -25,21 +25,28 @@ class Ledger:
 
     It knows servers, but not the fleet, which tells it what happens: so there is no cycle that keeps a simulation in
     memory after its end. Not thread-safe.
+
+    Attributes:
+        broken: Requests that broke off with their servers, and were not dealt with yet.
     """
 
-    def __init__(self, block_size: int) -> None:
+    def __init__(self, block_size: int, *, keeps_requests: bool = False) -> None:
         """
         Begin with nothing.
 
         Args:
             block_size: Tokens in a block of the engines' caches.
+            keeps_requests: Whether results are kept whole, so that they can be retried.
         """
         self._block_size = block_size
-        self._flight: dict[EngineRequest, tuple[float, PickResult, ModelServer]] = {}
+        self._keeps = keeps_requests
+        self._flight: dict[EngineRequest, tuple[Arrival, PickResult, ModelServer]] = {}
         # What the response of a request will tell its session, and what each session was told so far.
         self._response_headers: dict[EngineRequest, tuple[str, Mapping[str, str]]] = {}
         self._session_headers: dict[str, Mapping[str, str]] = {}
         self._rejected: Counter[str] = Counter()
+        self._failed: Counter[str] = Counter()
+        self.broken: list[EngineRequest] = []
         self._to_first_token, self._to_end = array("d"), array("d")
         self._last_end = 0.0
         # What clients send next, and when they may: see `Arrival.then`.
@@ -57,26 +64,52 @@ class Ledger:
             self._response_headers[request] = (arrival.session, headers)
         if arrival.then is not None:
             self._thens[request] = arrival.then
-        result.detach()
-        self._flight[request] = (arrival.at, result, server)
+        if not self._keeps:
+            result.detach()
+        self._flight[request] = (arrival, result, server)
+
+    def failed(self, arrival: Arrival, reason: str, at: float) -> None:
+        """Take note of a request that failed for good at a time; its client goes on with the next one."""
+        self._failed[reason] += 1
+        if arrival.then is not None:
+            self._follow(arrival.then(at))
+
+    def take(self, request: EngineRequest) -> tuple[Arrival, PickResult] | None:
+        """Let go of a request that is given up; None where it is over already."""
+        found = self._flight.pop(request, None)
+        self._response_headers.pop(request, None)
+        self._thens.pop(request, None)
+        return None if found is None else found[:2]
+
+    def broke(self, server: ModelServer) -> None:
+        """Take note that all requests broke off that *server* has: they are to be dealt with."""
+        self.broken += [request for request, (_, _, where) in self._flight.items() if where is server]
+
+    def under_way(self) -> list[EngineRequest]:
+        """List all requests that are not over."""
+        return list(self._flight)
 
     def rejected(self, reason: str) -> None:
         """Take note of a request that was not sent anywhere."""
         self._rejected[reason] += 1
 
     def begun(self, request: EngineRequest) -> None:
-        """Take note of the first token of an answer."""
+        """Take note of the first token of an answer, unless its client has given up."""
+        if request not in self._flight:
+            return
         self._flight[request][1].started()
         if self._response_headers and request in self._response_headers:
             session, headers = self._response_headers.pop(request)
             self._session_headers[session] = headers
 
     def finished(self, request: EngineRequest) -> None:
-        """Take note of the end of an answer."""
-        at, result, server = self._flight.pop(request)
+        """Take note of the end of an answer, unless its client has given up."""
+        if request not in self._flight:
+            return
+        arrival, result, server = self._flight.pop(request)
         result.release()
-        took = request.finished_at - at
-        self._to_first_token.append(request.first_token_at - at)
+        took = request.finished_at - arrival.at
+        self._to_first_token.append(request.first_token_at - arrival.at)
         self._to_end.append(took)
         server.prompt_blocks += request.prompt.tokens // self._block_size
         server.hit_blocks += request.hit_blocks
@@ -108,9 +141,10 @@ class Ledger:
         """Tell what came of all requests, after they have ended."""
         return SimulationResult(
             profile=profile,
-            requests=len(self._to_end) + self._rejected.total(),
+            requests=len(self._to_end) + self._rejected.total() + self._failed.total(),
             completed=len(self._to_end),
             rejected=dict(sorted(self._rejected.items())),
+            failed=dict(sorted(self._failed.items())),
             seconds=self._last_end,
             prompt_blocks=sum(server.prompt_blocks for server in servers),
             hit_blocks=sum(server.hit_blocks for server in servers),

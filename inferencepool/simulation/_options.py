@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from math import inf
 from typing import Any, TypeAlias
 
 import attrs
 
+from inferencepool.registry import OutlierDetection, Staleness
 from inferencepool.simulation._checks import checked_flag, checked_number, checked_whole_number, refusal
 from inferencepool.simulation._engine import EngineOptions
 
-__all__ = ["EndpointLeaves", "EndpointsJoin", "FleetChange", "SimulationOptions", "SpeedChanges"]
+__all__ = ["EndpointLeaves", "EndpointsJoin", "FaultChanges", "FleetChange", "SimulationOptions", "SpeedChanges"]
 
 _OWNER = "simulation"
 _MOST_ENDPOINTS = 100_000
@@ -62,7 +65,41 @@ class SpeedChanges:
     speed: float = attrs.field(validator=checked_number("speed", above=True))
 
 
-FleetChange: TypeAlias = EndpointsJoin | EndpointLeaves | SpeedChanges
+_FAULT = "fault"
+_FAULTS = ("none", "dead", "frozen", "stuck")
+_STATUS = re.compile("[45][0-9]{2}")
+
+
+def _checked_fault(_: Any, __: Any, value: Any) -> None:
+    if not isinstance(value, str) or not (value in _FAULTS or _STATUS.fullmatch(value)):
+        raise refusal(_FAULT, "fault", value, f"one of {', '.join(_FAULTS)}, or a status from 400 to 599")
+
+
+@attrs.frozen
+class FaultChanges:
+    """
+    An endpoint falls ill while it stays ready, or is well again.
+
+    Attributes:
+        at: When, in seconds.
+        number: Which, counted from 0 in the order in which they joined.
+        fault: ``dead``: what it has breaks off, and nobody can connect; with ``none`` it begins anew, with an empty
+            cache. ``frozen``: it does nothing, and its metrics page does not answer. ``stuck``: it does nothing, and
+            its page tells what it told last. A status, such as ``500``: it answers every request with that at once.
+            ``none``: it is well.
+    """
+
+    at: float = attrs.field(validator=checked_number(_FAULT))
+    number: int = attrs.field(validator=checked_whole_number(_FAULT, 0))
+    fault: str = attrs.field(validator=_checked_fault)
+
+
+FleetChange: TypeAlias = EndpointsJoin | EndpointLeaves | SpeedChanges | FaultChanges
+
+
+def _checked_timeout(_: Any, __: Any, value: Any) -> None:
+    if type(value) not in (int, float) or not value > 0:
+        raise refusal(_OWNER, "timeout", value, "a number of seconds above 0")
 
 
 def _in_order(changes: Iterable[FleetChange]) -> tuple[FleetChange, ...]:
@@ -82,6 +119,10 @@ class SimulationOptions:
         scrape_delay: Seconds until what was scraped is known to the registry; less than *scrape_interval*.
         publish_interval: Least number of seconds between two snapshots of the registry.
         reserve: Whether a pick counts as load until it is released.
+        retries: How many other endpoints a request is sent to that failed before its answer began.
+        timeout: Seconds after which a client gives up; infinite for never.
+        staleness: When metrics are too old for the registry, and what is done then; None for never.
+        outlier_detection: When the registry ejects endpoints by what comes back; None for never.
 
     Raises:
         ConfigurationError: A field holds a value that is not allowed; the message names it.
@@ -94,6 +135,10 @@ class SimulationOptions:
     scrape_delay: float = attrs.field(default=0.005, validator=checked_number(_OWNER))
     publish_interval: float = attrs.field(default=0.05, validator=checked_number(_OWNER))
     reserve: bool = attrs.field(default=True, validator=checked_flag(_OWNER))
+    retries: int = attrs.field(default=0, validator=checked_whole_number(_OWNER, 0, 100))
+    timeout: float = attrs.field(default=inf, validator=_checked_timeout)
+    staleness: Staleness | None = None
+    outlier_detection: OutlierDetection | None = attrs.field(factory=OutlierDetection)
 
     @changes.validator
     def _check_changes(self, _: Any, changes: tuple[FleetChange, ...]) -> None:

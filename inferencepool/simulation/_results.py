@@ -95,7 +95,8 @@ class SimulationResult:
         profile: Name of the profile.
         requests: Requests that came.
         completed: Those that were answered.
-        rejected: Those that were not, by reason.
+        rejected: Those that no endpoint got, by reason.
+        failed: Those that failed there, with all retries, by what went wrong last.
         seconds: When the last answer was finished, in simulated seconds.
         prompt_blocks: Blocks that the prompts of answered requests fill.
         hit_blocks: Those of them that were in the cache of the endpoint that answered.
@@ -108,6 +109,7 @@ class SimulationResult:
     requests: int
     completed: int
     rejected: Mapping[str, int]
+    failed: Mapping[str, int] = attrs.field(factory=dict)
     seconds: float
     prompt_blocks: int
     hit_blocks: int
@@ -147,6 +149,7 @@ class SimulationResult:
             "requests": self.requests,
             "completed": self.completed,
             "rejected": dict(self.rejected),
+            "failed": dict(self.failed),
             "seconds": round(self.seconds, 6),
             "hit_rate": round(self.hit_rate, 6),
             "time_to_first_token": self.time_to_first_token.to_dict(),

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from math import inf
 from random import Random
-from typing import TypeAlias, final
+from typing import Protocol, TypeAlias, final
 
 from inferencepool.errors import ConfigurationError, InvalidRequestError, NoEndpointsError
 from inferencepool.model import InferenceRequest
 from inferencepool.picker import EndpointPicker
-from inferencepool.scheduling import SchedulingProfile
+from inferencepool.scheduling import PickResult, SchedulingProfile
 from inferencepool.simulation._arrival import Arrival
 from inferencepool.simulation._fleet import Fleet
 from inferencepool.simulation._ledger import Ledger
@@ -18,7 +20,7 @@ from inferencepool.simulation._options import SimulationOptions
 from inferencepool.simulation._queue import EngineRequest
 from inferencepool.simulation._results import SimulationResult
 
-__all__ = ["ProfileFactory", "Progress", "compare", "simulate"]
+__all__ = ["Gateway", "ProfileFactory", "Progress", "compare", "simulate"]
 
 ProfileFactory: TypeAlias = Callable[[], SchedulingProfile]
 """Makes a profile: a new one for each simulation, since strategies hold state."""
@@ -29,6 +31,18 @@ Progress: TypeAlias = Callable[[int], object]
 _PROGRESS_EVERY = 1000
 
 
+class Gateway(Protocol):
+    """**Protocol:** a proxy between picker and servers that has a mind of its own, such as outlier detection."""
+
+    def route(self, destination: str, now: float, /) -> str:
+        """Give the destination that a request goes to which was picked for *destination*."""
+        ...
+
+    def heard(self, destination: str, now: float, status: int, /) -> None:
+        """Hear what became of a request that went to *destination*: its status, 0 where nobody could be reached."""
+        ...
+
+
 def simulate(
     arrivals: Iterable[Arrival],
     profile: ProfileFactory,
@@ -37,6 +51,7 @@ def simulate(
     name: str = "",
     seed: int = 0,
     progress: Progress | None = None,
+    gateway: Gateway | None = None,
 ) -> SimulationResult:
     """
     Let *arrivals* come to a simulated fleet, and pick an endpoint for each with a real `EndpointPicker`.
@@ -53,13 +68,14 @@ def simulate(
         name: Name of the profile in the result; by default the one that it has.
         seed: Of what is drawn at random, but for the arrivals: ties, and when each endpoint is scraped.
         progress: Is told how many requests have come.
+        gateway: Stands between the picker and the servers; None for one that does what the picker says.
 
     Raises:
         ConfigurationError: The profile cannot be made, or the arrivals are not in order.
         StrategyError: A strategy broke its contract.
     """
     made = profile()
-    run = _Run(made, options if options is not None else SimulationOptions(), seed)
+    run = _Run(made, options if options is not None else SimulationOptions(), seed, gateway)
     for count, arrival in enumerate(arrivals):
         if progress is not None and not count % _PROGRESS_EVERY:
             progress(count)
@@ -102,9 +118,16 @@ def compare(
 class _Run:
     """One simulation under way."""
 
-    def __init__(self, profile: SchedulingProfile, options: SimulationOptions, seed: int) -> None:
-        self._ledger = ledger = Ledger(options.engine.kv_block_size)
-        self._fleet = Fleet(options, Random(f"scrapes {seed}"), begun=ledger.begun, finished=ledger.finished)
+    def __init__(
+        self, profile: SchedulingProfile, options: SimulationOptions, seed: int, gateway: Gateway | None
+    ) -> None:
+        self._ledger = ledger = Ledger(options.engine.kv_block_size, keeps_requests=options.retries > 0)
+        self._fleet = Fleet(
+            options, Random(f"scrapes {seed}"), begun=ledger.begun, finished=ledger.finished, broke=ledger.broke
+        )
+        self._retries, self._timeout = options.retries, options.timeout
+        self._deadlines: deque[tuple[float, EngineRequest]] = deque()
+        self._gateway = gateway
         self._picker = EndpointPicker(
             self._fleet.registry, profile=profile, rng=Random(f"picks {seed}"), reserve=options.reserve
         )
@@ -131,6 +154,7 @@ class _Run:
             message = f"simulation: arrivals: one at {at!r} s comes after one at {fleet.now!r} s, allowed is no earlier"
             raise ConfigurationError(message)
         fleet.advance(at)
+        self._give_up_late()
         self._arrived += 1
         request = InferenceRequest(
             model=arrival.adapter or arrival.model,
@@ -143,17 +167,74 @@ class _Run:
         except NoEndpointsError as error:
             ledger.rejected(error.dropped_reason or "rejected")
             return
+        self._send(arrival, result)
+
+    def _send(self, arrival: Arrival, result: PickResult) -> None:
+        """Send a request to the endpoint that was picked, and to others where that fails at once."""
+        fleet, gateway = self._fleet, self._gateway
+        while True:
+            destination = result.destination if gateway is None else gateway.route(result.destination, fleet.now)
+            fault = fleet.fault_at(destination)
+            is_refused = fault == "dead" or fault.isdigit()
+            if gateway is not None:
+                gateway.heard(destination, fleet.now, int(fault) if fault.isdigit() else 200 * (not is_refused))
+            if not is_refused:
+                break
+            reason = int(fault) if fault.isdigit() else "connect-failure"
+            again = self._retry(arrival, result, reason)
+            if again is None:
+                return
+            result = again
         sent = EngineRequest(arrival.prompt, arrival.output_tokens, arrival.adapter, arrival.answer)
         try:
-            server = fleet.submit(result.destination, sent)
+            server = fleet.submit(destination, sent)
         except InvalidRequestError:
             result.release()
-            ledger.rejected("refused-by-engine")
+            self._ledger.rejected("refused-by-engine")
         else:
-            ledger.sent(arrival, result, server, sent)
+            self._ledger.sent(arrival, result, server, sent)
+            if self._timeout < inf:
+                self._deadlines.append((arrival.at + self._timeout, sent))
+
+    def _retry(self, arrival: Arrival, result: PickResult, reason: str | int) -> PickResult | None:
+        """Pick another endpoint for a request that failed; None where it failed for good."""
+        if len(result.excluded) < self._retries:
+            with suppress(NoEndpointsError):
+                return result.retry(reason)
+        self._fail(arrival, result, reason)
+        return None
+
+    def _fail(self, arrival: Arrival, result: PickResult, reason: str | int) -> None:
+        result.failed(reason)
+        self._ledger.failed(arrival, str(reason), self._fleet.now)
+
+    def _give_up_late(self) -> None:
+        """Deal with requests whose servers died, and with those whose clients wait no longer."""
+        ledger, deadlines, now = self._ledger, self._deadlines, self._fleet.now
+        while ledger.broken:
+            request = ledger.broken.pop(0)
+            taken = ledger.take(request)
+            if taken is None:
+                continue
+            arrival, result = taken
+            if result.has_started:
+                # What the client has of the answer cannot be taken back.
+                self._fail(arrival, result, "reset")
+            elif (again := self._retry(arrival, result, "reset")) is not None:
+                self._send(arrival, again)
+        while deadlines and deadlines[0][0] <= now:
+            taken = ledger.take(deadlines.popleft()[1])
+            if taken is not None:
+                self._fail(*taken, "timeout")
 
     def finish(self, name: str) -> SimulationResult:
         """Let all requests end, and tell what came of them."""
         self.follow(inf)
         self._fleet.finish()
+        self._give_up_late()
+        self._fleet.finish()
+        for request in self._ledger.under_way():
+            taken = self._ledger.take(request)
+            if taken is not None:
+                self._fail(*taken, "timeout")
         return self._ledger.result(name, self._fleet.servers)

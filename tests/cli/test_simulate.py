@@ -211,7 +211,7 @@ class TestUsage:
             (["--endpoints", "0"], "simulation: endpoints: 0 is not a whole number from 1 to 100000"),
             (["--kv-blocks", "0"], "engine options: kv_blocks: 0 is not a whole number from 1 to 2147483647"),
             (["--kv-blocks", "x"], "argument --kv-blocks: invalid int value: 'x'"),
-            (["--change", "3s:grow:1"], "argument --change: '3s:grow:1' is not TIME:join:COUNT, TIME:leave:NUMBER or "),
+            (["--change", "3s:grow:1"], "argument --change: '3s:grow:1' is not TIME:join:COUNT, TIME:leave:NUMBER, "),
             (["--change", "3s:join:0"], "argument --change: join: count: 0 is not a whole number from 1 to 100000"),
             (["--change", "x:join:1"], "argument --change: 'x' is not a duration such as "),
             (["--change", "1s:speed:0:0"], "argument --change: '0' is not a finite number above 0"),

@@ -46,7 +46,8 @@ def test_a_result_is_ready_for_json() -> None:
 
     assert result.to_dict() == document
     assert {
-        "profile", "requests", "completed", "rejected", "seconds", "hit_rate", "time_to_first_token", "end_to_end",
+        "profile", "requests", "completed", "rejected", "failed", "seconds", "hit_rate", "time_to_first_token",
+        "end_to_end",
         "load_spread", "picks_spread", "longest_queue", "adapter_loads", "endpoints",
     } == set(document)  # fmt: skip
     assert [round(endpoint.hit_rate, 6) for endpoint in result.endpoints] == [
