@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import pytest
 
-from inferencepool.errors import EndpointsFilteredError, InferencePoolError, NoEndpointsError
+from inferencepool.errors import ConfigurationError, EndpointsFilteredError, InferencePoolError, NoEndpointsError
 from inferencepool.model import Candidate, Endpoint, EndpointSet, InferenceRequest
 from inferencepool.picker import EndpointPicker
 from inferencepool.plugins import QueueScorer
@@ -254,6 +254,30 @@ ENDS: dict[str, Callable[[PickResult], object]] = {
     "cancelled": PickResult.cancelled,
     "released": PickResult.release,
 }
+
+
+class TestPassedOn:
+    @pytest.mark.parametrize("served", [0, None])
+    def test_a_response_that_began_moves_no_load(self, served: int | None) -> None:
+        """Else its beginning would be taken back where it was never counted."""
+        picker = picker_of(max_num_of_endpoints=3)
+        result = picker.pick(REQUEST)
+        slot = result.slot
+        result.started()
+        result.passed_on(1, served)
+        assert result.slot == slot
+        result.release()
+        assert picker._scheduler.awaited()[1] == [0, 0, 0, 0]
+
+    @pytest.mark.parametrize(("failed", "served"), [(1, 2), (1, -1), (-1, 0), (0, 99)])
+    def test_numbers_that_name_nobody_are_refused(self, failed: int, served: int) -> None:
+        """Nothing is done then."""
+        picker = picker_of(max_num_of_endpoints=3)
+        result = picker.pick(REQUEST)
+        slot = result.slot
+        with pytest.raises(ConfigurationError, match="0 to below 2"):
+            result.passed_on(failed, served)
+        assert (result.slot, result.released, loads(picker)) == (slot, False, 1)
 
 
 class TestEnds:

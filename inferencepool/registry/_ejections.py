@@ -253,7 +253,8 @@ class Ejections:
     def _cut_short(self, now: float) -> None:
         """Let no ejection last longer than any may, because the clock stepped back."""
         rules = self._rules
-        most = max(self._longest() + rules.max_ejection_time_jitter, rules.max_busy_time, 2 * TICK)
+        # By more than sums of floats are inexact.
+        most = max(self._longest() + rules.max_ejection_time_jitter, rules.max_busy_time) + 2 * TICK
         for key in [key for key, ejection in self._ejections.items() if ejection.until - now > most]:
             until = now + self._duration(key[0])
             self._ejections[key] = attrs.evolve(self._ejections[key], since=now, until=until)

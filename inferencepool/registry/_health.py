@@ -138,6 +138,9 @@ class EndpointHealth:
         outliers, now, is_success = self._outliers, self._clock(), outcome.kind is _SUCCESS
         if not (is_success and outliers.succeed(slot, model)):
             with held(self._lock):
+                if births[slot] != birth:
+                    # Who goes is forgotten after its number changed, and nothing of it may come later.
+                    return
                 if is_success:
                     changed = outliers.recover(slot, picked_at, model, is_over=True)
                 else:
@@ -157,6 +160,8 @@ class EndpointHealth:
         if self._outliers.hear(slot):
             return
         with held(self._lock):
+            if births[slot] != birth:
+                return
             changed = self._outliers.recover(slot, picked_at, model, is_over=False)
         if changed:
             self._touch(True)

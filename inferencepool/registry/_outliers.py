@@ -141,9 +141,7 @@ class Outliers:
             self._served.clear()
         self._watched += min(max(now - self.looked_at, 0.0), 2 * TICK)
         self.looked_at = now
-        for slot in to_slots(members):
-            if awaited[slot] and slot not in self._tallies:
-                self._begin(slot)
+        self._follow(members, awaited)
         tallies = [(slot, tally) for slot, tally in self._tallies.items() if members >> slot & 1]
         for slot, detail in list(silent(tallies, awaited, metrics, self._rules, self._watched)):
             self._eject_if_room(slot, EjectionReason.STALLED, Outcome(detail=detail), now, members)
@@ -164,6 +162,16 @@ class Outliers:
         return self.ejections.view(now, members, self._denied)
 
     # ------------------------------------------------------------------------------------------------------------------
+
+    def _follow(self, members: EndpointSet, awaited: Sequence[int]) -> None:
+        """Begin to watch those that hold requests for the first time, and end the silence of those that are away."""
+        for slot in to_slots(members):
+            if awaited[slot] and slot not in self._tallies:
+                self._begin(slot)
+        for slot, tally in self._tallies.items():
+            if not members >> slot & 1:
+                # It holds nothing, and may come back.
+                tally.silent_since = None
 
     def _begin(self, slot: int) -> Tally:
         tally = self._tallies[slot] = Tally()

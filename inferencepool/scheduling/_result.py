@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, NoReturn, Protocol, Self, final
 
+from inferencepool.errors import ConfigurationError
 from inferencepool.model import Endpoint, EndpointSet, InferenceRequest, Outcome, Snapshot
 from inferencepool.model._outcome import SUCCESS
 from inferencepool.scheduling._eligibility import SubsetHint
@@ -217,13 +218,21 @@ class PickResult:
 
     def passed_on(self, failed: int, served: int | None) -> None:
         """
-        Tell that a proxy sent the request on by itself, before its response began.
+        Tell that a proxy sent the request on by itself, before its response began; later no load moves.
 
         Args:
             failed: How many endpoints failed it: the picked one, and after it fallbacks in their order.
             served: The number of the fallback that answers, from 0. From now on the load is its, and what is told as
                 well. None where it is none of them: then the load is taken back, and nothing more counts.
+
+        Raises:
+            ConfigurationError: There are not so many fallbacks, or *failed* is less than 0; nothing was done.
         """
+        most = len(self.fallback_slots)
+        if failed < 0 or not (served is None or 0 <= served < most):
+            allowed = f"allowed are 0 or more, and None or 0 to below {most}"
+            message = f"passed_on: failed: {failed}, served: {served}: {allowed}"
+            raise ConfigurationError(message)
         births = self.fallback_births or tuple(self.snapshot.fleet.births[slot] for slot in self.fallback_slots)
         fallbacks = list(zip(self.fallback_slots, births, strict=True))
         place = (self.slot, self.birth)

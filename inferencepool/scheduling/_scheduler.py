@@ -234,11 +234,12 @@ class Scheduler:
 
     def pass_on(self, result: PickResult, failed: Iterable[tuple[int, int]], served: tuple[int, int]) -> None:
         """Tell that those *failed*, slots with their occupants' numbers; let *result* be that of *served*."""
-        if self._outcomes is not None and not result.released:
+        if self._outcomes is not None and not (result.released or result.has_started):
             for slot, birth in failed:
                 self._outcomes.fail(slot, birth, result.picked_at, result.model)
         with self._held():
-            if self._reserve and not result.released and served[0] != result.slot:
+            is_open = not (result.released or result.has_started)
+            if self._reserve and is_open and served[0] != result.slot:
                 self._fleet.reservations.move(result, *served, self._clock())
 
     def _take_back(self, result: PickResult) -> bool:

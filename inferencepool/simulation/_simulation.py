@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from heapq import heappop, heappush
 from math import inf
 from random import Random
 from typing import Protocol, TypeAlias, final
@@ -126,7 +126,9 @@ class _Run:
             options, Random(f"scrapes {seed}"), begun=ledger.begun, finished=ledger.finished, broke=ledger.broke
         )
         self._retries, self._timeout = options.retries, options.timeout
-        self._deadlines: deque[tuple[float, EngineRequest]] = deque()
+        # A heap, for what is sent again has the deadline that it had.
+        self._deadlines: list[tuple[float, int, EngineRequest]] = []
+        self._sent = 0
         self._gateway = gateway
         self._picker = EndpointPicker(
             self._fleet.registry, profile=profile, rng=Random(f"picks {seed}"), reserve=options.reserve
@@ -194,7 +196,8 @@ class _Run:
         else:
             self._ledger.sent(arrival, result, server, sent)
             if self._timeout < inf:
-                self._deadlines.append((arrival.at + self._timeout, sent))
+                self._sent += 1
+                heappush(self._deadlines, (arrival.at + self._timeout, self._sent, sent))
 
     def _retry(self, arrival: Arrival, result: PickResult, reason: str | int) -> PickResult | None:
         """Pick another endpoint for a request that failed; None where it failed for good."""
@@ -223,7 +226,7 @@ class _Run:
             elif (again := self._retry(arrival, result, "reset")) is not None:
                 self._send(arrival, again)
         while deadlines and deadlines[0][0] <= now:
-            taken = ledger.take(deadlines.popleft()[1])
+            taken = ledger.take(heappop(deadlines)[2])
             if taken is not None:
                 self._fail(*taken, "timeout")
 

@@ -203,6 +203,15 @@ class TestBusy:
             fleet.pick_at(0).failed(429, retry_after=wait)
             assert fleet.ejection().until - fleet.clock() == expected
 
+    @pytest.mark.parametrize("moment", [1000 + 0.137 * number for number in range(50)])
+    def test_the_longest_wait_is_waited_whatever_the_time(self, moment: float) -> None:
+        """Also where a snapshot is published at the same moment, and the sum of the times is inexact."""
+        fleet = Fleet()
+        fleet.clock.advance(moment - fleet.clock())
+        fleet.pick_at(0).failed(429, retry_after=30)
+        fleet.registry.publish()
+        assert fleet.ejection().until - moment == pytest.approx(30)
+
     def test_under_overload_the_log_is_quiet(self) -> None:
         """Every third request is refused, everywhere: changes go by ejections, not by requests."""
         fleet, rng = Fleet(), Random(3)
@@ -366,6 +375,19 @@ class TestStalled:
         fleet.registry.publish()
         assert fleet.ejected() == {}
 
+    def test_a_pod_that_was_away_was_not_silent_meanwhile(self) -> None:
+        """It held a request when it went; the one that it holds since it is back waits for two seconds."""
+        fleet = Fleet()
+        fleet.serve(1, 2, 3)
+        for seconds, pods in ((3, fleet.pods), (20, fleet.pods[1:]), (2, fleet.pods)):
+            fleet.registry.resync(pods)
+            if pods is fleet.pods:
+                fleet.pick_at(0)
+            for _ in range(seconds):
+                fleet.clock.advance(1)
+                fleet.serve(1, 2, 3)
+        assert fleet.ejected() == {}
+
     def test_it_is_found_where_metrics_and_membership_stand_still(self) -> None:
         """A gateway without a scraper: outcomes alone make it look."""
         fleet = Fleet()
@@ -421,6 +443,27 @@ class TestMembership:
         for result in late:
             result.failed(500)
         assert fleet.ejected() == {}
+
+    @pytest.mark.parametrize("end", ["failed", "succeeded"])
+    def test_a_pod_that_goes_while_its_failure_is_reported_leaves_it_to_nobody(self, end: str) -> None:
+        """Between the look at the pod's number and the counting another one may get its slot."""
+        fleet = Fleet(1)
+        result = fleet.pick_at(0)
+        time = fleet.clock()
+        another, heir = [attrs.evolve(pod, uid=f"another {pod.uid}") for pod in Fleet(2).pods]
+
+        def replace() -> float:
+            fleet.health._clock = fleet.clock
+            for pods in ([another], [another, heir]):
+                fleet.registry.resync(pods)
+                fleet.registry.publish()
+            return time
+
+        fleet.health._clock = replace
+        result.failed(429) if end == "failed" else result.succeeded()
+        assert result.slot == fleet.pick_at(1).slot
+        assert fleet.ejected() == {}
+        assert result.slot not in fleet.health._outliers._tallies
 
     def test_a_container_that_restarted_is_probed_at_once(self) -> None:
         """What it did before says nothing."""

@@ -64,6 +64,17 @@ def test_a_server_that_never_is_well_again() -> None:
     assert len(ARRIVALS) == result.completed + result.failed["timeout"]
 
 
+def test_whoever_is_sent_again_waits_no_longer_than_others() -> None:
+    """The client gives up when it would have, and not after those that came between its first try and its second."""
+    ends: list[float] = []
+    times = (0.0, 0.1, 1.9, 2.1, 5.2, 9.0)
+    arrivals = [Arrival(at=at, prompt=Prompt(str(at), 64), output_tokens=8, then=ends.append) for at in times]
+    changes = [FaultChanges(0.0, 0, "stuck"), FaultChanges(0.0, 1, "stuck"), FaultChanges(2.0, 0, "dead")]
+    play(arrivals=arrivals, endpoints=2, changes=changes, timeout=5.0, retries=1, outlier_detection=None)
+
+    assert 2 == ends.count(5.2)
+
+
 def test_it_comes_back() -> None:
     """A server that is well again gets requests, and one that was dead begins with an empty cache."""
     ill, well = play((2.0, "dead")), play((2.0, "dead"), (6.0, "none"))

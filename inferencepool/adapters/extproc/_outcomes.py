@@ -88,13 +88,16 @@ def follow(result: PickResult, destination: str, served: str, attributes: Metada
     Let *result* be that of the endpoint that served, where it is not the first of *destination*.
 
     The proxy tried those that are listed before it; where it sent the request fewer times than that, it left some of
-    them out, and it is unknown which.
+    them out, and it is unknown which. Where it does not tell how many times, and one served that is not listed, it may
+    have asked none of them.
     """
     listed = destination.split(",")
-    place = listed.index(served) if served in listed else len(listed)
+    is_listed = served in listed
+    place = listed.index(served) if is_listed else len(listed)
     attempts = _attempts_of(attributes)
     if place:
-        result.passed_on(place if attempts > place or not attempts else 0, place - 1 if place < len(listed) else None)
+        were_tried = attempts > place or (is_listed and not attempts)
+        result.passed_on(place if were_tried else 0, place - 1 if is_listed else None)
 
 
 def _attributes_of(attributes: Metadata) -> Mapping[str, Any]:

@@ -346,3 +346,15 @@ class TestServed:
 
         assert ([ADDRESSES[0]] if address else []) == list(_ejected(bench))
         assert (0, 0, 0) == bench.counts
+
+    @pytest.mark.parametrize("fallbacks", [0, 2])
+    def test_served_by_a_stranger_after_untold_attempts(self, fallbacks: int) -> None:
+        """A proxy that goes its own way, and does not tell how often it tried, accuses nobody."""
+        bench = _bench(fallbacks=fallbacks)
+        for _ in range(20):
+            session = _asked(bench)
+            session.receive(_served(0, attempts=None, address="10.9.9.9:1"))
+            session.close(finished=True)
+
+        assert {} == _ejected(bench)
+        assert (0, 0, 0) == bench.counts
