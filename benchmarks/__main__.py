@@ -14,6 +14,7 @@ from benchmarks.health import measure_health
 from benchmarks.hostile.measuring import measure_hostile
 from benchmarks.measure import Row, rows_to_text
 from benchmarks.metrics import measure_metrics
+from benchmarks.outages.measuring import measure_outages
 from benchmarks.picks import measure_picks, measure_scan
 from benchmarks.prefix import measure_prefix, measure_prefix_memory
 from benchmarks.scraping.measuring import measure_pages, measure_scraping
@@ -41,6 +42,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
     "scraping": measure_scraping,
     "cluster": measure_cluster,
     "hostile": measure_hostile,
+    "outages": measure_outages,
     "simulation": measure_simulation,
 }
 

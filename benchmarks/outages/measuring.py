@@ -105,7 +105,8 @@ async def _play(stack: Stack, fault: str) -> float:
 
 
 def _row(name: str, ours: _Outage, without: _Outage) -> Row:
-    first, later, back = ours.failed(0, 1), ours.failed(1, _ILL), ours.back_after()
+    # What was under way when it began was sent before.
+    first, later, back = ours.failed(-_HEALTHY, 1), ours.failed(1, _ILL), ours.back_after()
     allowed = _UNDER_WAY + _PERCENT / 100 * ours.count(0, 1)
     share = ours.share(1, _ILL)
     lost = without.failed(0, _ILL) / max(1, without.count(0, _ILL))
@@ -113,7 +114,7 @@ def _row(name: str, ours: _Outage, without: _Outage) -> Row:
     told = "never" if back is None else f"{back:.1f} s"
     return Row(
         f"one of four {name}",
-        f"{first} failed in the first second, {later} later, of {ours.count(0, _ILL)}; back after {told}",
+        f"{first} failed by the end of the first second, {later} later, of {ours.count(0, _ILL)}; back after {told}",
         f"no detection {lost:.0%} failed",
         f"{share:.0%} of answers are its",
         f"<= {allowed:.1f}, <= {_PROBES} probes, <= {_BACK:g} s",

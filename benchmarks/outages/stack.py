@@ -65,6 +65,7 @@ class Stack:
     servers: list[str]
     _first: Process
     _resources: AsyncExitStack
+    _timeout: float
     sent: list[Sent] = attrs.field(factory=list)
     _tasks: set[asyncio.Task[None]] = attrs.field(factory=set)
 
@@ -95,7 +96,7 @@ class Stack:
 
     async def load(self, rate: float, seconds: float, seed: int) -> None:
         """Send requests for some seconds, and wait for what is under way."""
-        timeout = aiohttp.ClientTimeout(total=_TIMEOUT)
+        timeout = aiohttp.ClientTimeout(total=self._timeout)
         end, rng = monotonic() + seconds, Random(seed)
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as session:
             if not rate:
@@ -142,8 +143,8 @@ async def _server(port: int) -> AsyncIterator[tuple[Process, int]]:
 
 
 @asynccontextmanager
-async def running(mode: FailureMode, *, detection: bool) -> AsyncIterator[Stack]:
-    """Start everything for a pool with a failure mode, and end it after the block."""
+async def running(mode: FailureMode, *, detection: bool, timeout: float = _TIMEOUT) -> AsyncIterator[Stack]:  # noqa: ASYNC109 - of clients
+    """Start everything for a pool with a failure mode, and end it after the block; clients wait for *timeout*."""
     async with AsyncExitStack() as resources:
         folder = Path(resources.enter_context(TemporaryDirectory()))
         first, port = await resources.enter_async_context(_server(0))
@@ -163,7 +164,7 @@ async def running(mode: FailureMode, *, detection: bool) -> AsyncIterator[Stack]
         )
         (address,) = envoy.listeners.values()
         servers = [f"{_HOST}:{port}" for port in ports]
-        yield Stack(f"http://{address}/v1/chat/completions", servers, first, resources)
+        yield Stack(f"http://{address}/v1/chat/completions", servers, first, resources, timeout)
 
 
 @asynccontextmanager

@@ -68,6 +68,8 @@ class SimulationReport:
         for result in self.results:
             for reason, count in result.rejected.items():
                 yield f"  {result.profile}: {count} rejected: {reason}"
+            for reason, count in result.failed.items():
+                yield f"  {result.profile}: {count} failed: {reason}"
 
     def _times(self, title: str, unit: float, field: str) -> Iterator[str]:
         yield ""

@@ -91,6 +91,27 @@ class TestResults:
         assert slow["end_to_end"]["mean"] > 2 * changed["end_to_end"]["mean"]
         assert ["server-0", "server-1", "server-2"] == [endpoint["name"] for endpoint in changed["endpoints"]]
 
+    def test_failed_requests_are_told(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """What failed at servers that are ill is counted below the tables, with what went wrong."""
+        ill = ("--endpoints", "2", "--change", "1s:fault:0:500", "--change", "2s:fault:1:dead", "--retries", "1")
+        given = (
+            "--profile",
+            "random",
+            "--rate",
+            "20",
+            "--duration",
+            "4s",
+            "--timeout",
+            "30s",
+            "--no-outlier-detection",
+        )
+        assert 0 == main(["simulate", *given, *ill])
+        lines = capsys.readouterr().out.splitlines()
+        told = {line.rpartition(": ")[2] for line in lines if " failed: " in line}
+
+        assert {"500", "connect-failure"} <= told
+        assert all(line.startswith("  random: ") for line in lines if " failed: " in line)
+
     def test_rejected_requests_are_told(self, capsys: pytest.CaptureFixture[str]) -> None:
         """What was rejected is counted below the tables, with the reason."""
         assert 0 == main(["simulate", *SHORT, "--kv-blocks", "10", "--profile", "random"])
