@@ -1,1 +1,1 @@
-"""What clients see behind a real Envoy while one of four model servers is ready, and ill."""
+"""What clients see while one of four model servers is ready, and ill: behind a real Envoy, simulated, in process."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.outages_in_process import FAULTS, ILL_FROM, ILL_TO, LOADS, Trial, run, within
+from benchmarks.outages.in_process import FAULTS, ILL_FROM, ILL_TO, LOADS, Trial, run, within
 
 OVER = ILL_TO - ILL_FROM
 ANSWERING = ("dies", "500", "429", "404")

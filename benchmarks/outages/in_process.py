@@ -1,7 +1,7 @@
 """
 What a gateway that picks in process loses to one of four endpoints that is Ready and ill.
 
-``python -m benchmarks.outages_in_process`` prints the tables of the docs. Nothing here takes time: clock, requests and
+``python -m benchmarks.outages.in_process`` prints the tables of the docs. Nothing here takes time: clock, requests and
 model servers are events in a heap, so that the same seed gives the same table on any machine.
 """
 
