@@ -17,10 +17,11 @@ __all__ = ["measure_outages"]
 _HEALTHY, _ILL, _AFTER = 4.0, 10.0, 13.0
 # In the first second so many requests may fail that were under way, and so many percent of the others.
 _UNDER_WAY, _PERCENT = 5, 5
-# So many requests probe within the outage: behind 2 and 4 seconds more, and under load a little later.
+# So many requests may fail behind the first second: probes come behind 2 and 4 seconds more, and under load a little
+# later.
 _PROBES = 3
 # How long it may take until it has about its share again, measured over so many seconds.
-_BACK, _WINDOW, _ABOUT = 10.0, 2.0, 0.18
+_BACK, _WINDOW, _ABOUT = 10.0, 2.0, 0.2
 
 
 @attrs.frozen
@@ -110,6 +111,7 @@ def _row(name: str, ours: _Outage, without: _Outage) -> Row:
     allowed = _UNDER_WAY + _PERCENT / 100 * ours.count(0, 1)
     share = ours.share(1, _ILL)
     lost = without.failed(0, _ILL) / max(1, without.count(0, _ILL))
+    # Of answers: what a server got that gives none is not seen here.
     is_fair = share <= 1 / 4
     told = "never" if back is None else f"{back:.1f} s"
     return Row(

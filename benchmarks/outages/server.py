@@ -9,6 +9,7 @@ tells what it told last.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import sys
 from typing import Final
@@ -53,10 +54,11 @@ class Server:
                 while self.fault == "stuck":  # noqa: ASYNC110 - a thread tells
                     await asyncio.sleep(0.1)
                 response = web.StreamResponse(headers={"content-type": "text/event-stream", **self.headers})
-                await response.prepare(request)
-                await response.write(b'data: {"choices": [{"delta": {"content": "a"}}]}\n\n')
-                await asyncio.sleep(seconds * (1 - _FIRST_BYTE))
-                await response.write(b"data: [DONE]\n\n")
+                with contextlib.suppress(ConnectionError):  # the client has given up
+                    await response.prepare(request)
+                    await response.write(b'data: {"choices": [{"delta": {"content": "a"}}]}\n\n')
+                    await asyncio.sleep(seconds * (1 - _FIRST_BYTE))
+                    await response.write(b"data: [DONE]\n\n")
                 return response
         finally:
             self._here -= 1

@@ -358,7 +358,10 @@ class Scheduler:
         if snapshot.probing:
             probed = self._probe(members, request.model)
             members = probed or fleet.without_probed(members, request.model)
-        given = self._selecting.given_among(request, members, extra) if self._among else extra
+        given = extra
+        if self._among:
+            fleet.candidates.members = members
+            given = bonuses(self._among, request, fleet.candidates) + extra
         standing = fleet.standing(part, members, given, demands, plain)
         slots = self._choose(request, standing, 1 if probed else count)
         try:

@@ -98,11 +98,6 @@ class Selecting:
             raise narrowing.nothing_left(self._profile)
         return narrowing.part, narrowing.wide
 
-    def given_among(self, request: InferenceRequest, members: EndpointSet, extra: Bonuses) -> Bonuses:
-        """Ask the scorers that look at the candidates, *members*; what they give comes before *extra*."""
-        self._fleet.candidates.members = members
-        return bonuses(self._among, request, self._fleet.candidates) + extra
-
     def fallbacks(
         self,
         request: InferenceRequest,
