@@ -149,7 +149,7 @@ class EndpointPicker:
         self,
         request: InferenceRequest,
         subset: SubsetHint | None = None,
-        exclude: Iterable[str | Endpoint] = (),
+        exclude: str | Endpoint | Iterable[str | Endpoint] = (),
     ) -> PickResult:
         """
         Pick an endpoint for *request*, and count its load until the result is released.
@@ -158,8 +158,8 @@ class EndpointPicker:
             request: What is asked for.
             subset: Addresses to pick from, as a list or with commas between: ``ip:port``, or ``ip`` for all ports of
                 that pod. None for no limit; an empty one leaves nothing to pick from.
-            exclude: Endpoints, or their ids, that are not to be picked, such as those that failed the request already
-                (`PickResult.retry` does that by itself). Those that do not exist are passed over.
+            exclude: Endpoints, or their ids, that are not to be picked, or a single one, such as those that failed the
+                request already (`PickResult.retry` does that by itself). Those that do not exist are passed over.
 
         Raises:
             NoEndpointsError: There is no endpoint, or none that *subset* names and *exclude* leaves (503).
@@ -167,7 +167,7 @@ class EndpointPicker:
             NotCachedError: *request* is to be refused where nothing of its prompt is cached, and nothing is (412).
             StrategyError: A strategy broke its contract (500).
         """
-        return self._pick(request, subset, tuple(map(_id_of, exclude)) if exclude else (), None)
+        return self._pick(request, subset, _ids_of(exclude) if exclude else (), None)
 
     def _pick(
         self,
@@ -268,5 +268,7 @@ class _Afterwards:
         return picker._pick(result.request, result.subset, (*result.excluded, result.endpoint.id), result)  # noqa: SLF001 - its own
 
 
-def _id_of(endpoint: str | Endpoint) -> str:
-    return endpoint if isinstance(endpoint, str) else endpoint.id
+def _ids_of(endpoints: str | Endpoint | Iterable[str | Endpoint]) -> tuple[str, ...]:
+    if isinstance(endpoints, str | Endpoint):
+        endpoints = (endpoints,)
+    return tuple(each if isinstance(each, str) else each.id for each in endpoints)

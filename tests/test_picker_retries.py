@@ -83,6 +83,13 @@ class TestExclude:
         with pytest.raises(NoEndpointsError, match="all 4 endpoints for the request are excluded"):
             picker.pick(REQUEST, exclude=endpoints)
 
+    def test_a_single_one(self) -> None:
+        """One endpoint, or its id, needs no list."""
+        picker = picker_of(2)
+        first, second = picker.registry.endpoints()
+        assert {second} == {picker.pick(REQUEST, exclude=first).endpoint for _ in range(9)}
+        assert {second} == {picker.pick(REQUEST, exclude=first.id).endpoint for _ in range(9)}
+
     def test_it_may_be_read_only_once(self) -> None:
         """A generator will do, with a subset hint that is one as well."""
         picker = picker_of(2)
