@@ -139,6 +139,7 @@ class EndpointHealth:
             return
         outliers, is_success = self._outliers, outcome.kind is _SUCCESS
         if not (is_success and outliers.succeed(slot, model)):
+            now = self._clock()
             with held(self._lock):
                 if births[slot] != birth:
                     # Who goes is forgotten after its number changed, and nothing of it may come later.
@@ -146,7 +147,7 @@ class EndpointHealth:
                 if is_success:
                     changed = outliers.recover(slot, picked_at, model, is_over=True)
                 else:
-                    changed = outliers.fail(slot, outcome, picked_at, model, self._clock(), self._columns.members)
+                    changed = outliers.fail(slot, outcome, picked_at, model, now, self._columns.members)
             if changed:
                 self._touch(True)
                 self.tell()
