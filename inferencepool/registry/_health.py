@@ -23,8 +23,6 @@ __all__ = ["Asking", "EjectionChange", "EjectionListener", "EndpointHealth"]
 _log = logging.getLogger("inferencepool.registry")
 _NOBODY: Final = View()
 _SUCCESS: Final = OutcomeKind.SUCCESS
-# Seconds that no request lasts.
-_LONG_BEFORE: Final = 86_400.0
 
 
 @attrs.frozen
@@ -137,9 +135,8 @@ class EndpointHealth:
         births = self._columns.births
         if self._rules is None or slot >= len(births) or births[slot] != birth:
             return
-        outliers, is_success = self._outliers, outcome.kind is _SUCCESS
+        outliers, now, is_success = self._outliers, self._clock(), outcome.kind is _SUCCESS
         if not (is_success and outliers.succeed(slot, model)):
-            now = self._clock()
             with held(self._lock):
                 if births[slot] != birth:
                     # Who goes is forgotten after its number changed, and nothing of it may come later.
@@ -151,10 +148,8 @@ class EndpointHealth:
             if changed:
                 self._touch(True)
                 self.tell()
-        # Who reports sees to it that the endpoints are looked at, so that picks need no clock. Nor do reports: among
-        # requests that are picked one after the other there is always one that was picked behind the last look. What
-        # was picked long before it, the clock stepped back for.
-        if not -_LONG_BEFORE < picked_at - outliers.looked_at < TICK:
+        # Who reports sees to it that the endpoints are looked at, so that picks need no clock.
+        if not 0 <= now - outliers.looked_at < TICK:
             self._touch(False)
 
     def hear(self, slot: int, birth: int, picked_at: float, model: str = "") -> None:
