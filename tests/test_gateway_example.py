@@ -338,9 +338,9 @@ def test_the_client_leaves(*, begins: bool) -> None:
         async with running(waits) as place:
             for count in range(1, 11):
                 asking = asyncio.create_task(place.ask())
-                await place.until(lambda wanted=count: wanted == len(place.asked))  # type: ignore[misc]
+                await place.until(lambda wanted=count: wanted == len(place.asked))  # type: ignore[misc]  # of a default's type
                 asking.cancel()
-                await place.until(lambda wanted=count: wanted == len(ended))  # type: ignore[misc]
+                await place.until(lambda wanted=count: wanted == len(ended))  # type: ignore[misc]  # of a default's type
             await place.until(lambda: not place.picker.statistics().in_flight)
             assert {} == place.ejected()
 

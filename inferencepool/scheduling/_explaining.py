@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from math import isfinite
 from random import Random
 
@@ -15,6 +16,7 @@ from inferencepool.scheduling._filtering import Narrowing, early_and_late
 from inferencepool.scheduling._load import Demand
 from inferencepool.scheduling._profile import NamedFilter, SchedulingProfile, WeightedScorer
 from inferencepool.scheduling._reservations import Reservations
+from inferencepool.scheduling._result import PickResult
 from inferencepool.scheduling._scan import candidates_of, scan_costs
 from inferencepool.scheduling._standing import ReservedCandidates
 from inferencepool.scheduling._terms import (
@@ -31,24 +33,15 @@ from inferencepool.scheduling._terms import (
 __all__ = ["explain"]
 
 
-def explain(
-    profile: SchedulingProfile,
-    request: InferenceRequest,
-    snapshot: Snapshot,
-    *,
-    chosen: Sequence[int],
-    subset: SubsetHint | None,
-    excluded: Sequence[str],
-    departed: EndpointSet,
-    reservations: Reservations,
-    exact: bool,
-    picked_at: float,
-) -> Explanation:
+def explain(profile: SchedulingProfile, result: PickResult, reservations: Reservations, *, exact: bool) -> Explanation:
     """
-    Ask all strategies of *profile* again, in O(endpoints), about a pick of *chosen* slots (the first was picked).
+    Ask all strategies of *profile* again, in O(endpoints), about the pick of *result*.
 
-    What was pending and in flight at that moment is in *reservations*, a copy; *request* still has what was produced.
+    What was pending and in flight at that moment is in *reservations*, a copy.
     """
+    request, snapshot, departed = copy(result.request), result.snapshot, result.departed
+    request.produced = result.produced
+    chosen, subset, excluded = (result.slot, *result.fallback_slots), result.subset, result.excluded
     places = {slot: place for place, slot in enumerate(chosen, 1)}
     reservations.shown = snapshot.fleet.members & ~departed
     asked = ReservedCandidates(0, snapshot, Random(0), reservations)
@@ -89,7 +82,7 @@ def explain(
             pending=pending[slot],
             place=places.get(slot),
             stale=bool(snapshot.stale >> slot & 1),
-            age=picked_at - snapshot.observed_at[slot] if isfinite(snapshot.observed_at[slot]) else None,
+            age=result.picked_at - snapshot.observed_at[slot] if isfinite(snapshot.observed_at[slot]) else None,
             notes=_notes_of(slot, noted, _ejection_of(snapshot, slot, request.model)),
             unknown=tuple(name for name, members in snapshot.unknown.items() if members >> slot & 1),
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import copy
 from functools import partial
 from random import Random
 from types import FrameType
@@ -255,20 +254,7 @@ class Scheduler:
         """Tell what every scorer gave every candidate of *result*, in O(endpoints)."""
         with self._held():
             then, exact = self._fleet.reservations.at(result.moves)
-        request = copy(result.request)
-        request.produced = result.produced
-        return explain(
-            self._profile,
-            request,
-            result.snapshot,
-            chosen=(result.slot, *result.fallback_slots),
-            subset=result.subset,
-            excluded=result.excluded,
-            departed=result.departed,
-            reservations=then,
-            exact=exact,
-            picked_at=result.picked_at,
-        )
+        return explain(self._profile, result, then, exact=exact)
 
     def awaited(self) -> tuple[Sequence[int], Sequence[int]]:
         """Give the births of slots, and by slot the picks that nothing came back for, in O(endpoints)."""
