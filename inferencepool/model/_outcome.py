@@ -27,7 +27,7 @@ class OutcomeKind(StrEnum):
         UNAVAILABLE: It has no room, or does not serve at all; 503. A gateway failure as well.
         SERVER_ERROR: It failed in any other way; every other 5xx.
         BUSY: It has no room; 429.
-        MODEL_NOT_FOUND: It does not have the model; 404 to a request that names one.
+        MODEL_NOT_FOUND: 404: it does not have the model, where the request names one, or whatever else was asked for.
         CLIENT_ERROR: The request is wrong, by its word; every other 4xx.
     """
 
@@ -59,7 +59,7 @@ _GRPC_KINDS = {
     14: OutcomeKind.UNAVAILABLE,  # UNAVAILABLE
     15: OutcomeKind.SERVER_ERROR,  # DATA_LOSS
 }
-_FIRST_STATUS, _FIRST_CLIENT_ERROR, _FIRST_SERVER_ERROR, _LAST_STATUS = 100, 400, 500, 599
+_FIRST_SUCCESS, _FIRST_CLIENT_ERROR, _FIRST_SERVER_ERROR, _LAST_STATUS = 200, 400, 500, 599
 _LAST_CODE = 16
 
 
@@ -81,7 +81,7 @@ class Outcome:
     @classmethod
     def of_status(cls, status: int, *, retry_after: float | str | None = None) -> Outcome | None:
         """Judge by an HTTP status; None where it is none, or is not the last word (1xx)."""
-        if type(status) is not int or not _FIRST_STATUS * 2 <= status <= _LAST_STATUS:
+        if type(status) is not int or not _FIRST_SUCCESS <= status <= _LAST_STATUS:
             return None
         if status < _FIRST_CLIENT_ERROR:
             return SUCCESS
