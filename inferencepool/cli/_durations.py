@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import re
-from math import isfinite
+from math import inf, isfinite
 
-__all__ = ["duration"]
+__all__ = ["duration", "duration_or_off"]
 
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "\N{MICRO SIGN}s": 1e-6, "ns": 1e-9}
 _NUMBER = r"(?:[0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})"
@@ -34,3 +34,8 @@ def duration(text: str) -> float:
         message = f"{text!r} is not a duration such as 30s, 500ms, 1m30s or 30 (seconds), of at most ten years"
         raise argparse.ArgumentTypeError(message)
     return seconds
+
+
+def duration_or_off(text: str) -> float:
+    """Read the same, or ``off``, which is infinite."""
+    return inf if text == "off" else duration(text)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
-from math import inf
 from typing import Any, Final
 
 import attrs
 
-from inferencepool.cli._durations import duration
+from inferencepool.cli._durations import duration, duration_or_off
 from inferencepool.cli._flags import add_boolean, flag_of, usage_error_of, whole
 from inferencepool.errors import ConfigurationError
 from inferencepool.registry import OutlierDetection
@@ -27,17 +26,13 @@ def _number(text: str) -> float:
     return float(text)
 
 
-def _time_or_off(text: str) -> float:
-    return inf if text == "off" else duration(text)
-
-
 # How the value of a field is shown in the help, and read.
 _READERS: Final[dict[str, Callable[[str], float]]] = {
     "N": whole(),
     "NUMBER": _number,
     "PERCENT": _number,
     "TIME": duration,
-    "TIME|off": _time_or_off,
+    "TIME|off": duration_or_off,
 }
 
 # Each field of `OutlierDetection`: what its value is, and what it does.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from inferencepool.adapters.exposition import ENGINES, Engine, Engines, MetricSpec
-from inferencepool.cli._durations import duration
+from inferencepool.cli._durations import duration, duration_or_off
 from inferencepool.cli._flags import add_boolean, flag_of
 from inferencepool.errors import ConfigurationError
 from inferencepool.registry import StaleMetrics, Staleness
@@ -39,6 +39,7 @@ _NAMES = {
     "interval": "refresh-metrics-interval",
     "idle_interval": "refresh-metrics-idle-interval",
     "timeout": "refresh-metrics-timeout",
+    "overdue": "refresh-metrics-overdue",
     "scheme": "model-server-metrics-scheme",
     "path": "model-server-metrics-path",
     "port": "model-server-metrics-port",
@@ -79,6 +80,8 @@ def add_scraping_flags(group: argparse._ArgumentGroup) -> None:
     text = "the interval grows up to this while nothing is sent to an endpoint (does not grow)"
     add("--refresh-metrics-idle-interval", metavar="TIME", type=duration, help=text)
     add("--refresh-metrics-timeout", metavar="TIME", type=duration, default=1.0, help="longest scrape (1s)")
+    text = "an endpoint that was faster and has not answered for so long is avoided until it does (500ms)"
+    add("--refresh-metrics-overdue", metavar="TIME|off", type=duration_or_off, default=0.5, help=text)
     add("--metrics-staleness-threshold", metavar="TIME", type=duration, default=2.0, help="older is stale (2s)")
     add("--stale-metrics", choices=tuple(StaleMetrics), default=StaleMetrics.AVOID, help="what they count for (avoid)")
     add("--model-server-metrics-scheme", choices=("http", "https"), default="http", help="scheme of the page (http)")
@@ -137,6 +140,7 @@ def scraping_setup(arguments: argparse.Namespace) -> ScrapingSetup:
             interval=arguments.refresh_metrics_interval,
             idle_interval=arguments.refresh_metrics_idle_interval,
             timeout=arguments.refresh_metrics_timeout,
+            overdue=arguments.refresh_metrics_overdue,
             scheme=arguments.model_server_metrics_scheme,
             path=arguments.model_server_metrics_path,
             port=arguments.model_server_metrics_port,

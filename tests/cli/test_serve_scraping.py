@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,16 @@ def test_every_flag() -> None:
     """Each flag sets its option."""
     setup = setup_of(
         *("--refresh-metrics-interval", "100ms", "--refresh-metrics-idle-interval", "2s"),
-        *("--refresh-metrics-timeout", "3s", "--metrics-staleness-threshold", "5s", "--stale-metrics", "worst"),
+        *(
+            "--refresh-metrics-overdue",
+            "off",
+            "--refresh-metrics-timeout",
+            "3s",
+            "--metrics-staleness-threshold",
+            "5s",
+            "--stale-metrics",
+            "worst",
+        ),
         *("--model-server-metrics-scheme", "https", "--model-server-metrics-path", "/m"),
         *("--model-server-metrics-port", "9000", "--model-server-metrics-max-page-size", "65536"),
         *("--model-server-metrics-max-cost", "200ms", "--model-server-metrics-max-share", "0.02"),
@@ -70,6 +80,7 @@ def test_every_flag() -> None:
         interval=0.1,
         idle_interval=2.0,
         timeout=3.0,
+        overdue=inf,
         scheme="https",
         path="/m",
         port=9000,

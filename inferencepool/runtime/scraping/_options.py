@@ -30,6 +30,11 @@ def _seconds(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
         _refuse(attribute.name, value, "a finite number of seconds above 0")
 
 
+def _seconds_or_never(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        _refuse(attribute.name, value, "a number of seconds above 0, or infinite for never")
+
+
 def _number(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         _refuse(attribute.name, value, "a number above 0")
@@ -121,6 +126,8 @@ class ScrapingOptions:
         idle_interval: Adaptive intervals: seconds up to which the interval of an endpoint grows while nothing is sent
             to it; None to keep it as it is. See `Rhythm`.
         timeout: Seconds that a scrape may take, the connection included.
+        overdue: Seconds after which an endpoint that has not answered counts as lost (`EndpointRegistry.lose`) until it
+            does, if its last page took less than half of that; infinite for never.
         scheme: ``http`` or ``https``.
         path: Path of the page; None for the engine's, which is ``/metrics`` where it has no other.
         port: Port of the page; None for the engine's, which is that of the endpoint where it has no other.
@@ -142,6 +149,7 @@ class ScrapingOptions:
     interval: float = attrs.field(default=0.05, validator=_seconds)
     idle_interval: float | None = attrs.field(default=None, validator=attrs.validators.optional(_seconds))
     timeout: float = attrs.field(default=1.0, validator=_seconds)
+    overdue: float = attrs.field(default=0.5, validator=_seconds_or_never)
     scheme: str = "http"
     path: str | None = None
     port: int | None = None

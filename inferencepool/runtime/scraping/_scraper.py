@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from random import Random
 from time import perf_counter
@@ -83,6 +83,7 @@ class MetricsScraper:
         self._due: list[tuple[float, int, Target]] = []
         self._numbers = count()
         self._deadlines: deque[tuple[float, int, Target]] = deque()
+        self._overdue: deque[tuple[float, int, Target]] = deque()
         self._next_look = 0.0
         self._interval, self._early, self._late = 0.0, 0.0, _TICK
         self._timer: asyncio.TimerHandle | None = None
@@ -173,6 +174,7 @@ class MetricsScraper:
         self._changes.clear()
         self._due.clear()
         self._deadlines.clear()
+        self._overdue.clear()
         if self._timer is not None:
             self._timer.cancel()
         self._loop = self._timer = None
@@ -215,11 +217,13 @@ class MetricsScraper:
             # Plans that were changed since are left in the heap.
             if planned == target.due and not target.scraping and not target.closed:
                 target.due = min(planned, now)
-                self._deadlines.append((now + self._options.timeout, target.scrapes + 1, target))
+                number = target.scrapes + 1
+                self._deadlines.append((now + self._options.timeout, number, target))
+                self._overdue.append((now + self._options.overdue, number, target))
                 target.begin(now)
 
     def _wake_for_next(self, now: float) -> None:
-        times = [queue[0][0] for queue in (self._due, self._deadlines) if queue]
+        times = [queue[0][0] for queue in (self._due, self._deadlines, self._overdue) if queue]
         if self._rhythm.adapts and self._in_use is not None and self._targets:
             times.append(self._next_look)
         if self._early and self._deadlines and not self._rhythm.adapts:
@@ -229,16 +233,10 @@ class MetricsScraper:
             self._wake(min(times))
 
     def _expire(self, now: float) -> None:
-        deadlines = self._deadlines
-        while deadlines and (deadlines[0][0] <= now or self._is_over(deadlines[0])):
-            deadline, number, target = deadlines.popleft()
-            if deadline <= now and target.scraping and target.scrapes == number:
-                target.expire()
-
-    @staticmethod
-    def _is_over(entry: tuple[float, int, Target]) -> bool:
-        _, number, target = entry
-        return not target.scraping or target.scrapes != number
+        for target in _passed(self._overdue, now):
+            target.miss()
+        for target in _passed(self._deadlines, now):
+            target.expire()
 
     def _look(self, in_use: Callable[[], Iterable[Endpoint]], now: float) -> None:
         """Scrape endpoints soon that are in use and were taken for idle."""
@@ -278,6 +276,18 @@ def _check_intervals(options: ScrapingOptions, registry: EndpointRegistry) -> No
                 f"{staleness.threshold!r}"
             )
             raise ConfigurationError(message)
+
+
+def _passed(times: deque[tuple[float, int, Target]], now: float) -> Iterator[Target]:
+    """Take out what is over and what is past, and list those of which the same scrape is still under way."""
+    while times:
+        at, number, target = times[0]
+        is_under_way = target.scraping and target.scrapes == number
+        if is_under_way and at > now:
+            return
+        times.popleft()
+        if is_under_way:
+            yield target
 
 
 def _is_same(endpoint: Endpoint, other: Endpoint) -> bool:

@@ -81,7 +81,7 @@ class Target:
         allowance: What work its pages may take.
         postponed: How many scrapes began later because of that.
         told_cost: Whether the log was told of it.
-        lost: Whether the last scrape found a connection refused or reset.
+        lost: Whether the last scrape found a connection refused or reset, or was overdue.
         closed: Whether it is scraped no longer.
         reader: What its pages told.
     """
@@ -104,7 +104,7 @@ class Target:
         self.closed = False
         self.reader = PageReader(self._engine)
         self._steps: _Steps | None = None
-        self._observed_at = 0.0
+        self._observed_at = self._took = 0.0
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._reused = False
@@ -140,6 +140,16 @@ class Target:
             connection.ask(self._request)
         else:
             self._connect()
+
+    def miss(self) -> None:
+        """
+        Take note that the scrape under way is overdue, which is as bad as a connection that is refused.
+
+        A server that hangs would get requests until its metrics are too old. One whose pages rarely come fast is only
+        slow, and an endpoint that never had a page may be starting: these are left to the age of their metrics.
+        """
+        if self._steps is None and self.succeeded is not None and self._took < self._site.options.overdue / 2:
+            self._lose()
 
     def expire(self) -> None:
         """End a scrape that takes too long."""
@@ -232,6 +242,7 @@ class Target:
         is_idle = not metrics.waiting_queue_size and not metrics.running_requests
         self.calm = self.calm + 1 if is_idle else 0
         self.succeeded, self.fresh_since, self.lost = self._observed_at, self.began, False
+        self._took = self._site.registry.clock() - self._observed_at
         self._site.registry.observe_metrics(self.endpoint, metrics, ignore_unknown=True)
         self._finish("")
 
@@ -281,9 +292,12 @@ class Target:
     def _fail(self, reason: str, *, gone: bool = False) -> None:
         self.fetch_errors += 1
         if gone:
-            self.lost = True
-            self._site.registry.lose(self.endpoint)
+            self._lose()
         self._finish(reason)
+
+    def _lose(self) -> None:
+        self.lost = True
+        self._site.registry.lose(self.endpoint)
 
     def _finish(self, reason: str) -> None:
         self.scraping = False

@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
+from math import inf
 from typing import Any, Self, final
 
 import attrs
@@ -185,7 +186,7 @@ async def scraped(
     """
     registry = EndpointRegistry(staleness=Staleness(threshold))
     registry.set_endpoints(endpoints)
-    options = options if options is not None else ScrapingOptions(interval=0.01, timeout=PATIENCE)
+    options = options if options is not None else ScrapingOptions(interval=0.01, timeout=PATIENCE, overdue=inf)
     scraper = MetricsScraper(registry, options=options, **arguments)
     task = asyncio.create_task(scraper.run())
     # It knows its endpoints as soon as it has run for the first time.

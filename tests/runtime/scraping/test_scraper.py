@@ -486,3 +486,45 @@ class TestLostEndpoints:
             server.behave(b"no page at all\n")
             await until(lambda: found.scrapes("a").read_errors)
             assert not found.is_stale("a")
+
+    @on_loop
+    async def test_overdue_endpoint_is_stale_until_it_answers(self) -> None:
+        """One that hangs is found long before its metrics are old, and before the scrape is given up."""
+        go, asked = asyncio.Event(), asyncio.Event()
+
+        async def play(server: PageServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while await read_request(server, reader):
+                asked.set()
+                await go.wait()
+                writer.write(response_of(page_of()))
+
+        options = ScrapingOptions(interval=0.01, timeout=PATIENCE, overdue=0.05)
+        async with PageServer(play) as server, scraped([endpoint_of("a", server.port)], options, threshold=1000) as it:
+            # On a busy machine no page may come so fast that the next one is missed.
+            while not it.is_stale("a"):
+                go.set()
+                await it.next_page("a")
+                go.clear()
+                asked.clear()
+                await asked.wait()
+                await asyncio.sleep(0.1)
+            assert it.scrapes("a").stale
+            assert not it.scrapes("a").failures
+            go.set()
+            await until(lambda: not it.is_stale("a"))
+
+    @on_loop
+    async def test_slow_pages_are_not_overdue(self) -> None:
+        """Where pages take half of that time or longer, only their age counts."""
+
+        async def play(server: PageServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            for pause in (0.05, 0.2, PATIENCE):
+                if await read_request(server, reader):
+                    await asyncio.sleep(pause)
+                    writer.write(response_of(page_of()))
+
+        options = ScrapingOptions(interval=0.01, timeout=PATIENCE, overdue=0.1)
+        async with PageServer(play) as server, scraped([endpoint_of("a", server.port)], options, threshold=1000) as it:
+            await until(lambda: len(server.requests) > 2)
+            await asyncio.sleep(0.2)
+            assert not it.is_stale("a")
