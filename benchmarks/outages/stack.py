@@ -19,19 +19,20 @@ from typing import Final, final
 import aiohttp
 import attrs
 
+from benchmarks.outages.server import ADAPTER
 from inferencepool import Endpoint, FailureMode, InferencePool
 from inferencepool.gateway import EnvoyOptions, HostPort, render_envoy
 from inferencepool.model import EndpointPickerRef
-from inferencepool.runtime.envoy import EnvoyProcess
+from inferencepool.runtime.envoy import Admin, EnvoyProcess
 
-__all__ = ["FAULTS", "LOADS", "MODEL", "Sent", "Stack", "running"]
+__all__ = ["FAULTS", "LOADS", "Sent", "Stack", "running"]
 
-FAULTS: Final = ("dies", "hangs", "stuck", "slow", "500", "429", "404")
+FAULTS: Final = ("dies", "hangs", "stuck", "slow", "500", "429", "404", "adapter")
 """What becomes of the first server: killed, stopped (SIGSTOP), or what it is told by its standard input."""
 LOADS: Final[dict[str, float]] = {"20/s": 20.0, "60/s": 60.0, "8 clients": 0.0}
 """Requests a second; 0 for clients that send the next one when the last one is answered."""
 
-MODEL: Final = "llama-3"
+_MODEL: Final = "llama-3"
 SERVERS: Final = 4
 _CLIENTS: Final = 8
 _HOST: Final = "127.0.0.1"
@@ -42,9 +43,10 @@ _FIRST_ERROR: Final = 400
 
 @attrs.frozen
 class Sent:
-    """A request: when it was sent, in seconds of the clock, whether it failed, and the port of who answered."""
+    """A request: when it was sent, in seconds of the clock, its model, whether it failed, and who answered, by port."""
 
     at: float
+    model: str
     failed: bool
     server: str
 
@@ -63,6 +65,7 @@ class Stack:
 
     url: str
     servers: list[str]
+    _admin: Admin
     _first: Process
     _resources: AsyncExitStack
     _timeout: float
@@ -94,6 +97,17 @@ class Stack:
         self._first.stdin.write(f"{line}\n".encode())
         await self._first.stdin.drain()
 
+    async def asked(self) -> dict[str, int]:
+        """Tell how many requests Envoy sent, or tried to send, to each server, by port."""
+        _, text = await self._admin.get("/clusters", format="json")
+        numbers: dict[str, int] = {}
+        for cluster in json.loads(text)["cluster_statuses"]:
+            for host in cluster.get("host_statuses", ()):
+                port = str(host["address"].get("socket_address", {}).get("port_value"))
+                told = {each["name"]: int(each.get("value", 0)) for each in host["stats"]}
+                numbers[port] = numbers.get(port, 0) + told["rq_total"] + told["cx_connect_fail"]
+        return {server: numbers[server.rpartition(":")[2]] for server in self.servers}
+
     async def load(self, rate: float, seconds: float, seed: int) -> None:
         """Send requests for some seconds, and wait for what is under way."""
         timeout = aiohttp.ClientTimeout(total=self._timeout)
@@ -118,13 +132,15 @@ class Stack:
     async def _send(self, session: aiohttp.ClientSession, rng: Random) -> None:
         began, failed, server = monotonic(), True, ""
         prompt = "".join(rng.choices("abcdefgh ", k=200))
-        body = {"model": MODEL, "stream": True, "messages": [{"role": "user", "content": prompt}]}
+        # Half of the requests are for the adapter that a server may lose.
+        model = rng.choice((_MODEL, ADAPTER))
+        body = {"model": model, "stream": True, "messages": [{"role": "user", "content": prompt}]}
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
             async with session.post(self.url, json=body) as response:
                 server = response.headers.get("x-server", "")
                 await response.read()
                 failed = response.status >= _FIRST_ERROR
-        self.sent.append(Sent(began, failed, server))
+        self.sent.append(Sent(began, model, failed, server))
 
 
 @asynccontextmanager
@@ -164,7 +180,7 @@ async def running(mode: FailureMode, *, detection: bool, timeout: float = _TIMEO
         )
         (address,) = envoy.listeners.values()
         servers = [f"{_HOST}:{port}" for port in ports]
-        yield Stack(f"http://{address}/v1/chat/completions", servers, first, resources, timeout)
+        yield Stack(f"http://{address}/v1/chat/completions", servers, envoy.admin, first, resources, timeout)
 
 
 @asynccontextmanager

@@ -80,8 +80,8 @@ def add_scraping_flags(group: argparse._ArgumentGroup) -> None:
     text = "the interval grows up to this while nothing is sent to an endpoint (does not grow)"
     add("--refresh-metrics-idle-interval", metavar="TIME", type=duration, help=text)
     add("--refresh-metrics-timeout", metavar="TIME", type=duration, default=1.0, help="longest scrape (1s)")
-    text = "an endpoint that was faster and has not answered for so long is avoided until it does (500ms)"
-    add("--refresh-metrics-overdue", metavar="TIME|off", type=duration_or_off, default=0.5, help=text)
+    text = "an endpoint that was faster and has not answered for so long is avoided until it does (300ms)"
+    add("--refresh-metrics-overdue", metavar="TIME|off", type=duration_or_off, default=0.3, help=text)
     add("--metrics-staleness-threshold", metavar="TIME", type=duration, default=2.0, help="older is stale (2s)")
     add("--stale-metrics", choices=tuple(StaleMetrics), default=StaleMetrics.AVOID, help="what they count for (avoid)")
     add("--model-server-metrics-scheme", choices=("http", "https"), default="http", help="scheme of the page (http)")

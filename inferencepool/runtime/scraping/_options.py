@@ -149,7 +149,7 @@ class ScrapingOptions:
     interval: float = attrs.field(default=0.05, validator=_seconds)
     idle_interval: float | None = attrs.field(default=None, validator=attrs.validators.optional(_seconds))
     timeout: float = attrs.field(default=1.0, validator=_seconds)
-    overdue: float = attrs.field(default=0.5, validator=_seconds_or_never)
+    overdue: float = attrs.field(default=0.3, validator=_seconds_or_never)
     scheme: str = "http"
     path: str | None = None
     port: int | None = None
