@@ -174,6 +174,23 @@ PEERS: tuple[Peer, ...] = (
         ),
     ),
     Peer(
+        name="gorgo-lb",
+        worker="gorgo_policies",
+        distribution="gorgo-lb",
+        requirements=_requirements("gorgo-lb"),
+        ways=(
+            Way("least-request", "load", load="running, in flight", reserves="the caller counts"),
+            Way(
+                "gorgo",
+                "prefix",
+                load="round trip, queued tokens",
+                prefix="radix tree of token ids",
+                reserves="the caller counts",
+                memory="nothing",
+            ),
+        ),
+    ),
+    Peer(
         name="production-stack",
         worker="production_stack",
         distribution="vllm-router",
