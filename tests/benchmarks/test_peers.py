@@ -18,6 +18,7 @@ from benchmarks.peers.coordinator import (
     connect,
 )
 from benchmarks.peers.environments import NotInstalledError
+from benchmarks.peers.figure import Bar, bars_of, draw
 from benchmarks.peers.prompts import SYSTEM, prompt
 from benchmarks.peers.table import memory_to_text, speed_to_text, ways_to_text
 
@@ -138,3 +139,36 @@ class TestCommand:
             main(["nginx"])
 
         assert "unknown: nginx; there are litellm, ray" in capsys.readouterr().err
+
+
+class TestFigure:
+    _PAGE = """
+| what          | peer      | way    | µs at n = 10 / 100 | x rc      | x ours     | sent back | used |
+|---------------|-----------|--------|--------------------|-----------|------------|-----------|------|
+| by load alone | nginx 1.0 | turn * | 5.50 / 5,500       | 35.3 / 34 | 1.00 / 1,200 |           |      |
+|               | apache    | not measured: too old | | | | | |
+"""
+
+    def test_rows_with_figures_are_read(self) -> None:
+        """A row is a bar of its ratio at the size asked for; rows without figures are none."""
+        assert [Bar("by load alone", "nginx 1.0", "turn", 1200.0, proxied=True)] == bars_of(self._PAGE)
+        assert [1.0] == [bar.ratio for bar in bars_of(self._PAGE, 10)]
+
+    @pytest.mark.parametrize(("page", "size"), [("no table", 100), (_PAGE, 7)])
+    def test_a_page_without_such_a_table_is_refused(self, page: str, size: int) -> None:
+        """Nothing is drawn from nothing."""
+        with pytest.raises(ValueError, match=f"no table of speed for n = {size}"):
+            bars_of(page, size)
+
+    def test_the_figure_of_the_page_is_up_to_date(self, root: Path) -> None:
+        """The figure that the page shows is drawn from the page's tables."""
+        folder = root / "docs" / "explanation"
+        page = (folder / "comparison.md").read_text(encoding="utf-8")
+
+        assert draw(bars_of(page)) == (folder / "images" / "comparison.svg").read_text(encoding="utf-8")
+
+    def test_every_peer_is_on_the_page(self, root: Path) -> None:
+        """Whoever is in the catalog has rows on the page, with figures or with the reason why there are none."""
+        page = (root / "docs" / "explanation" / "comparison.md").read_text(encoding="utf-8")
+
+        assert [] == [peer.name for peer in PEERS if f"| {peer.name} " not in page]
