@@ -11,6 +11,7 @@ import logging
 import signal
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from inferencepool.cli._flags import whole
@@ -55,7 +56,7 @@ def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         help="what the pool says about a picker that fails; FailOpen also sends again what a server lost (FailClose)",
     )
     add("--kill", action="store_true", help="end one server half-way, and show what became of its requests")
-    add("--keep", action="store_true", help="leave it running until interrupted, and print a request to try")
+    add("--keep", action="store_true", help="leave it running, with some requests, until interrupted")
     add("--output", choices=("text", "json"), default="text", help="text, or one JSON object (text)")
     parser.set_defaults(run=_run, usage_error=parser.error)
 
@@ -99,15 +100,14 @@ async def _demonstrate(arguments: argparse.Namespace) -> int:
     kept = False
     with _interruptible():
         try:
-            _tell(arguments, f"Starting {arguments.servers} simulated model servers, an endpoint picker and Envoy.\n")
-            mode = FailureMode(arguments.failure_mode)
-            async with run_pool(arguments.servers, arguments.seed, mode) as pool:
+            _tell(arguments, f"Starting {arguments.servers} simulated model servers, an endpoint picker and Envoy:\n")
+            mode, started = FailureMode(arguments.failure_mode), partial(_tell_part, arguments)
+            async with run_pool(arguments.servers, arguments.seed, mode, started) as pool:
                 report = await _measure(pool, arguments)
                 _show(report, pool, arguments)
                 if arguments.keep:
                     kept = True
-                    _tell(arguments, _invitation(pool))
-                    await asyncio.Event().wait()
+                    await _keep(pool, arguments)
         except asyncio.CancelledError:
             return 0 if kept else _INTERRUPTED
     return 1 if report.has_failed else 0
@@ -118,8 +118,10 @@ async def _measure(pool: DemoPool, arguments: argparse.Namespace) -> DemoReport:
     from inferencepool.cli._demo_traffic import measure_overhead, requests_of, send  # noqa: PLC0415 - as above
 
     urls = (pool.picked_url, pool.direct_url)
+    rounds = min(_QUIET_ROUNDS, arguments.requests)
+    _tell(arguments, f"\nSending {rounds} short requests both ways, one at a time, to see what it costs.")
     await measure_overhead(urls, _WARM_UP)
-    overheads = await measure_overhead(urls, min(_QUIET_ROUNDS, arguments.requests))
+    overheads = await measure_overhead(urls, rounds)
     bodies = requests_of(arguments.requests, arguments.seed)
 
     kills: list[asyncio.Task[Kill]] = []
@@ -131,10 +133,13 @@ async def _measure(pool: DemoPool, arguments: argparse.Namespace) -> DemoReport:
 
     pool.take_queues()
     pool.take_cached()
+    many = f"{arguments.requests} requests, {arguments.concurrency} at a time,"
+    _tell(arguments, f"Sending {many} to {pool.picked_url}, with the picker.")
     traffic = await send(pool.picked_url, bodies, arguments.concurrency, halfway)
     picked = _way(traffic, pool, overheads[0])
     killed = await kills[0] if kills else None
     await pool.start_again()
+    _tell(arguments, f"Sending {many} to {pool.direct_url}, in turn.\n")
     traffic = await send(pool.direct_url, bodies, arguments.concurrency)
     direct = _way(traffic, pool, overheads[1])
     return DemoReport(
@@ -163,22 +168,41 @@ def _way(traffic: Traffic, pool: DemoPool, overheads: list[float]) -> Way:
 
 def _show(report: DemoReport, pool: DemoPool, arguments: argparse.Namespace) -> None:
     if arguments.output == "json":
-        print(json.dumps(report.to_dict() | {"url": pool.picked_url}), flush=True)
+        places = {
+            "url": pool.picked_url,
+            "debug_url": f"{pool.pages_url}/debug/",
+            "metrics_url": f"{pool.pages_url}/metrics",
+        }
+        print(json.dumps(report.to_dict() | places), flush=True)
         return
     for line in report.lines():
         print(one_line(line), flush=True)
 
 
-def _invitation(pool: DemoPool) -> str:
+async def _keep(pool: DemoPool, arguments: argparse.Namespace) -> None:
+    """Say where to look, and send requests until this is cancelled."""
     from inferencepool.cli._demo_servers import MODEL  # noqa: PLC0415 - as in _demonstrate
+    from inferencepool.cli._demo_traffic import RATE, send_on  # noqa: PLC0415 - as above
 
-    body = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "Hello"}]}, separators=(",", ":"))
+    _tell(arguments, _invitation(pool, MODEL, RATE))
+    await send_on(pool.picked_url, arguments.seed)
+
+
+def _invitation(pool: DemoPool, model: str, rate: int) -> str:
+    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "Hello"}]}, separators=(",", ":"))
     return (
-        "\nIt keeps running until you press Ctrl-C. Try, in another terminal:\n\n"
+        f"\nIt keeps running, with {rate} requests a second, until you press Ctrl-C. Look at\n\n"
+        f"  {pool.pages_url}/debug/?refresh=2  what the picker decides, and why\n"
+        f"  {pool.pages_url}/metrics           what it counts\n"
+        "\nand try, in another terminal:\n\n"
         f"  curl -i {pool.picked_url}/v1/chat/completions \\\n"
         f"    -H 'content-type: application/json' \\\n    -d '{body}'\n"
         "\nThe response header x-served-by tells the server."
     )
+
+
+def _tell_part(arguments: argparse.Namespace, what: str, where: str) -> None:
+    _tell(arguments, f"  {what:<15}  {where}")
 
 
 def _tell(arguments: argparse.Namespace, text: str) -> None:

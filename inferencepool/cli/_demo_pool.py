@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 
 from inferencepool.adapters.extproc import ExternalProcessor, ProcessorOptions
+from inferencepool.cli._demo_pages import DemoPages
 from inferencepool.cli._demo_servers import LOOPBACK, DemoServer, start_servers
 from inferencepool.errors import InferencePoolError
 from inferencepool.gateway import EnvoyOptions, HostPort, render_envoy
@@ -21,6 +22,7 @@ from inferencepool.picker import EndpointPicker
 from inferencepool.plugins import default_profile
 from inferencepool.registry import EndpointRegistry, Staleness
 from inferencepool.runtime.envoy import EnvoyProcess
+from inferencepool.runtime.exporter import StreamMetrics
 from inferencepool.runtime.extproc import extproc_routes
 from inferencepool.runtime.grpc import GrpcServer
 from inferencepool.runtime.scraping import MetricsScraper
@@ -80,12 +82,14 @@ class DemoPool:
         envoy: The proxy in front of it.
         picker: Picks among the servers.
         witness: Explains a pick.
+        pages_url: Where the picker's pages are: ``/debug/`` and ``/metrics`` below it.
     """
 
     servers: dict[str, DemoServer]
     envoy: EnvoyProcess
     picker: EndpointPicker
     witness: _Witness
+    pages_url: str
     _prefixes: tuple[int, int] = (0, 0)
 
     @property
@@ -153,10 +157,19 @@ class DemoPool:
 
 @asynccontextmanager
 async def run_pool(
-    servers: int, seed: int, failure_mode: FailureMode = FailureMode.FAIL_CLOSE
+    servers: int,
+    seed: int,
+    failure_mode: FailureMode = FailureMode.FAIL_CLOSE,
+    started: Callable[[str, str], object] = lambda _what, _where: None,
 ) -> AsyncIterator[DemoPool]:
     """
     Start a pool of *servers* servers, and stop all of it at the end of the block.
+
+    Args:
+        servers: How many.
+        seed: Makes other answers.
+        failure_mode: What the pool says about a picker that fails.
+        started: Is told of each part when it runs: what it is, and where.
 
     Raises:
         MissingExtraError: A part is not installed.
@@ -164,23 +177,36 @@ async def run_pool(
     """
     async with AsyncExitStack() as stack:
         running = await start_servers(stack, servers, seed)
+        addresses = [server.simulator.address for server in running]
+        started("model servers", f"{servers}, simulated: {' to '.join(dict.fromkeys((addresses[0], addresses[-1])))}")
         pool = _pool_of(running, failure_mode)
         registry = EndpointRegistry(pool, staleness=Staleness())
         registry.resync(_pods_of(running))
-        by_address = {server.simulator.address: server for server in running}
-        witness = _Witness()
-        picker = EndpointPicker(registry, profile=default_profile(_FALLBACKS), rng=Random(seed), observer=witness)
+        by_address = dict(zip(addresses, running, strict=True))
+        witness, pages = _Witness(), DemoPages()
+        profile = default_profile(_FALLBACKS)
+        picker = EndpointPicker(registry, profile=profile, rng=Random(seed), observer=pages.observer(witness))
         options = ProcessorOptions(fallbacks=_FALLBACKS)
-        processor = ExternalProcessor(picker, options=options, clock=registry.clock)
+        processor = ExternalProcessor(picker, options=options, clock=registry.clock, observer=pages.requests)
         stack.callback(processor.close)
-        await _start_scraping(stack, picker, by_address)
-        server = GrpcServer(extproc_routes(processor))
+        scraper = await _start_scraping(stack, picker, by_address)
+        streams = StreamMetrics(processor)
+        server = GrpcServer(extproc_routes(processor, on_closed=streams.closed))
         await server.start(LOOPBACK, 0)
         stack.push_async_callback(server.stop, 0.0)
+        started("endpoint picker", f"{LOOPBACK}:{server.port}, for Envoy over ext_proc")
+        page_server = pages.server_for(processor, scraper, streams, LOOPBACK)
+        await page_server.start()
+        stack.push_async_callback(page_server.stop)
+        pages_url = f"http://{LOOPBACK}:{page_server.port}"
+        started("its pages", f"{pages_url}/debug/, what it decides and why")
+        started("", f"{pages_url}/metrics, what it counts")
         bootstrap = _bootstrap_of(pool, registry.endpoints(), server.port)
         envoy = await stack.enter_async_context(EnvoyProcess(bootstrap))
-        demo = DemoPool(by_address, envoy, picker, witness)
+        demo = DemoPool(by_address, envoy, picker, witness, pages_url)
         stack.push_async_callback(demo.stop)
+        started("Envoy", f"{demo.picked_url}, asks the picker where to")
+        started("", f"{demo.direct_url}, takes the servers in turn")
         yield demo
 
 
@@ -217,7 +243,9 @@ def _pods_of(servers: Sequence[DemoServer]) -> list[Pod]:
     ]
 
 
-async def _start_scraping(stack: AsyncExitStack, picker: EndpointPicker, servers: dict[str, DemoServer]) -> None:
+async def _start_scraping(
+    stack: AsyncExitStack, picker: EndpointPicker, servers: dict[str, DemoServer]
+) -> MetricsScraper:
     registry = picker.registry
     scraper = MetricsScraper(registry, in_use=picker.endpoints_in_flight)
     tasks = [asyncio.create_task(scraper.run()), asyncio.create_task(_note_queues(registry, servers))]
@@ -228,6 +256,7 @@ async def _start_scraping(stack: AsyncExitStack, picker: EndpointPicker, servers
         await asyncio.wait(tasks)
 
     stack.push_async_callback(stop)
+    return scraper
 
 
 async def _note_queues(registry: EndpointRegistry, servers: dict[str, DemoServer]) -> None:

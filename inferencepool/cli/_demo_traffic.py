@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from http import HTTPStatus
+from itertools import islice
 from random import Random
 from typing import Any
 
@@ -15,7 +16,10 @@ import attrs
 
 from inferencepool.cli._demo_servers import MODEL
 
-__all__ = ["Traffic", "measure_overhead", "requests_of", "send"]
+__all__ = ["RATE", "Traffic", "measure_overhead", "requests_of", "send", "send_on"]
+
+#: Requests in a second that are sent as long as the pool is kept.
+RATE = 10
 
 _TIMEOUT = aiohttp.ClientTimeout(total=120)
 _WORDS = "the pool of model servers picks one for every request that comes with a prompt".split()  # noqa: SIM905 - text
@@ -43,9 +47,14 @@ class Traffic:
 
 def requests_of(count: int, seed: int) -> list[dict[str, Any]]:
     """Make the bodies of *count* requests: chats and completions that begin with one of a few texts, some as events."""
+    return list(islice(_requests(seed), count))
+
+
+def _requests(seed: int) -> Iterator[dict[str, Any]]:
     rng = Random(seed)
     systems = [_text(rng, _SYSTEM_WORDS) for _ in range(_SYSTEM_PROMPTS)]
-    return [_request(rng, rng.choice(systems)) for _ in range(count)]
+    while True:
+        yield _request(rng, rng.choice(systems))
 
 
 def _request(rng: Random, system: str) -> dict[str, Any]:
@@ -88,6 +97,30 @@ async def send(
             for _ in range(concurrency):
                 group.create_task(work(remaining))
     return traffic
+
+
+async def send_on(url: str, seed: int) -> None:
+    """
+    Send requests without an end, `RATE` in a second, until this is cancelled.
+
+    What comes of them is not counted. No more than that many are under way: a pool that does not answer gets no more.
+    """
+    async with (
+        aiohttp.ClientSession(timeout=_TIMEOUT, connector=aiohttp.TCPConnector(limit=0)) as client,
+        asyncio.TaskGroup() as group,
+    ):
+        places = asyncio.Semaphore(RATE)
+
+        async def ask(body: dict[str, Any]) -> None:
+            try:
+                await _ask(client, url, body, Traffic())
+            finally:
+                places.release()
+
+        for body in _requests(seed):
+            await places.acquire()
+            group.create_task(ask(body))
+            await asyncio.sleep(1 / RATE)
 
 
 async def _ask(client: aiohttp.ClientSession, url: str, body: dict[str, Any], traffic: Traffic) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -15,9 +16,12 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import pytest
 
@@ -59,9 +63,10 @@ def test_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert addresses == {candidate["destination"] for candidate in explanation["candidates"]}
     assert {"p50", "p99"} == report["added_ms"].keys()
     assert captured.err.startswith("Starting 3 simulated model servers")
-    host, _, port = report["url"].removeprefix("http://").partition(":")
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection((host, int(port)), timeout=PATIENCE)
+    for name in ("url", "debug_url", "metrics_url"):
+        url = urlsplit(report[name])
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((url.hostname, url.port), timeout=PATIENCE)
     assert [] == list(tmp_path.iterdir())
 
 
@@ -71,7 +76,18 @@ def test_text(capsys: pytest.CaptureFixture[str]) -> None:
 
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 80
-    assert "Where the requests went" in text
+    # One line for each step, with what and where, before there is anything to report.
+    steps = text[: text.index("Where the requests went")]
+    for step in (
+        r"model servers    3, simulated: 127\.0\.0\.\d:\d+ to 127\.0\.0\.\d:\d+",
+        r"endpoint picker  127\.0\.0\.1:\d+, for Envoy over ext_proc",
+        r"its pages        http://127\.0\.0\.1:\d+/debug/, .*\n +http://127\.0\.0\.1:\d+/metrics, ",
+        r"Envoy            http://127\.0\.0\.1:\d+, asks the picker .*\n +http://127\.0\.0\.1:\d+, takes .* in turn",
+        r"Sending 24 short requests both ways",
+        r"Sending 24 requests, 6 at a time, to http://127\.0\.0\.1:\d+, with the picker",
+        r"Sending 24 requests, 6 at a time, to http://127\.0\.0\.1:\d+, in turn",
+    ):
+        assert re.search(step, steps), step
     assert "added by the picker" in text
     assert "Why one of them went to 127.0.0." in text
 
@@ -101,6 +117,30 @@ def run_until(line: str, then: Callable[[str], object], *arguments: str) -> int:
     reader.join()
     assert [] == errors
     return status
+
+
+def test_keep_leaves_pages_that_are_worth_a_look(tmp_path: Path) -> None:
+    """While it is kept, requests go on, and the picker's pages tell of them; an interrupt ends it in good order."""
+
+    def page(url: str) -> str:
+        with urlopen(url, timeout=PATIENCE) as response:  # noqa: S310 - an address that the command printed
+            return str(response.read(), "utf-8")
+
+    def look(text: str) -> None:
+        kept = text[text.index("It keeps running, with 10 requests a second, until you press Ctrl-C") :]
+        debug, metrics = re.findall(r"http://\S+(?:/debug/\?refresh=2|/metrics)", kept)
+        counted = re.compile(r"^llm_d_epp_request_total\{.*\} (\S+)$", re.MULTILINE)
+        before = float(counted.findall(page(metrics))[0])
+        until = time.monotonic() + PATIENCE
+        while float(counted.findall(page(metrics))[0]) < before + 3:
+            assert time.monotonic() < until, "no requests come"
+            time.sleep(0.05)
+        overview = page(debug)
+        assert "Endpoints: 3" in overview
+        assert "why?" in overview
+
+    assert 0 == run_until("The response header", look, "--keep")
+    assert [] == list(tmp_path.iterdir())
 
 
 def test_keep(tmp_path: Path) -> None:
