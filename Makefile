@@ -71,9 +71,9 @@ $(READY): pyproject.toml
 	$(call make_environment,dev)
 	@touch $@
 
-ifeq ($(shell [ $(READY) -nt pyproject.toml ] && echo ready),)
+ifeq ($(shell [ -e $(READY) ] && ! [ pyproject.toml -nt $(READY) ] && echo ready),)
 $(DEMO): pyproject.toml
-	@echo "Installing what the demo needs into .venv, XXX; that takes some seconds."
+	@echo "Installing what the demo needs into .venv, about 170 MB; that takes half a minute."
 	$(call make_environment,demo)
 	@touch $@
 else

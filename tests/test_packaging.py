@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import os
+import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from importlib import resources
 from pathlib import Path
+
+import pytest
 
 from tests.patience import PATIENCE
 
@@ -60,3 +65,67 @@ def test_module_runs_as_the_command(root: Path) -> None:
 
     assert completed.returncode == 0
     assert "inferencepool" in completed.stdout
+
+
+class TestMake:
+    """What `make` installs before it runs something, in a clone where nothing is installed yet."""
+
+    @pytest.fixture(name="clone")
+    def _clone(self, root: Path, tmp_path: Path) -> Path:
+        if shutil.which("make") is None:
+            pytest.skip("there is no make on this machine")
+        for name in ("Makefile", "pyproject.toml"):
+            shutil.copy(root / name, tmp_path)
+        (tmp_path / ".venv").mkdir()
+        return tmp_path
+
+    @pytest.mark.parametrize(
+        ("target", "extra"), [("demo", "demo"), ("explain", "demo"), ("test", "dev"), ("check", "dev")]
+    )
+    def test_a_target_installs_what_it_needs(self, clone: Path, target: str, extra: str) -> None:
+        """The demonstrations do not wait for what only development needs, and what is installed is said first."""
+        commands = _make(clone, target)
+
+        assert [f"'.[{extra}]'"] == re.findall(r"'\.\[\w+\]'", commands)
+        assert commands.startswith('echo "Installing ')
+
+    def test_what_development_needs_is_enough_for_the_demo(self, clone: Path) -> None:
+        """Where everything is installed nothing is installed for the demonstrations."""
+        (clone / ".venv" / ".ready").touch()
+
+        assert "pip install" not in _make(clone, "demo")
+
+    def test_a_change_of_the_dependencies_installs_them_anew(self, clone: Path) -> None:
+        """What was installed before pyproject.toml was changed counts for nothing."""
+        for name in (".ready", ".demo"):
+            (clone / ".venv" / name).touch()
+            os.utime(clone / ".venv" / name, (0, 0))
+
+        assert "'.[demo]'" in _make(clone, "demo")
+
+
+def _make(folder: Path, target: str) -> str:
+    """Tell what `make` would do."""
+    completed = subprocess.run(
+        [str(shutil.which("make")), "--dry-run", target],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    assert (0, "") == (completed.returncode, completed.stderr)
+    return completed.stdout
+
+
+def test_documentation_installs_from_a_clone(root: Path) -> None:
+    """As long as the package is not on PyPI, no page tells to install it from there."""
+    pages = [root / "README.md", *(root / "docs").rglob("*.md")]
+    told = [
+        f"{page.relative_to(root)}: {line}"
+        for page in pages
+        for line in page.read_text(encoding="utf-8").splitlines()
+        if re.search(r"pip install .*\binferencepool\b", line)
+    ]
+
+    assert [] == told
