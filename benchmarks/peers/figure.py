@@ -1,7 +1,7 @@
 """
 Draw the tables of speed that stand on a page, so that the figure says what the page says.
 
-``python -m benchmarks.peers.figure docs/explanation/comparison.md docs/explanation/images/comparison.svg``
+``python -m benchmarks.peers.figure`` reads the comparison of the documentation and writes its figure.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import attrs
 from benchmarks.peers.catalog import OURS
 
 __all__ = ["Bar", "bars_of", "draw", "main"]
+
+_DOCS = Path(__file__).parents[2] / "docs" / "explanation"
 
 _WIDTH, _LABELS, _ROW, _PANEL = 860, 330, 22, 54
 # Where the logarithmic scale begins and ends.
@@ -111,7 +113,9 @@ def draw(bars: Sequence[Bar], size: int = 100) -> str:
         body += _panel(what, panel, top)
         top += _PANEL + _ROW * len(panel)
     body.append(
-        _text(20, top + 4, "Light bars: processor time of the router's process for a whole proxied request.", "small")
+        _text(
+            20, top + 4, "Outlined bars: processor time of the router's process for a whole proxied request.", "small"
+        )
     )
     height = math.ceil(top + 20)
     title = f"Time of a pick among {size} endpoints, as a multiple of inferencepool's; logarithmic"
@@ -159,8 +163,9 @@ def _text(x: float, y: float, text: str, kind: str) -> str:
 def main(arguments: Sequence[str]) -> int:
     """Draw."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers.figure", description="Draw the tables of a page.")
-    parser.add_argument("page", type=Path, help="a page with the tables that python -m benchmarks.peers prints")
-    parser.add_argument("figure", type=Path, help="the SVG to write")
+    page, figure = _DOCS / "comparison.md", _DOCS / "images" / "comparison.svg"
+    parser.add_argument("page", nargs="?", type=Path, default=page, help="has tables that benchmarks.peers prints")
+    parser.add_argument("figure", nargs="?", type=Path, default=figure, help="the SVG to write")
     options = parser.parse_args(arguments)
     options.figure.write_text(draw(bars_of(options.page.read_text(encoding="utf-8"))), encoding="utf-8")
     return 0
