@@ -120,6 +120,7 @@ def _add_behavior(group: argparse._ArgumentGroup) -> None:
         default="keep",
         help="how long to stay with a request: until its response ends, wherever the gateway sends it (keep)",
     )
+    add("--error-format", choices=("text", "json"), default="text", help="what refused clients are told (text)")
     add("--hold", metavar="TIME", type=duration, help="how long load counts whose end cannot be seen (an estimate)")
     add_boolean(group, "--usage", "count tokens, where the gateway sends the bodies of responses")
     add_boolean(group, "--reserve", "count picks as load before the metrics show them", default=True)
