@@ -55,6 +55,19 @@ __all__ = [
 ]
 
 
+# How vLLM and SGLang call what a status says.
+_KINDS = {
+    400: "BadRequestError",
+    404: "NotFoundError",
+    408: "RequestTimeoutError",
+    412: "PreconditionFailedError",
+    413: "RequestEntityTooLargeError",
+    415: "UnsupportedMediaTypeError",
+    429: "RateLimitError",
+    502: "BadGatewayError",
+    503: "ServiceUnavailableError",
+}
+_LONGEST_MESSAGE = 2000
 # Namespace, name of a pod and rank; what is longer is no id.
 _LONGEST_ID = 330
 
@@ -64,6 +77,22 @@ class InferencePoolError(Exception):
 
     http_status: ClassVar[int] = 500
     dropped_reason: ClassVar[str | None] = None
+
+    def to_json(self) -> bytes:
+        """
+        Give the body of an answer that tells a client of this error in the form of OpenAI's API, as model servers do.
+
+        It is ``{"error": {"message", "type", "param", "code"}}`` with *code* `http_status`; the message is cut behind
+        2,000 characters, as it may quote what the client sent.
+        """
+        # Whoever raises no errors need not wait for it.
+        import json  # noqa: PLC0415 - as above
+
+        text = str(self)
+        message = text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}..."
+        kind = _KINDS.get(self.http_status, "InternalServerError")
+        error = {"message": message, "type": kind, "param": None, "code": self.http_status}
+        return json.dumps({"error": error}).encode()
 
 
 @attrs.frozen

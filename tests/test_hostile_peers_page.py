@@ -109,10 +109,11 @@ def value_of(text: str) -> float | None:
 
 def flags() -> dict[str, argparse.Action]:
     """Give the flags of the commands that the page is about."""
-    (commands,) = (each for each in _parser()._actions if isinstance(each, argparse._SubParsersAction))
     return {
         option: action
         for command in ("envoy-config", "serve")
+        for commands in _parser([command])._actions
+        if isinstance(commands, argparse._SubParsersAction)
         for action in commands.choices[command]._actions
         for option in action.option_strings
     }

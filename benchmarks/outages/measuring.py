@@ -10,7 +10,7 @@ import attrs
 
 from benchmarks.measure import Row
 from benchmarks.outages.server import ADAPTER
-from benchmarks.outages.stack import FAULTS, LOADS, Sent, Stack, running
+from benchmarks.outages.stack import FAULTS, LOADS, MODEL, Sent, Stack, running
 from inferencepool import FailureMode
 
 __all__ = ["measure_outages"]
@@ -95,7 +95,9 @@ async def _outages(fault: str, mode: FailureMode, *, detection: bool) -> dict[st
 
 
 async def _outage(fault: str, mode: FailureMode, rate: float, *, detection: bool) -> _Outage:
-    async with running(mode, detection=detection) as stack:
+    # A server that loses an adapter goes on with half of the requests.
+    models = (MODEL, ADAPTER) if fault == "adapter" else (MODEL,)
+    async with running(mode, detection=detection, models=models) as stack:
         sending = asyncio.create_task(stack.load(rate, _HEALTHY + _ILL + _AFTER, int(rate)))
         began, share = await _play(stack, fault)
         await sending

@@ -8,7 +8,7 @@ import json
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -19,20 +19,19 @@ from typing import Final, final
 import aiohttp
 import attrs
 
-from benchmarks.outages.server import ADAPTER
 from inferencepool import Endpoint, FailureMode, InferencePool
 from inferencepool.gateway import EnvoyOptions, HostPort, render_envoy
 from inferencepool.model import EndpointPickerRef
 from inferencepool.runtime.envoy import Admin, EnvoyProcess
 
-__all__ = ["FAULTS", "LOADS", "Sent", "Stack", "running"]
+__all__ = ["FAULTS", "LOADS", "MODEL", "Sent", "Stack", "running"]
 
 FAULTS: Final = ("dies", "hangs", "stuck", "slow", "500", "429", "404", "adapter")
 """What becomes of the first server: killed, stopped (SIGSTOP), or what it is told by its standard input."""
 LOADS: Final[dict[str, float]] = {"20/s": 20.0, "60/s": 60.0, "8 clients": 0.0}
 """Requests a second; 0 for clients that send the next one when the last one is answered."""
 
-_MODEL: Final = "llama-3"
+MODEL: Final = "llama-3"
 SERVERS: Final = 4
 _CLIENTS: Final = 8
 _HOST: Final = "127.0.0.1"
@@ -69,6 +68,7 @@ class Stack:
     _first: Process
     _resources: AsyncExitStack
     _timeout: float
+    _models: Sequence[str]
     sent: list[Sent] = attrs.field(factory=list)
     _tasks: set[asyncio.Task[None]] = attrs.field(factory=set)
 
@@ -132,8 +132,7 @@ class Stack:
     async def _send(self, session: aiohttp.ClientSession, rng: Random) -> None:
         began, failed, server = monotonic(), True, ""
         prompt = "".join(rng.choices("abcdefgh ", k=200))
-        # Half of the requests are for the adapter that a server may lose.
-        model = rng.choice((_MODEL, ADAPTER))
+        model = rng.choice(self._models)
         body = {"model": model, "stream": True, "messages": [{"role": "user", "content": prompt}]}
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
             async with session.post(self.url, json=body) as response:
@@ -159,8 +158,14 @@ async def _server(port: int) -> AsyncIterator[tuple[Process, int]]:
 
 
 @asynccontextmanager
-async def running(mode: FailureMode, *, detection: bool, timeout: float = _TIMEOUT) -> AsyncIterator[Stack]:  # noqa: ASYNC109 - of clients
-    """Start everything for a pool with a failure mode, and end it after the block; clients wait for *timeout*."""
+async def running(
+    mode: FailureMode,
+    *,
+    detection: bool,
+    timeout: float = _TIMEOUT,  # noqa: ASYNC109 - of clients
+    models: Sequence[str] = (MODEL,),
+) -> AsyncIterator[Stack]:
+    """Start everything for a pool, and end it after the block; clients ask for *models*, and wait for *timeout*."""
     async with AsyncExitStack() as resources:
         folder = Path(resources.enter_context(TemporaryDirectory()))
         first, port = await resources.enter_async_context(_server(0))
@@ -180,7 +185,7 @@ async def running(mode: FailureMode, *, detection: bool, timeout: float = _TIMEO
         )
         (address,) = envoy.listeners.values()
         servers = [f"{_HOST}:{port}" for port in ports]
-        yield Stack(f"http://{address}/v1/chat/completions", servers, envoy.admin, first, resources, timeout)
+        yield Stack(f"http://{address}/v1/chat/completions", servers, envoy.admin, first, resources, timeout, models)
 
 
 @asynccontextmanager

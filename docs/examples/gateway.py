@@ -3,11 +3,10 @@ from contextlib import suppress
 
 from aiohttp import ClientError, ClientSession
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from inferencepool import EndpointPicker, InferencePoolError, InferenceRequest, NoEndpointsError, PickResult
-from inferencepool.adapters.bodies import BodyParsers
 
 AGAIN = {404, 429, 500, 502, 503, 504}  # another endpoint may have the model, or room, or more luck
 HOPS = {b"connection", b"content-length", b"host", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
@@ -15,7 +14,7 @@ HOPS = {b"connection", b"content-length", b"host", b"keep-alive", b"te", b"trail
 
 class Gateway:
     def __init__(self, picker: EndpointPicker, client: ClientSession, retries: int = 2) -> None:
-        self.picker, self.client, self.retries, self.parsers = picker, client, retries, BodyParsers()
+        self.picker, self.client, self.retries = picker, client, retries
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -27,14 +26,14 @@ class Gateway:
             if serving.done():
                 serving.result()
         except InferencePoolError as error:
-            await PlainTextResponse(str(error), error.http_status)(scope, receive, send)
+            answer = Response(error.to_json(), error.http_status, media_type="application/json")
+            await answer(scope, receive, send)
         finally:
             serving.cancel()
             leaving.cancel()
 
     async def serve(self, request: Request, body: bytes, send: Send) -> None:
-        parsed = self.parsers.parse({":path": request.url.path, **request.headers}, body)
-        wanted = InferenceRequest(model=parsed.model or "", prompt=parsed.prompt, headers=dict(request.headers))
+        wanted = InferenceRequest.from_http(request.url.path, request.headers.raw, body)
         result: PickResult | None = self.picker.pick(wanted)
         while result is not None:
             with result as asked:  # over behind this; `cancelled` where something is raised, as when the client leaves

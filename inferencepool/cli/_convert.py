@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["add_command"]
 
 
-def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command to the parser."""
-    text = "rewrite manifests for the other version of InferencePool"
+def add_command(commands: _SubParsersAction[argparse.ArgumentParser], text: str) -> None:
+    """Add the command to the parser; the *text* says what it does."""
     parser = commands.add_parser(
         "convert",
         help=text,

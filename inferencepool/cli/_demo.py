@@ -36,9 +36,8 @@ _MAX_CONCURRENCY = 1_000
 _WARM_UP, _QUIET_ROUNDS = 5, 60
 
 
-def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command to the parser."""
-    text = "run a whole pool on this machine and show where requests go"
+def add_command(commands: _SubParsersAction[argparse.ArgumentParser], text: str) -> None:
+    """Add the command to the parser; the *text* says what it does."""
     description = (
         "Run simulated model servers, an endpoint picker and a real Envoy on the loopback, send requests through them, "
         "and show where they went, what the picker costs, and why it picked what it picked."

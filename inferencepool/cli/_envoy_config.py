@@ -41,9 +41,8 @@ _SINGULAR = {"keep_headers": "keep_header", "strip_headers": "strip_header", "up
 _METAVARS: dict[Any, str] = {int: "N", float: "SECONDS"}
 
 
-def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command to the parser."""
-    text = "print the configuration of an Envoy in front of a pool"
+def add_command(commands: _SubParsersAction[argparse.ArgumentParser], text: str) -> None:
+    """Add the command to the parser; the *text* says what it does."""
     description = f"{text[:1].upper()}{text[1:]}, from files."
     parser = commands.add_parser("envoy-config", help=text, description=description)
     add = parser.add_argument

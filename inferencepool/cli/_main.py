@@ -6,12 +6,12 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from io import TextIOWrapper
 from typing import Any
 
 from inferencepool._command import INTERRUPTED, interrupt_quietly, interrupt_usually
-from inferencepool.cli import _convert, _demo, _envoy_config, _pick, _serve, _simulate, _validate
 from inferencepool.cli._output import report
 from inferencepool.cli._parser import Parser
 from inferencepool.cli._standard_output import MissingOutput
@@ -19,6 +19,16 @@ from inferencepool.errors import InferencePoolError
 
 __all__ = ["main"]
 
+# What there is, and what it does. A command is loaded when it is asked for: the others would only take time.
+_COMMANDS = {
+    "validate": ("inferencepool.cli._validate", "check manifests of InferencePools, related objects and Pods"),
+    "convert": ("inferencepool.cli._convert", "rewrite manifests for the other version of InferencePool"),
+    "pick": ("inferencepool.cli._pick", "pick the endpoint that a request should go to"),
+    "serve": ("inferencepool.cli._serve", "serve as the endpoint picker of a gateway, over ext_proc"),
+    "envoy-config": ("inferencepool.cli._envoy_config", "print the configuration of an Envoy in front of a pool"),
+    "simulate": ("inferencepool.cli._simulate", "compare profiles on simulated model servers"),
+    "demo": ("inferencepool.cli._demo", "run a whole pool on this machine and show where requests go"),
+}
 _FAILED = 1
 # What shells report for programs that end by SIGPIPE: 128 and the signal's number.
 _BROKEN_PIPE = 141
@@ -55,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = _parser(sys.argv[1:] if argv is None else argv).parse_args(argv)
         status: int = arguments.run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -82,7 +92,8 @@ def _drop_output() -> None:
         sys.stdout = None  # as Python has it where there is none
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """Make the parser of *argv*: with the flags of the command that is asked for, and the names of the others."""
     parser: argparse.ArgumentParser = Parser(
         prog="inferencepool",
         description="Check and convert manifests of InferencePools, try picks on files, serve as the endpoint picker "
@@ -93,13 +104,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_PrintVersion, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _validate.add_command(commands)
-    _convert.add_command(commands)
-    _pick.add_command(commands)
-    _serve.add_command(commands)
-    _envoy_config.add_command(commands)
-    _simulate.add_command(commands)
-    _demo.add_command(commands)
+    # Nothing but flags without values stands before it.
+    asked = next((argument for argument in argv if not argument.startswith("-")), None)
+    for name, (module, text) in _COMMANDS.items():
+        if name == asked:
+            import_module(module).add_command(commands, text)
+        else:
+            commands.add_parser(name, help=text, add_help=False)
     return parser
 
 

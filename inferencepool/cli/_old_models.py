@@ -7,6 +7,7 @@ from typing import Any
 
 from inferencepool.errors import InvalidDocumentError, Issue
 from inferencepool.model import validate
+from inferencepool.model._protocol import OBJECTIVE
 
 __all__ = ["convert_model"]
 
@@ -37,7 +38,7 @@ def convert_model(document: Mapping[str, Any]) -> tuple[tuple[dict[str, Any], ..
         raise InvalidDocumentError([Issue("spec.criticality", f"{criticality!r} is not one of {allowed}", criticality)])
     priority = _PRIORITIES["Standard" if criticality is None else criticality]
     made = [_object("InferenceObjective", kept, {"priority": priority, "poolRef": pool})]
-    header = "x-llm-d-inference-objective"
+    header = OBJECTIVE[0]
     notes = [f"spec.criticality: becomes priority {priority}, for requests that name {kept.get('name')!r} in {header}"]
     model, targets = spec.get("modelName"), spec.get("targetModels")
     if isinstance(targets, list) and targets:

@@ -30,9 +30,8 @@ __all__ = ["add_command"]
 _FILES = ("pool", "pods", "metrics", "request")
 
 
-def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command to the parser."""
-    text = "pick the endpoint that a request should go to"
+def add_command(commands: _SubParsersAction[argparse.ArgumentParser], text: str) -> None:
+    """Add the command to the parser; the *text* says what it does."""
     parser = commands.add_parser("pick", help=text, description=f"{text.capitalize()}, from files.")
     add = parser.add_argument
     add("--pool", metavar="FILE", required=True, help="the InferencePool: YAML or JSON; - for standard input")

@@ -40,9 +40,8 @@ _WAYS: tuple[set[str], ...] = (
 _LATER = {"config_file": "EndpointPickerConfig files are not supported yet; leave it out"}
 
 
-def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command to the parser."""
-    text = "serve as the endpoint picker of a gateway, over ext_proc"
+def add_command(commands: _SubParsersAction[argparse.ArgumentParser], text: str) -> None:
+    """Add the command to the parser; the *text* says what it does."""
     # Abbreviations would mean something else, or nothing, as soon as there are more flags.
     parser = commands.add_parser("serve", help=text, description=f"{text.capitalize()}.", allow_abbrev=False)
     add_cluster_flags(parser.add_argument_group("endpoints of a cluster: those of a pool, or by labels and ports"))
@@ -120,6 +119,7 @@ def _add_behavior(group: argparse._ArgumentGroup) -> None:
         default="keep",
         help="how long to stay with a request: until its response ends, wherever the gateway sends it (keep)",
     )
+    add("--error-format", choices=("text", "json"), default="text", help="what refused clients are told (text)")
     add("--hold", metavar="TIME", type=duration, help="how long load counts whose end cannot be seen (an estimate)")
     add_boolean(group, "--usage", "count tokens, where the gateway sends the bodies of responses")
     add_boolean(group, "--reserve", "count picks as load before the metrics show them", default=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from inferencepool.adapters.bodies import BodyParsers, parser_named
-from inferencepool.adapters.extproc import ExternalProcessor, ProcessorOptions, ResponsePhase
+from inferencepool.adapters.extproc import ErrorFormat, ExternalProcessor, ProcessorOptions, ResponsePhase
 from inferencepool.cli._serve_cluster import follows_cluster, make_cluster_part
 from inferencepool.cli._serve_election import LEADER, make_election_part
 from inferencepool.cli._serve_files import endpoints_file, pods_file, read_serve_pool_file
@@ -75,6 +75,7 @@ def assemble(arguments: argparse.Namespace, options: ServerOptions, scraping: Sc
             hold=arguments.hold,
             usage=arguments.usage,
             fallbacks=arguments.fallbacks,
+            error_format=ErrorFormat(arguments.error_format),
             keep_headers=frozenset(map(str.lower, arguments.keep_header)),
         ),
         observer=pages.exchange_observer(log) if pages else log,

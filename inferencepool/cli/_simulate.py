@@ -48,9 +48,8 @@ _COMPARED = ("default", "least-request", "random")
 _SECONDS = 60.0
 
 
-def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command to the parser."""
-    text = "compare profiles on simulated model servers"
+def add_command(commands: _SubParsersAction[argparse.ArgumentParser], text: str) -> None:
+    """Add the command to the parser; the *text* says what it does."""
     description = (
         "Let requests come to a fleet of simulated model servers, pick an endpoint for each with the picker itself, "
         "and tell what came of it: how much of the prompts was in caches, how long requests took, how load was "

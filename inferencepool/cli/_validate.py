@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["add_command"]
 
 
-def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command to the parser."""
-    text = "check manifests of InferencePools, related objects and Pods"
+def add_command(commands: _SubParsersAction[argparse.ArgumentParser], text: str) -> None:
+    """Add the command to the parser; the *text* says what it does."""
     parser = commands.add_parser(
         "validate",
         help=text,

@@ -7,11 +7,11 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from inferencepool.gateway._address import HostPort
-from inferencepool.gateway._headers import DESTINATION, LB_NAMESPACE, SERVED
 from inferencepool.gateway._options import ClusterKind, EnvoyOptions, Fallback, HealthCheck
 from inferencepool.gateway._plan import Plan
 from inferencepool.gateway._types import duration, extension, message, metadata_key, socket_address
 from inferencepool.model import AppProtocol
+from inferencepool.model._protocol import DESTINATION, LB_NAMESPACE, SERVED
 
 __all__ = ["epp_cluster", "load_assignment", "pool_cluster"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from inferencepool.gateway._headers import LB_NAMESPACE, SUBSET_NAMESPACE
 from inferencepool.gateway._options import BodyMode
 from inferencepool.gateway._plan import Plan
 from inferencepool.gateway._types import duration, extension
+from inferencepool.model._protocol import LB_NAMESPACE, SUBSET_NAMESPACE
 
 __all__ = ["ext_proc_filter"]
 

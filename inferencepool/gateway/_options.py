@@ -12,7 +12,7 @@ import attrs
 
 from inferencepool.errors import ConfigurationError
 from inferencepool.gateway._address import HostPort
-from inferencepool.gateway._headers import CONTROL_HEADERS
+from inferencepool.model._protocol import CONTROL_HEADERS
 
 __all__ = ["BodyMode", "ClusterKind", "EnvoyOptions", "Fallback", "HealthCheck"]
 

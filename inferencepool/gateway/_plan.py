@@ -6,9 +6,9 @@ import attrs
 
 from inferencepool.errors import ConfigurationError
 from inferencepool.gateway._address import HostPort
-from inferencepool.gateway._headers import CONTROL_HEADERS, DESTINATION
 from inferencepool.gateway._options import BodyMode, ClusterKind, EnvoyOptions, Fallback
 from inferencepool.model import EndpointPickerRef, FailureMode, InferencePool
+from inferencepool.model._protocol import CONTROL_HEADERS, DESTINATION
 
 __all__ = ["Plan", "plan"]
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from inferencepool._showing import show_length, show_names
+
+if TYPE_CHECKING:
+    from inferencepool.adapters.bodies import BodyParsers
+    from inferencepool.adapters.bodies._requests import HttpHeaders
 
 __all__ = ["InferenceRequest"]
 
@@ -74,3 +78,36 @@ class InferenceRequest:
     priority: int = 0
     fairness_id: str = ""
     produced: dict[object, Any] | None = attrs.field(default=None, init=False, repr=False)
+
+    @classmethod
+    def from_http(
+        cls,
+        path: str,
+        headers: HttpHeaders,
+        body: bytes = b"",
+        *,
+        parsers: BodyParsers | None = None,
+        priority: int = 0,
+    ) -> InferenceRequest:
+        """
+        Read a request as a gateway has it in its hands; what ext_proc does with what a proxy sends.
+
+        Args:
+            path: Its path, with or without a query; it says which API the body is of. Empty for none: then the body's
+                members say it.
+            headers: Its headers, by name or as pairs of texts or bytes, such as ASGI's ``scope["headers"]``.
+            body: Its body, whole; unpacked if it is compressed.
+            parsers: Who reads the body; those that the reference uses by default.
+            priority: Of the request's objective, where the gateway knows it.
+
+        Returns:
+            The request; without a body what its headers tell.
+
+        Raises:
+            InvalidRequestError: The path, or a member that the API requires, cannot be used (400); a body is too long
+                once it is unpacked (413).
+        """
+        # The readers stand above the values; who builds requests by hand need not have them.
+        from inferencepool.adapters.bodies._requests import read_request  # noqa: PLC0415 - as above
+
+        return read_request(path, headers, body, parsers=parsers, priority=priority)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, NoReturn, Protocol, Self, final
+from typing import Any, NoReturn, Protocol, Self, TypeVar, final, overload
 
 from inferencepool.errors import ConfigurationError
 from inferencepool.model import Endpoint, EndpointSet, InferenceRequest, Outcome, Snapshot
 from inferencepool.model._outcome import SUCCESS
 from inferencepool.scheduling._eligibility import SubsetHint
 from inferencepool.scheduling._explanation import Explanation
+from inferencepool.scheduling._streaming import streamed, streamed_async
 
 __all__ = ["Outcomes", "PickResult"]
 
+
+_T = TypeVar("_T")
 
 _NO_REQUEST = InferenceRequest()
 _NO_SNAPSHOT = Snapshot(generation=-1)
@@ -268,6 +271,25 @@ class PickResult:
             ConfigurationError: *reason* is no reason; nothing was done.
         """
         return self._owner.retry(self, Outcome.of_reason(reason, retry_after=retry_after))
+
+    @overload
+    def stream(self, chunks: AsyncIterable[_T]) -> AsyncIterator[_T]: ...
+
+    @overload
+    def stream(self, chunks: Iterable[_T]) -> Iterator[_T]: ...
+
+    def stream(self, chunks: AsyncIterable[_T] | Iterable[_T]) -> AsyncIterator[_T] | Iterator[_T]:
+        """
+        Give the chunks of the response to the client, and end with them.
+
+        The first one tells that the response has `started`, the end releases. Where *chunks* raises, the endpoint
+        `failed`, and what is raised goes on; where nobody takes the rest, as when a client leaves and the generator is
+        closed or its task cancelled, the request is `cancelled`.
+
+        Args:
+            chunks: What the model server answers, awaited or not.
+        """
+        return streamed_async(self, chunks) if isinstance(chunks, AsyncIterable) else streamed(self, chunks)
 
     def detach(self) -> None:
         """

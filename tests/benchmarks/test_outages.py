@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from time import monotonic
 
+import attrs
 import pytest
 
 from benchmarks.outages.measuring import _Outage, _row
@@ -36,9 +37,15 @@ def test_requests_survive_an_endpoint_that_is_ill(fault: str) -> None:
 
 def test_rows() -> None:
     """A row tells failures of the first second from later ones, and when the server is back."""
-    sent = [Sent(100 + number / 10, 0 <= number < 5, "2" if 0 <= number < 100 else "1") for number in range(-40, 230)]
-    row = _row("500", _Outage(100.0, sent, "1"), _Outage(100.0, sent, "2"))
+    sent = [
+        Sent(100 + number / 10, "llama-3", 0 <= number < 5, "2" if 0 <= number < 100 else "1")
+        for number in range(-40, 230)
+    ]
+    ours, without = _Outage(100.0, sent, "1", 0.01, 100.0), _Outage(100.0, sent, "2", 0.5, 100.0)
+    row = _row("500", ours, without)
 
     assert row.met
-    assert row.ours.startswith("5 failed by the end of the first second, 0 later, of 100; back after ")
-    assert "0% of answers are its" == row.ratio
+    assert row.ours.startswith("0 that were under way failed, 5 of the first second, 0 later, of 100; back after ")
+    assert "1.0% are sent there later" == row.ratio
+    assert not _row("500", without, without).met
+    assert not _row("500", attrs.evolve(ours, expected=200.0), without).met

@@ -38,22 +38,34 @@ AS_MODULE = ("-m", "inferencepool")
 
 
 def started(
-    folder: Path, name: str, action: str, command: Sequence[str] = (sys.executable, *AS_MODULE)
+    folder: Path,
+    name: str,
+    action: str,
+    command: Sequence[str] = (sys.executable, *AS_MODULE),
+    arguments: Sequence[str] = ("--version",),
 ) -> subprocess.Popen[str]:
     """Start the command with the hook."""
     (folder / "sitecustomize.py").write_text(HOOK.format(name=name, action=action), encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     return subprocess.Popen(
-        [*command, "--version"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )
 
 
 @pytest.mark.parametrize(
-    "name", ["attrs", "inferencepool.model", "inferencepool.scheduling", "inferencepool.cli._serve"]
+    ("name", "command"),
+    [
+        ("attrs", "pick"),
+        ("inferencepool.model", "pick"),
+        ("inferencepool.scheduling", "serve"),
+        ("inferencepool.cli._main", "--version"),
+        ("inferencepool.cli._serve", "serve"),
+    ],
 )
-def test_ctrl_c_during_an_import(tmp_path: Path, name: str) -> None:
+def test_ctrl_c_during_an_import(tmp_path: Path, name: str, command: str) -> None:
     """Whatever is being imported when SIGINT comes, the command ends with status 130 and says nothing."""
-    with started(tmp_path, name, "os.kill(os.getpid(), signal.SIGINT)") as process:
+    interrupt = "os.kill(os.getpid(), signal.SIGINT)"
+    with started(tmp_path, name, interrupt, arguments=[command, "--help"]) as process:
         _, errors = process.communicate(timeout=PATIENCE)
 
     assert (130, "") == (process.returncode, errors)

@@ -401,7 +401,7 @@ class TestFlags:
             (["--endpoints-file", "a", "--drain-timeout", "1d"], "argument --drain-timeout: '1d' is not a duration"),
             (
                 ["--endpoints-file", "a", "--keep-header", "x-mine"],
-                "argument --keep-header: 'x-mine' is none of x-data-parallel-host-port, ",
+                "argument --keep-header: 'x-mine' is none of test-epp-endpoint-selection, ",
             ),
             (
                 ["--endpoints-file", "a", "--fallbacks", "101"],

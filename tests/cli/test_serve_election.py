@@ -53,7 +53,7 @@ def test_part_of_a_server(tmp_path: Path) -> None:
     """The part meets the condition of readiness while it leads, and gives the lease up when it drains."""
     with ApiServer(initializing=0) as server:
         flags = [*ELECTION, "--kubeconfig", str(server.kubeconfig(tmp_path / "config"))]
-        arguments = _main._parser().parse_args(["serve", *flags])
+        arguments = _main._parser(["serve"]).parse_args(["serve", *flags])
         health = Health((LEADER,))
         told = asyncio.Event()
 
@@ -78,7 +78,7 @@ def test_lease_that_cannot_be_named(tmp_path: Path) -> None:
     with ApiServer(initializing=0) as server:
         flags = ["--pool-name", "x" * 250, "--ha-enable-leader-election"]
         config = str(server.kubeconfig(tmp_path / "config"))
-        arguments = _main._parser().parse_args(["serve", *flags, "--kubeconfig", config])
+        arguments = _main._parser(["serve"]).parse_args(["serve", *flags, "--kubeconfig", config])
         with pytest.raises(ConfigurationError, match="at most 253 characters"):
             make_election_part(arguments, Health((LEADER,)))
 

@@ -17,7 +17,9 @@ def test_parsers_are_used_in_the_order_given(tmp_path: Path) -> None:
         (["--parser", "sglanghttp-parser", "--parser", "vllmgrpc-parser"], ["sglanghttp-parser", "vllmgrpc-parser"]),
         ([], ["openai-parser", "anthropic-parser", "vllmhttp-parser", "passthrough-parser"]),
     ):
-        arguments = _parser().parse_args(["serve", "--endpoints-file", str(file), "--metrics-port", "off", *flags])
+        arguments = _parser(["serve"]).parse_args(
+            ["serve", "--endpoints-file", str(file), "--metrics-port", "off", *flags]
+        )
         serve._check(arguments)
         server = assemble(arguments, serve._options(arguments), serve._scraping(arguments))
 

@@ -21,7 +21,7 @@ def test_reservation_and_prefixes(flags: list[str], reserves: int, chained: bool
     """A pick counts as pending unless that is off, and prompts are kept as hashes where the reference's way is on."""
     file = tmp_path / "endpoints.yaml"
     file.write_text('{"endpoints": [{"name": "a", "address": "10.0.0.1", "port": 8000}]}', encoding="utf-8")
-    arguments = _parser().parse_args(["serve", "--endpoints-file", str(file), "--metrics-port", "off", *flags])
+    arguments = _parser(["serve"]).parse_args(["serve", "--endpoints-file", str(file), "--metrics-port", "off", *flags])
     serve._check(arguments)
     picker = assemble(arguments, serve._options(arguments), serve._scraping(arguments))._processor.picker
     picker.pick(InferenceRequest())

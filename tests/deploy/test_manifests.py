@@ -140,4 +140,4 @@ def _lease_rules(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    return _main._parser().parse_args(["serve", *arguments])
+    return _main._parser(["serve"]).parse_args(["serve", *arguments])

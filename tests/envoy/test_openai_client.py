@@ -112,6 +112,23 @@ class TestErrors:
                 assert DROPPED not in reply.headers
         await picker.until_idle()
 
+    @on_stage
+    async def test_errors_as_model_servers_have_them(self, stage: Stage) -> None:
+        """By option clients find reason, kind and status where they look for them."""
+        picker = await stage.picker(error_format="json")
+        envoy = await stage.behind(picker)
+        async with _client_of(envoy) as official:
+            with pytest.raises(openai.BadRequestError) as no_model:
+                await official.post("/chat/completions", body={"messages": MESSAGES}, cast_to=object)
+        assert "BadRequestError" == no_model.value.type
+        assert {
+            "message": "model not found in request body",
+            "type": "BadRequestError",
+            "param": None,
+            "code": 400,
+        } == (no_model.value.body)
+        assert "application/json" == no_model.value.response.headers["content-type"]
+
     @pytest.mark.parametrize(("cluster", "body_mode"), KINDS)
     @on_stage
     async def test_nothing_to_pick_from(self, stage: Stage, cluster: str, body_mode: str) -> None:

@@ -16,7 +16,6 @@ from inferencepool.adapters.extproc._exchange import (
     RequestTraits,
 )
 from inferencepool.adapters.extproc._handing_back import hand_back
-from inferencepool.adapters.extproc._headers import FORGEABLE
 from inferencepool.adapters.extproc._messages import (
     Answer,
     BodyMode,
@@ -39,9 +38,10 @@ from inferencepool.adapters.extproc._messages import (
     StreamedRequestBody,
     StreamedResponseBody,
 )
-from inferencepool.adapters.extproc._options import ProcessorOptions, ResponsePhase
+from inferencepool.adapters.extproc._options import ErrorFormat, ProcessorOptions, ResponsePhase
 from inferencepool.adapters.extproc._processor import ExternalProcessor, ProcessorStatistics
 from inferencepool.adapters.extproc._session import Session
+from inferencepool.model._protocol import FORGEABLE
 
 __all__ = [
     "FORGEABLE",
@@ -49,6 +49,7 @@ __all__ = [
     "BodyMode",
     "Decision",
     "DecisionObserver",
+    "ErrorFormat",
     "Exchange",
     "ExchangeObserver",
     "ExchangeObservers",

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, final
 
 import attrs
 
-from inferencepool.adapters.extproc import _headers as names
 from inferencepool.adapters.extproc._arrival import Arrival
 from inferencepool.adapters.extproc._decision import Decision
 from inferencepool.adapters.extproc._exchange import Exchange, RequestTraits
 from inferencepool.adapters.extproc._messages import RequestHeaders
 from inferencepool.adapters.extproc._response import ResponsePhaseState
+from inferencepool.model import _protocol as names
 
 if TYPE_CHECKING:
     from inferencepool.adapters.extproc._processor import ExternalProcessor

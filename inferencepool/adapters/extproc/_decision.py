@@ -8,7 +8,7 @@ import attrs
 
 from inferencepool._showing import show_names
 from inferencepool.adapters.bodies import ParsedBody, UsageKind, splice_model
-from inferencepool.adapters.extproc import _headers as names
+from inferencepool.adapters.bodies._requests import check_model, request_of
 from inferencepool.adapters.extproc._chunks import Pieces
 from inferencepool.adapters.extproc._exchange import RequestTraits
 from inferencepool.adapters.extproc._messages import BodyMode, Metadata, RequestHeaders, Routing
@@ -19,6 +19,7 @@ from inferencepool.errors import (
     UnreadableBodyError,
 )
 from inferencepool.model import InferenceRequest
+from inferencepool.model import _protocol as names
 from inferencepool.scheduling import PickResult, SubsetHint
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Decision", "Inquiry", "decide", "inquire", "subset_of"]
 
-_IF_AVAILABLE = "if-available"
-_DEFAULT_FLOW = "default-flow"
 # Endpoints of a subset hint.
 _MOST_IN_SUBSET = 10_000
 
@@ -99,15 +98,15 @@ def inquire(processor: ExternalProcessor, head: RequestHeaders, parsed: ParsedBo
     headers = head.headers
     asked = parsed.model if parsed is not None else None
     target, rewrite = _target_model(processor, head, parsed)
-    if target is None and parsed is not None and parsed.needs_model and not asked:
-        text = "model not found in request body"
-        raise InvalidRequestError(text)
+    check_model(parsed, target)
     request_id = headers.get(names.REQUEST_ID, "")
     extra: tuple[tuple[str, str], ...] = ()
     if not request_id:
         request_id = processor.new_request_id()
         extra = ((names.REQUEST_ID, request_id),)
-    request = _to_request(processor, head, parsed, target or asked or "", request_id)
+    objective = names.value_of(names.OBJECTIVE, headers)
+    priority = processor.priorities.get(objective, 0) if objective is not None else 0
+    request = request_of(parsed, headers, target or asked or "", request_id, priority)
     traits = RequestTraits(asked or "", request.model, request.fairness_id, request.priority)
     return Inquiry(request, traits, target, rewrite, parsed, extra)
 
@@ -184,44 +183,6 @@ def _require_read(parsed: ParsedBody) -> None:
     if parsed.unread:
         text = f"{parsed.unread}; the model must be known where it may be rewritten"
         raise RequestTooLargeError(text) if parsed.is_cut else InvalidRequestError(text)
-
-
-def _to_request(
-    processor: ExternalProcessor, head: RequestHeaders, parsed: ParsedBody | None, model: str, request_id: str
-) -> InferenceRequest:
-    headers = head.headers
-    objective = names.value_of(names.OBJECTIVE, headers)
-    fairness_id = names.value_of(names.FAIRNESS_ID, headers) or _DEFAULT_FLOW
-    priority = processor.priorities.get(objective, 0) if objective is not None else 0
-    if parsed is None:
-        return InferenceRequest(
-            model=model,
-            headers=headers,
-            id=request_id,
-            if_available="prefer" in headers and _prefers_available(headers["prefer"]),
-            priority=priority,
-            fairness_id=fairness_id,
-        )
-    return InferenceRequest(
-        model=model,
-        prompt=parsed.prompt,
-        headers=headers,
-        id=request_id,
-        prompt_tokens=parsed.prompt_tokens,
-        more_prompts=parsed.more_prompts,
-        prompt_unread=parsed.prompt_unread,
-        stream=parsed.stream,
-        max_output_tokens=parsed.max_output_tokens,
-        cache_salt=parsed.cache_salt,
-        if_available="prefer" in headers and _prefers_available(headers["prefer"]),
-        priority=priority,
-        fairness_id=fairness_id,
-    )
-
-
-def _prefers_available(prefer: str) -> bool:
-    """Tell whether the header ``prefer`` (RFC 7240) has the preference ``if-available``, whatever its parameters."""
-    return any(item.partition(";")[0].strip().lower() == _IF_AVAILABLE for item in prefer.split(","))
 
 
 def subset_of(metadata: Metadata) -> SubsetHint | None:

@@ -24,12 +24,12 @@ from inferencepool.adapters.extproc._messages import (
 from inferencepool.adapters.extproc._struct import number_value, string_value, struct_of, struct_value
 from inferencepool.adapters.extproc._wire import delimited, head, to_varint
 from inferencepool.errors import InvalidMessageError
+from inferencepool.model._protocol import DESTINATION, LB_NAMESPACE, SCORES
 
 __all__ = ["chunk_heads", "encode"]
 
-_DESTINATION: Final = "x-gateway-destination-endpoint"
-_SCORES: Final = b"x-gateway-destination-endpoint-scores"
-_NAMESPACE: Final = b"envoy.lb"
+_SCORES: Final = SCORES.encode()
+_NAMESPACE: Final = LB_NAMESPACE.encode()
 
 # ProcessingResponse
 _REQUEST_HEADERS: Final = 0x0A
@@ -191,13 +191,13 @@ def _encode_destination(destination: str) -> tuple[bytes, bytes]:
     if not destination.isascii():
         message = f"destination {destination!r}: holds a character that is not ASCII"
         raise InvalidMessageError(message)
-    return _set_header(_DESTINATION, destination), _encode_metadata(destination, None)
+    return _set_header(DESTINATION, destination), _encode_metadata(destination, None)
 
 
 def _encode_metadata(destination: str, scores: Mapping[str, float] | None) -> bytes:
     fields = {}
     if destination:
-        fields[_DESTINATION.encode()] = string_value(destination)
+        fields[DESTINATION.encode()] = string_value(destination)
     if scores is not None:
         numbers = {_to_utf8(address): number_value(address, score) for address, score in scores.items()}
         fields[_SCORES] = struct_value(numbers)

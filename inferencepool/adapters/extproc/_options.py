@@ -9,13 +9,23 @@ from typing import Any
 import attrs
 
 from inferencepool.adapters.bodies import PROMPT_BYTES
-from inferencepool.adapters.extproc._headers import FORGEABLE
 from inferencepool.errors import ConfigurationError
+from inferencepool.model._protocol import FORGEABLE
 
-__all__ = ["ProcessorOptions", "ResponsePhase"]
+__all__ = ["ErrorFormat", "ProcessorOptions", "ResponsePhase"]
 
 # A list of so many addresses is below 5 kB, which fits into the headers of every proxy.
 _MOST_FALLBACKS = 100
+
+
+class ErrorFormat(enum.Enum):
+    """What clients are told where a request is refused."""
+
+    TEXT = "text"
+    """A line of text, as by the reference: ``inference error: <code> - <message>``."""
+
+    JSON = "json"
+    """An object of OpenAI's API, as model servers answer: see `InferencePoolError.to_json`."""
 
 
 class ResponsePhase(enum.Enum):
@@ -83,6 +93,14 @@ def _size(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
         raise ConfigurationError(message)
 
 
+def _to_format(value: Any) -> ErrorFormat:
+    try:
+        return ErrorFormat(value)
+    except ValueError:
+        message = f"ext_proc: error_format: {value!r} is not one of {', '.join(each.value for each in ErrorFormat)}"
+        raise ConfigurationError(message) from None
+
+
 def _to_phase(value: object) -> ResponsePhase:
     try:
         return ResponsePhase(value)
@@ -139,6 +157,7 @@ class ProcessorOptions:
         ignore_subset: Whether subset hints are disregarded.
         keep_headers: Request headers that only a gateway may set and that are not removed all the same, because the
             client is a gateway; in lower case.
+        error_format: How clients are told that their request is refused; one of the texts of `ErrorFormat` will do.
         served_header: Response header that tells the endpoint that served; empty for none.
 
     Raises:
@@ -160,4 +179,5 @@ class ProcessorOptions:
     emit_scores: bool = False
     ignore_subset: bool = False
     keep_headers: frozenset[str] = attrs.field(default=frozenset(), converter=_to_names, validator=_forgeable)
+    error_format: ErrorFormat = attrs.field(default=ErrorFormat.TEXT, converter=_to_format)
     served_header: str = ""

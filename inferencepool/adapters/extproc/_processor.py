@@ -15,11 +15,11 @@ import attrs
 from inferencepool.adapters.bodies import BodyParsers, Loads, default_parsers, loads_json
 from inferencepool.adapters.extproc._decision import Decision
 from inferencepool.adapters.extproc._exchange import ExchangeObserver
-from inferencepool.adapters.extproc._headers import FORGEABLE
 from inferencepool.adapters.extproc._holds import Holds, ResponseTimes
 from inferencepool.adapters.extproc._options import ProcessorOptions
 from inferencepool.adapters.extproc._session import Session
 from inferencepool.model import InferenceModelRewrite, InferenceObjective
+from inferencepool.model._protocol import FORGEABLE
 from inferencepool.picker import EndpointPicker
 from inferencepool.scheduling import PickResult
 from inferencepool.selection import ModelRewrites

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, final
 import attrs
 
 from inferencepool.adapters.bodies import ModelRestorer, Usage, UsageKind, UsageReader
-from inferencepool.adapters.extproc import _headers as names
 from inferencepool.adapters.extproc._chunks import split, to_status
 from inferencepool.adapters.extproc._decision import Decision
 from inferencepool.adapters.extproc._messages import (
@@ -25,6 +24,7 @@ from inferencepool.adapters.extproc._messages import (
 from inferencepool.adapters.extproc._options import ProcessorOptions, ResponsePhase
 from inferencepool.adapters.extproc._outcomes import follow, judge, judge_trailers
 from inferencepool.model import Outcome
+from inferencepool.model import _protocol as names
 from inferencepool.model._outcome import SUCCESS
 from inferencepool.scheduling import PickResult
 

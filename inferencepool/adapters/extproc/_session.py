@@ -383,7 +383,7 @@ class Session:
         self._account.error, self.done, self._body.deadline = error, True, None
         self._response.status = error.http_status
         self._body.drop()
-        return (refuse(error),)
+        return (refuse(error, self._processor.options.error_format),)
 
     # -- the response --------------------------------------------------------------------------------------------------
 

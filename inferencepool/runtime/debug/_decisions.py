@@ -14,6 +14,7 @@ import attrs
 from inferencepool._showing import without_query
 from inferencepool.errors import ConfigurationError, InferencePoolError
 from inferencepool.model import InferenceRequest
+from inferencepool.model._protocol import FAIRNESS_ID, MODEL_REWRITE, OBJECTIVE, REQUEST_ID
 from inferencepool.scheduling import Explanation, PickResult
 
 __all__ = ["DecisionLog", "RecordedDecision"]
@@ -37,13 +38,10 @@ _SHOWN_HEADERS: Final = frozenset(
         "content-length",
         "content-type",
         "user-agent",
-        "x-gateway-inference-fairness-id",
-        "x-gateway-inference-objective",
-        "x-gateway-model-name-rewrite",
-        "x-llm-d-inference-fairness-id",
-        "x-llm-d-inference-objective",
-        "x-llm-d-model-name-rewrite",
-        "x-request-id",
+        *FAIRNESS_ID,
+        *MODEL_REWRITE,
+        *OBJECTIVE,
+        REQUEST_ID,
     }
 )
 _HIDDEN: Final = "(hidden)"

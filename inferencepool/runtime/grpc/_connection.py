@@ -41,7 +41,7 @@ _STREAMS_PER_FRAME = 64
 _LOST = Closure(Reason.LOST)
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """
     One connection of a client. The event loop's thread guards it.
 
@@ -139,8 +139,13 @@ class Connection(asyncio.Protocol):
             events.ConnectionTerminated: self._leave,
         }
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - one buffer for all
+        """Give the buffer to read into."""
+        return self._service.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Handle what the peer sent, as far as one turn goes; answers leave in one write."""
+        data = bytes(self._service.buffer[:nbytes])
         if self._is_closing:
             self._await_farewell(data)
         elif self._is_working:

@@ -18,6 +18,10 @@ from inferencepool.runtime.grpc._unread import Unread
 __all__ = ["Service", "Statistics"]
 
 
+# What is read is copied. C libraries ask the system for each block that is longer than this, and give it back, which
+# costs more than all the rest of a read.
+_BUFFER_SIZE: Final = 120 * 1024
+
 #: Limits that protect the server from all clients together, by their names.
 LIMITS: Final = (
     *CONNECTION_LIMITS,
@@ -67,6 +71,7 @@ class Service:
         routes: What makes the calls, by the path of the method.
         limits: What one peer may use.
         on_error: Told of every exception of a call.
+        buffer: What arrives is read into it; whoever reads takes it out at once.
         is_stopping: Whether the server takes no more connections.
         holdings: What all connections hold together.
         tally: Told when a limit acts.
@@ -81,6 +86,7 @@ class Service:
         self.routes = {path.encode(): factory for path, factory in routes.items()}
         self.limits = limits
         self.on_error = on_error
+        self.buffer = memoryview(bytearray(_BUFFER_SIZE))
         self.is_stopping = False
         self.holdings = Holdings(limits.server_bytes)
         self.tally = LimitTally(name, LIMITS)

@@ -307,6 +307,9 @@ def test_nothing_else_is_raised(text: str, at: int, put: bytes, path: str) -> No
 )
 def test_the_model_is_the_one_that_a_server_reads(body: bytes, encoding: str, put: bytes, at: int) -> None:
     """Of what Python's json makes an object the same model is found, in one go and in steps, or none with a reason."""
+    while 0x80 <= body[at : at + 1].ljust(1)[0] < 0xC0:
+        # Not inside of a letter.
+        at += 1
     body = (body[:at] + put + body[at:]).decode("utf-8", "surrogatepass").encode(encoding, "surrogatepass")
     try:
         document = json.loads(body)

@@ -12,6 +12,7 @@ from inferencepool.adapters.bodies import BodyParsers, OpenAIParser
 from inferencepool.adapters.extproc import (
     Answer,
     BodyMode,
+    ErrorFormat,
     ExternalProcessor,
     ImmediateResponse,
     Message,
@@ -373,6 +374,6 @@ class TeapotError(InferencePoolError):
 )
 def test_refusals(error: InferencePoolError, status: int, text: bytes, details: str) -> None:
     """Long messages are cut, since they may quote a client, and any text can be told."""
-    refusal = refuse(error)
+    refusal = refuse(error, ErrorFormat.TEXT)
 
     assert (status, text, details) == (refusal.status, refusal.body, refusal.details)
