@@ -6,11 +6,11 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from io import TextIOWrapper
 from typing import Any
 
 from inferencepool._command import INTERRUPTED, interrupt_quietly, interrupt_usually
+from inferencepool._version import __version__
 from inferencepool.cli import _convert, _demo, _envoy_config, _pick, _serve, _simulate, _validate
 from inferencepool.cli._output import report
 from inferencepool.cli._parser import Parser
@@ -91,7 +91,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit status: 0 success, 1 invalid input or no endpoint, 2 wrong usage. Where a file is read once, - is "
         "standard input. COMMAND --help lists the options of a command.",
     )
-    parser.add_argument("--version", action=_PrintVersion, nargs=0, help="print the version and exit")
+    parser.add_argument(
+        "--version", action="version", version=f"inferencepool {__version__}", help="print the version and exit"
+    )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _validate.add_command(commands)
     _convert.add_command(commands)
@@ -101,15 +103,3 @@ def _parser() -> argparse.ArgumentParser:
     _simulate.add_command(commands)
     _demo.add_command(commands)
     return parser
-
-
-class _PrintVersion(argparse.Action):
-    """Looks the version up when it is asked for: reading a distribution's metadata takes time."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        try:
-            number = version("inferencepool")
-        except PackageNotFoundError:
-            number = "(version unknown: the package is not installed)"
-        print(f"inferencepool {number}", flush=True)
-        parser.exit()
