@@ -24,7 +24,7 @@ __all__ = ["PARTS", "Part", "lower_bounds", "main"]
 
 _ROOT = Path(__file__).resolve().parent.parent
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
-_REQUIREMENT = re.compile(rf"({_NAME.pattern})(?:\[[^]]*])?([^;]*)(;.*)?")
+_REQUIREMENT = re.compile(rf"({_NAME.pattern})(?:\[[^]]*])?([^;:@]*)(;.*)?")
 _LEAST = re.compile(r">=\s*([0-9.]+)")
 
 
