@@ -14,7 +14,7 @@ LOOPS := $(addprefix tests/runtime/,grpc listening scraping http health extproc 
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo explain test coverage test-thorough check format bench docs clean
+.PHONY: help demo explain test coverage test-thorough check format bench docs dist clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-14s %s\n", $$1, $$2 }'
@@ -53,6 +53,9 @@ bench: $(READY) ## Measure the speed and compare it with the targets
 
 docs: $(READY) ## Build the documentation in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file .ci/mkdocs.yml
+
+dist: ## Build what a release consists of in dist/
+	PYTHON=$(PYTHON) .ci/dist
 
 clean: ## Remove everything that was made
 	rm -rf .venv .peers build dist site .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

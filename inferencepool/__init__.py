@@ -1,6 +1,7 @@
 """InferencePool and Endpoint Picker of Kubernetes as an embeddable routing library."""
 
 import inferencepool._command  # noqa: F401 - it comes first: the other imports take their time
+from inferencepool._version import __version__
 from inferencepool.errors import InferencePoolError, NoEndpointsError
 from inferencepool.model import (
     AppProtocol,
@@ -36,4 +37,5 @@ __all__ = [
     "SchedulingProfile",
     "TargetPort",
     "WeightedScorer",
+    "__version__",
 ]

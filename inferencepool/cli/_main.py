@@ -7,11 +7,11 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from io import TextIOWrapper
 from typing import Any
 
 from inferencepool._command import INTERRUPTED, interrupt_quietly, interrupt_usually
+from inferencepool._version import __version__
 from inferencepool.cli._output import report
 from inferencepool.cli._parser import Parser
 from inferencepool.cli._standard_output import MissingOutput
@@ -102,7 +102,9 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         epilog="Exit status: 0 success, 1 invalid input or no endpoint, 2 wrong usage. Where a file is read once, - is "
         "standard input. COMMAND --help lists the options of a command.",
     )
-    parser.add_argument("--version", action=_PrintVersion, nargs=0, help="print the version and exit")
+    parser.add_argument(
+        "--version", action="version", version=f"inferencepool {__version__}", help="print the version and exit"
+    )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     # Nothing but flags without values stands before it.
     asked = next((argument for argument in argv if not argument.startswith("-")), None)
@@ -112,15 +114,3 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         else:
             commands.add_parser(name, help=text, add_help=False)
     return parser
-
-
-class _PrintVersion(argparse.Action):
-    """Looks the version up when it is asked for: reading a distribution's metadata takes time."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        try:
-            number = version("inferencepool")
-        except PackageNotFoundError:
-            number = "(version unknown: the package is not installed)"
-        print(f"inferencepool {number}", flush=True)
-        parser.exit()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import final
 
+from inferencepool._version import __version__
 from inferencepool.runtime.exporter import _families as names
 from inferencepool.runtime.exporter._deprecated import DeprecatedNames
 from inferencepool.runtime.exporter._prometheus import (
@@ -61,8 +61,4 @@ class _Build:
     """Tells which build this is."""
 
     def collect(self) -> list[Metric]:
-        try:
-            build = version("inferencepool")
-        except PackageNotFoundError:
-            build = "unknown"
-        return [numbers(names.INFO, [(("unknown", f"inferencepool {build}"), 1)])]
+        return [numbers(names.INFO, [(("unknown", f"inferencepool {__version__}"), 1)])]

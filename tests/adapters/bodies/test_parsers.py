@@ -19,19 +19,22 @@ from tests.strategies.bodies import VALUES, objects
 
 DECODERS: dict[str, Loads] = {"orjson": orjson.loads, "msgspec": msgspec.json.decode, "json": loads_json}
 NAMES = ("openai-parser", "anthropic-parser", "vllmhttp-parser", "sglanghttp-parser", "vllmgrpc-parser")
-PATHS = (
-    "/v1/chat/completions",
-    "/v1/completions",
-    "/v1/embeddings",
-    "/v1/responses",
-    "/v1/conversations",
-    "/v1/chat/completions/render",
-    "/v1/completions/render",
-    "/v1/images/generations",
-    "/v1/messages",
-    "/inference/v1/generate",
-    "/generate",
-)
+# What the refusal of a body that is no JSON object begins with.
+_BODY = "error unmarshaling request body"
+FAILURES = {
+    "/v1/chat/completions": f"{_BODY}Map",
+    "/v1/completions": f"{_BODY}Map",
+    "/v1/embeddings": f"{_BODY}Map",
+    "/v1/responses": f"{_BODY}Map",
+    "/v1/conversations": f"{_BODY}Map",
+    "/v1/chat/completions/render": f"{_BODY}Map",
+    "/v1/completions/render": f"{_BODY}Map",
+    "/v1/images/generations": f"{_BODY}Map",
+    "/v1/messages": _BODY,
+    "/inference/v1/generate": "invalid generate request",
+    "/generate": "invalid generate request",
+}
+PATHS = tuple(FAILURES)
 FIELDS = (
     *("model", "messages", "prompt", "input", "items", "token_ids", "input_ids", "tools", "system", "instructions"),
     *("stream", "max_tokens", "sampling_params", "extra_key", "cache_salt"),
@@ -121,12 +124,7 @@ class TestRefused:
         """Each API says what it misses in the reference's words."""
         assert expected == refusal(path, body)
 
-    @pytest.mark.parametrize(
-        ("path", "failure"),
-        [(path, "error unmarshaling request bodyMap") for path in PATHS[:8]]
-        + [("/v1/messages", "error unmarshaling request body")]
-        + [(path, "invalid generate request") for path in PATHS[9:]],
-    )
+    @pytest.mark.parametrize(("path", "failure"), FAILURES.items())
     def test_no_json_object(self, path: str, failure: str) -> None:
         """What is no JSON, no object or nested too deep is refused with what the reference begins with."""
         assert refusal(path, b"").startswith(f"{failure}: Expecting value")
@@ -360,7 +358,7 @@ def test_deep_nesting(loads: Loads, field: str, depth: int) -> None:
     fields = {"messages": '[{"role":"user","content":"a"}]', "input": '"a"', "items": '["a"]', "prompt": '"a"'}
     fields[field] = f'[{{"role":"user","content":[{deep}]}}]'
     body = "{" + ",".join(f'"{name}":{value}' for name, value in fields.items()) + "}"
-    for path in PATHS[:9]:
+    for path in PATHS:
         with contextlib.suppress(InvalidRequestError):
             assert isinstance(parse(path, body.encode(), loads), ParsedBody)
 

@@ -75,8 +75,8 @@ def test_engines() -> None:
 
 def test_unknown_engine() -> None:
     """An engine that does not exist is an error with those that do."""
-    with pytest.raises(ConfigurationError, match="unknown engine 'tgi'; allowed: vllm, sglang"):
-        engine_named("tgi")
+    with pytest.raises(ConfigurationError, match="unknown engine 'abacus'; allowed: vllm, sglang"):
+        engine_named("abacus")
 
 
 def test_empty_specification_disables() -> None:

@@ -13,6 +13,7 @@ import grpc  # type: ignore[import-untyped]  # grpcio ships no types
 import pytest
 from prometheus_client import REGISTRY, Counter
 
+from inferencepool import __version__
 from inferencepool.adapters.extproc import RequestBody
 from inferencepool.errors import ConfigurationError
 from inferencepool.model import EndpointMetrics, InferenceRequest
@@ -128,7 +129,7 @@ class TestScrape:
         """It tells which version runs."""
         values = shown()
         (labels,) = [dict(labels) for name, labels in values if name == f"{PREFIX}info"]
-        assert labels["build_ref"].startswith("inferencepool ")
+        assert labels["build_ref"] == f"inferencepool {__version__}"
 
 
 class TestSeveral:
