@@ -105,10 +105,11 @@ class TestMake:
 
 
 def _make(folder: Path, target: str) -> str:
-    """Tell what `make` would do."""
+    """Tell what `make` would do, also where a make with several jobs started the tests."""
     completed = subprocess.run(
         [str(shutil.which("make")), "--dry-run", target],
         cwd=folder,
+        env={name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}},
         capture_output=True,
         text=True,
         check=False,
