@@ -1,4 +1,4 @@
-"""The HTTP side of a simulated model server. Imports aiohttp, so it is imported only where that is known to exist."""
+"""The HTTP side of a simulated model server. Imports h11, so it is imported only where that is known to exist."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ import json
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from http import HTTPStatus
 from random import Random
-from typing import Any, final
+from typing import Any, Final, TypeAlias, final
+from urllib.parse import unquote, urlsplit
 
-from aiohttp import web
+import attrs
 
 from inferencepool.errors import InvalidRequestError
+from inferencepool.lab._http import HttpConnection, HttpRequest
 from inferencepool.lab.model_servers._driver import EngineDriver, Generation
 from inferencepool.lab.model_servers._engine import EngineRequest
 from inferencepool.lab.model_servers._metrics_page import render_metrics
@@ -23,7 +27,42 @@ from inferencepool.lab.model_servers._received import ReceivedRequest
 
 __all__ = ["SimulatorService"]
 
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_JSON: Final = {"content-type": "application/json; charset=utf-8"}
+_EVENTS: Final = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
+_PAGE: Final = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
+
+
+@attrs.frozen
+class _Response:
+    """A whole response."""
+
+    body: bytes
+    headers: Mapping[str, str] = _JSON
+    status: int = 200
+
+
+@final
+class _Connection(HttpConnection):
+    """One client of a service."""
+
+    def __init__(self, service: SimulatorService, max_body: int) -> None:
+        super().__init__(max_body=max_body)
+        self._service = service
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._service.join(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._service.leave(self)
+        super().connection_lost(error)
+
+    async def answer(self, request: HttpRequest) -> None:
+        await self._service.answer(request, self)
+
+
+# What serves a path; None if it has sent the response itself.
+_Handler: TypeAlias = Callable[[HttpRequest, _Connection], Awaitable[_Response | None]]
 
 
 @final
@@ -48,7 +87,17 @@ class SimulatorService:
         self._driver = EngineDriver(options)
         self._rng = Random(options.seed)
         self._answers = 0
-        self._runner: web.AppRunner | None = None
+        self._listener: asyncio.Server | None = None
+        self._is_over = False
+        self._connections: set[_Connection] = set()
+        self._routes: dict[str, tuple[str, _Handler]] = {
+            "/v1/completions": ("POST", partial(self._serve, chat=False)),
+            "/v1/chat/completions": ("POST", partial(self._serve, chat=True)),
+            "/v1/models": ("GET", self._models),
+            "/health": ("GET", self._health),
+            "/metrics": ("GET", self._metrics),
+            "/debug/requests": ("GET", self._debug_requests),
+        }
 
     @property
     def driver(self) -> EngineDriver:
@@ -57,83 +106,76 @@ class SimulatorService:
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
         """Listen; give the address that was bound."""
-        application = web.Application(client_max_size=self._options.max_body_size, middlewares=[self._frame])
-        application.add_routes(
-            [
-                web.post("/v1/completions", self._completions),
-                web.post("/v1/chat/completions", self._chat_completions),
-                web.get("/v1/models", self._models),
-                web.get("/health", self._health),
-                web.get("/metrics", self._metrics),
-                web.get("/debug/requests", self._debug_requests),
-            ]
+        loop = asyncio.get_running_loop()
+        listening = asyncio.ensure_future(
+            loop.create_server(lambda: _Connection(self, self._options.max_body_size), host, port)
         )
-        # A request in flight is ended at once when the server stops, as by a server that dies.
-        runner = web.AppRunner(application, handler_cancellation=True, access_log=None, shutdown_timeout=0.001)
-        await runner.setup()
-        self._runner = runner
-        starting = asyncio.ensure_future(web.TCPSite(runner, host, port).start())
         try:
             # Given up in the middle, it would leave a listener that nobody knows.
-            await asyncio.shield(starting)
+            self._listener = await asyncio.shield(listening)
         except BaseException:
-            await asyncio.wait([starting])
-            await self.stop()
+            await asyncio.wait([listening])
+            if listening.exception() is None:
+                listening.result().close()
             raise
-        bound_host, bound_port = runner.addresses[0][:2]
+        bound_host, bound_port = self._listener.sockets[0].getsockname()[:2]
         return bound_host, bound_port
 
     async def stop(self) -> None:
         """Close the listener and every connection."""
+        self._is_over = True
         self._driver.close()
-        if self._runner is not None:
-            # At once: while the others are being closed, nobody is to get an answer on any of them.
-            for connection in self._runner.server.connections if self._runner.server is not None else ():
-                if connection.transport is not None:
-                    connection.transport.abort()
-            await self._runner.cleanup()
-            self._runner = None
+        if self._listener is not None:
+            self._listener.close()
+        # At once: a request in flight is ended as by a server that dies, and nobody gets an answer any more.
+        connections = tuple(self._connections)
+        for connection in connections:
+            connection.abort()
+        await asyncio.gather(*(connection.wait_closed() for connection in connections))
 
-    @web.middleware
-    async def _frame(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
-        """Answer what was not found or is too long in OpenAI's form, and tell who answers."""
-        try:
-            response = await handler(request)
-        except web.HTTPRequestEntityTooLarge:
+    def join(self, connection: _Connection) -> None:
+        """Note that *connection* is open. One that was accepted before the end and is made after it ends at once."""
+        self._connections.add(connection)
+        if self._is_over:
+            connection.abort()
+
+    def leave(self, connection: _Connection) -> None:
+        """Note that *connection* is over."""
+        self._connections.discard(connection)
+
+    async def answer(self, request: HttpRequest, connection: _Connection) -> None:
+        """Answer *request*; what is not found or is too long, in OpenAI's form."""
+        path = unquote(urlsplit(request.target).path)
+        method, handler = self._routes.get(path, ("", None))
+        response: _Response | None
+        if request.body is None:
             response = _error(413, f"the body is longer than {self._options.max_body_size} bytes")
-        except web.HTTPException as error:
-            response = _error(error.status, f"{request.method} {request.path}: {error.reason}")
-        if not response.prepared:
-            response.headers["x-served-by"] = self.address
-        return response
+        elif handler is None:
+            response = _refusal(HTTPStatus.NOT_FOUND, request.method, path)
+        elif request.method not in (method, "HEAD" if method == "GET" else method):
+            response = _refusal(HTTPStatus.METHOD_NOT_ALLOWED, request.method, path)
+        else:
+            response = await handler(request, connection)
+        if response is not None:
+            headers = {"x-served-by": self.address, **response.headers}
+            await connection.reply(request, response.status, headers, response.body)
 
-    async def _completions(self, request: web.Request) -> web.StreamResponse:
-        return await self._serve(request, chat=False)
-
-    async def _chat_completions(self, request: web.Request) -> web.StreamResponse:
-        return await self._serve(request, chat=True)
-
-    async def _serve(self, request: web.Request, *, chat: bool) -> web.StreamResponse:
-        body = await request.read()
+    async def _serve(self, request: HttpRequest, connection: _Connection, *, chat: bool) -> _Response | None:
+        body = request.body or b""
         received = _remember(request, body)
         self.received.append(received)
-        headers = {
-            "x-served-by": self.address,
-            "x-received-length": str(received.length),
-            "x-received-sha256": received.sha256,
-        }
+        headers = {"x-received-length": str(received.length), "x-received-sha256": received.sha256}
+        response: _Response | None
         if self.refusal is not None:
-            response: web.StreamResponse = _error(self.refusal, "this server was told to refuse requests")
+            response = _error(self.refusal, "this server was told to refuse requests")
         else:
             began = time.perf_counter()
             try:
-                response = await self._answer(request, read_inquiry(body, chat=chat), headers, began)
+                response = await self._answer(connection, read_inquiry(body, chat=chat), headers, began)
             except InvalidRequestError as error:
                 response = _error(400, str(error))
             headers["server-timing"] = f"total;dur={(time.perf_counter() - began) * 1000:.3f}"
-        if not response.prepared:
-            response.headers.update(headers)
-        return response
+        return response and attrs.evolve(response, headers={**response.headers, **headers})
 
     def _stages(self, request: EngineRequest, began: float) -> str:
         """Tell how long *request*, which came at *began*, waited, was computed, and took in all to its first token."""
@@ -145,8 +187,8 @@ class SimulatorService:
         return ", ".join(f"{name};dur={seconds * 1000:.3f}" for name, seconds in stages.items())
 
     async def _answer(
-        self, request: web.Request, inquiry: Inquiry, headers: Mapping[str, str], began: float
-    ) -> web.StreamResponse:
+        self, connection: _Connection, inquiry: Inquiry, headers: Mapping[str, str], began: float
+    ) -> _Response | None:
         if inquiry.model not in self._models_served:
             return _error(404, f"model {inquiry.model[:80]!r} does not exist here")
         length, finish_reason = self._length_of_answer(inquiry)
@@ -163,15 +205,16 @@ class SimulatorService:
         ) as generation:
             if inquiry.stream:
                 written = await generation.progress()
-                headers = {**headers, "server-timing": self._stages(generation.request, began)}
+                stages = {"x-served-by": self.address, "server-timing": self._stages(generation.request, began)}
                 self.streaming += 1
                 try:
-                    return await self._stream(request, answer, generation, headers, written)
+                    await _stream(connection, answer, generation, {**headers, **stages}, written)
                 finally:
                     self.streaming -= 1
+                return None
             while not generation.request.finished:
                 await generation.progress()
-        return web.json_response(answer.document(length, generation.request.cached))
+        return _json(answer.document(length, generation.request.cached))
 
     def _length_of_answer(self, inquiry: Inquiry) -> tuple[int, str]:
         """Draw how many tokens the answer has, and tell why it ends there."""
@@ -184,59 +227,63 @@ class SimulatorService:
             return limit, "length"
         return drawn, "stop"
 
-    @staticmethod
-    async def _stream(
-        request: web.Request, answer: Answer, generation: Generation, headers: Mapping[str, str], written: int
-    ) -> web.StreamResponse:
-        kind = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
-        response = web.StreamResponse(headers={**headers, **kind})
-        # The status comes with the first token, as from a server that waits for it.
-        told, last = 0, generation.request.finished
-        await response.prepare(request)
-        if first := answer.first_chunk():
-            await response.write(_event(first))
-        while True:
-            await response.write(_event(answer.chunk(told, written, last=last)))
-            if last:
-                break
-            told, written, last = written, await generation.progress(), generation.request.finished
-        if answer.inquiry.include_usage:
-            await response.write(_event(answer.usage_chunk(written, generation.request.cached)))
-        await response.write(b"data: [DONE]\n\n")
-        await response.write_eof()
-        return response
-
     @property
     def _models_served(self) -> tuple[str, ...]:
         return (*self._options.models, *self._options.adapters)
 
-    async def _models(self, _: web.Request) -> web.Response:
+    async def _models(self, _: HttpRequest, __: _Connection) -> _Response:
         parents = dict.fromkeys(self._options.models) | dict.fromkeys(self._options.adapters, self._options.models[0])
-        return web.json_response(models_document(parents, int(time.time())))
+        return _json(models_document(parents, int(time.time())))
 
-    async def _health(self, _: web.Request) -> web.Response:
-        return web.Response(status=self.refusal or 200)
+    async def _health(self, _: HttpRequest, __: _Connection) -> _Response:
+        return _Response(b"", {}, self.refusal or 200)
 
-    async def _metrics(self, _: web.Request) -> web.Response:
-        page = render_metrics(self._options, self._driver.load(), time.time())
-        return web.Response(text=page, headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"})
+    async def _metrics(self, _: HttpRequest, __: _Connection) -> _Response:
+        return _Response(render_metrics(self._options, self._driver.load(), time.time()).encode(), _PAGE)
 
-    async def _debug_requests(self, _: web.Request) -> web.Response:
-        return web.json_response({"requests": [each.to_dict() for each in self.received]})
+    async def _debug_requests(self, _: HttpRequest, __: _Connection) -> _Response:
+        return _json({"requests": [each.to_dict() for each in self.received]})
 
 
-def _remember(request: web.Request, body: bytes) -> ReceivedRequest:
+async def _stream(
+    connection: _Connection, answer: Answer, generation: Generation, headers: Mapping[str, str], written: int
+) -> None:
+    """Send *answer* as events. The status comes with the first token, as from a server that waits for it."""
+    told, last = 0, generation.request.finished
+    await connection.send_head(200, {**headers, **_EVENTS})
+    if first := answer.first_chunk():
+        await connection.send(_event(first))
+    while True:
+        await connection.send(_event(answer.chunk(told, written, last=last)))
+        if last:
+            break
+        told, written, last = written, await generation.progress(), generation.request.finished
+    if answer.inquiry.include_usage:
+        await connection.send(_event(answer.usage_chunk(written, generation.request.cached)))
+    await connection.send(b"data: [DONE]\n\n")
+    await connection.end_message()
+
+
+def _remember(request: HttpRequest, body: bytes) -> ReceivedRequest:
     return ReceivedRequest(
         method=request.method,
-        path=request.path_qs,
-        headers=tuple((name.lower(), value) for name, value in request.headers.items()),
+        path=request.target,
+        headers=request.headers,
         length=len(body),
         sha256=hashlib.sha256(body).hexdigest(),
     )
 
 
-def _error(status: int, message: str) -> web.Response:
-    return web.json_response(error_document(status, message), status=status)
+def _json(document: object, status: int = 200) -> _Response:
+    return _Response(json.dumps(document).encode(), status=status)
+
+
+def _error(status: int, message: str) -> _Response:
+    return _json(error_document(status, message), status)
+
+
+def _refusal(status: HTTPStatus, method: str, path: str) -> _Response:
+    return _error(status, f"{method} {path}: {status.phrase}")
 
 
 def _event(document: dict[str, Any]) -> bytes:

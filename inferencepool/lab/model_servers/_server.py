@@ -130,7 +130,7 @@ class ModelServerSimulator:
         Listen.
 
         Raises:
-            MissingExtraError: aiohttp is not installed.
+            MissingExtraError: h11 is not installed.
             OSError: The address cannot be bound.
             RuntimeError: It is running already.
         """
@@ -140,7 +140,7 @@ class ModelServerSimulator:
         try:
             from inferencepool.lab.model_servers._http import SimulatorService  # noqa: PLC0415 - an extra
         except ImportError:
-            message = 'simulating model servers needs aiohttp: pip install "inferencepool[demo]"'
+            message = 'simulating model servers needs h11: pip install "inferencepool[demo]"'
             raise MissingExtraError(message) from None
         service = SimulatorService(self._options, self._received)
         self._bound = await service.start(self._host, self._port)

@@ -456,9 +456,10 @@ class TestLife:
             pytest.skip("this machine has no IPv6")
 
     def test_missing_extra(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Without aiohttp the error says what to install."""
-        monkeypatch.setitem(sys.modules, "aiohttp", None)
-        monkeypatch.delitem(sys.modules, "inferencepool.lab.model_servers._http", raising=False)
+        """Without h11 the error says what to install."""
+        monkeypatch.setitem(sys.modules, "h11", None)
+        for module in ("inferencepool.lab._http", "inferencepool.lab.model_servers._http"):
+            monkeypatch.delitem(sys.modules, module, raising=False)
 
         with pytest.raises(MissingExtraError, match=r"inferencepool\[demo\]"):
             asyncio.run(ModelServerSimulator().start())
