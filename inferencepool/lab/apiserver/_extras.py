@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
 
 from inferencepool.errors import ConfigurationError, MissingExtraError
+from inferencepool.runtime.tls._certificate import Certificate, make_self_signed
+from inferencepool.runtime.tls._context import make_context
 
-if TYPE_CHECKING:
-    from inferencepool.lab.apiserver._certificates import ServerCertificate
+__all__ = ["certificate_for", "check_choice", "check_extra", "check_least", "checked_host", "context_of"]
 
-__all__ = ["certificate_for", "check_choice", "check_extra", "check_least", "checked_host"]
+# The names by which pods find the API server.
+_NAMES = ("kubernetes", "kubernetes.default", "kubernetes.default.svc")
 
 
 def checked_host(host: str) -> str:
@@ -47,11 +50,17 @@ def check_extra() -> None:
         raise MissingExtraError(message) from None
 
 
-def certificate_for(host: str) -> ServerCertificate:
+def certificate_for(host: str) -> Certificate:
     """Make a certificate; raises `MissingExtraError` where cryptography is not installed."""
     try:
-        from inferencepool.lab.apiserver._certificates import make_certificate  # noqa: PLC0415 - an extra
-    except ImportError:
+        return make_self_signed((*_NAMES, host), datetime.now(UTC))
+    except MissingExtraError:
         message = 'an API server with TLS needs the package cryptography: pip install "inferencepool[testing]"'
         raise MissingExtraError(message) from None
-    return make_certificate(host)
+
+
+def context_of(certificate: Certificate) -> ssl.SSLContext:
+    """Make a context for a server that shows *certificate* and offers HTTP/1.1."""
+    context = make_context(certificate, ssl.TLSVersion.TLSv1_2)
+    context.set_alpn_protocols(["http/1.1"])
+    return context

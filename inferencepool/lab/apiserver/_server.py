@@ -24,6 +24,7 @@ from inferencepool.lab.apiserver._extras import (
     check_extra,
     check_least,
     checked_host,
+    context_of,
 )
 from inferencepool.lab.apiserver._faults import ENDINGS, Ending, Fault, Gate
 from inferencepool.lab.apiserver._injections import Injection, Injections
@@ -79,7 +80,7 @@ class ApiServer:
         Prepare a server; `start` starts it.
 
         Args:
-            tls: Serve HTTPS, with a certificate that an authority made for this server signs.
+            tls: Serve HTTPS, with a certificate that is made for this server and signs itself.
             host: IP address to listen at.
             port: Port to listen at; 0 takes a free one at the first start.
             resources: What is served.
@@ -135,7 +136,7 @@ class ApiServer:
             raise RuntimeError(message)
         check_extra()
         thread = ServerThread(self._service.connect, f"api server at {self._host}")
-        context = self._certificate.context() if self._certificate else None
+        context = context_of(self._certificate) if self._certificate else None
         self._start_up.begin()
         self._port = thread.start(self._host, self._port, context)
         self._service.address = self.address
@@ -194,7 +195,7 @@ class ApiServer:
     @property
     def authority(self) -> bytes | None:
         """The certificate that clients must trust, as PEM; None without TLS."""
-        return self._certificate.authority if self._certificate else None
+        return self._certificate.chain if self._certificate else None
 
     @property
     def environment(self) -> Mapping[str, str]:
