@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import ssl
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from tests.runtime.grpc.certificates import Certificate
+from inferencepool.runtime.tls._certificate import Certificate, make_self_signed
 
 
 @pytest.fixture(name="certificate", scope="package")
 def _certificate() -> Certificate:
     """Make a certificate for localhost that signs itself."""
-    return Certificate.make()
+    return make_self_signed((), datetime.now(UTC))
 
 
 @pytest.fixture(name="server_tls")

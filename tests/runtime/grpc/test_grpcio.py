@@ -12,8 +12,8 @@ import grpc.aio  # type: ignore[import-untyped]  # as above
 import pytest
 
 from inferencepool.runtime.grpc import Closure, GrpcServer, Limits, Reason, Status
+from inferencepool.runtime.tls._certificate import Certificate
 from tests.patience import PATIENCE
-from tests.runtime.grpc.certificates import Certificate
 from tests.runtime.grpc.peer import Peer
 from tests.runtime.grpc.serving import ECHO, SINK, Journal, ended, serving
 
