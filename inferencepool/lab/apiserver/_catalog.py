@@ -53,10 +53,6 @@ class Catalog:
         with self._lock:
             return self._served.get((group, version, plural))
 
-    def has_version(self, group: str, version: str) -> bool:
-        """Tell whether anything of a version of a group is served."""
-        return any((known.group, known.version) == (group, version) for known in self.resources)
-
     def named(self, plural: str, group: str | None) -> Resource:
         """
         Find a resource by its name, and by its group where several have the name.

@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from math import isfinite
+from collections.abc import Iterable
 from typing import Any, Self
 
 import attrs
 
-from inferencepool.errors import ConfigurationError
+from inferencepool.lab._checks import checked_flag, checked_number, checked_whole_number, refusal
 
 __all__ = ["SimulatorOptions"]
 
-_MOST = 2**31 - 1
-_Validator = Callable[[Any, Any, Any], None]
-
-
-def _refuse(value: object, field: str, allowed: str) -> ConfigurationError:
-    return ConfigurationError(f"model server simulator: {field}: {value!r} is not {allowed}")
-
-
-def _whole_number(least: int) -> _Validator:
-    def check(_: Any, attribute: Any, value: Any) -> None:
-        if type(value) is not int or not least <= value <= _MOST:
-            raise _refuse(value, attribute.name, f"a whole number from {least} to {_MOST}")
-
-    return check
-
-
-def _check_speed(_: Any, attribute: Any, value: Any) -> None:
-    if type(value) not in (int, float) or not (isfinite(value) and value > 0):
-        raise _refuse(value, attribute.name, "a finite number above 0")
-
-
-def _check_flag(_: Any, attribute: Any, value: Any) -> None:
-    if type(value) is not bool:
-        raise _refuse(value, attribute.name, "true or false")
+_OWNER = "model server simulator"
+_at_least_1 = checked_whole_number(_OWNER, 1)
+_speed = checked_number(_OWNER, above=True)
 
 
 def _to_names(value: Any) -> Any:
@@ -45,7 +23,7 @@ def _to_names(value: Any) -> Any:
 def _check_names(_: Any, attribute: Any, value: Any) -> None:
     # A comma would split a name in two on the metrics page.
     if not isinstance(value, tuple) or not all(isinstance(name, str) and name and "," not in name for name in value):
-        raise _refuse(value, attribute.name, "a list of names, none of them empty or with a comma")
+        raise refusal(_OWNER, attribute.name, value, "a list of names, none of them empty or with a comma")
 
 
 @attrs.frozen(kw_only=True)
@@ -80,25 +58,25 @@ class SimulatorOptions:
 
     models: tuple[str, ...] = attrs.field(default=("simulated",), converter=_to_names, validator=_check_names)
     adapters: tuple[str, ...] = attrs.field(default=(), converter=_to_names, validator=_check_names)
-    max_adapters: int = attrs.field(default=4, validator=_whole_number(1))
-    max_running_requests: int = attrs.field(default=16, validator=_whole_number(1))
-    max_step_tokens: int = attrs.field(default=2048, validator=_whole_number(1))
-    prefill_tokens_per_second: float = attrs.field(default=8_000.0, validator=_check_speed)
-    decode_tokens_per_second: float = attrs.field(default=50.0, validator=_check_speed)
-    kv_blocks: int = attrs.field(default=2048, validator=_whole_number(1))
-    kv_block_size: int = attrs.field(default=16, validator=_whole_number(1))
-    keeps_prefixes: bool = attrs.field(default=True, validator=_check_flag)
-    typical_output_tokens: int = attrs.field(default=32, validator=_whole_number(1))
-    time_scale: float = attrs.field(default=1.0, validator=_check_speed)
-    max_body_size: int = attrs.field(default=64 * 1024 * 1024, validator=_whole_number(1))
-    seed: int = attrs.field(default=0, validator=_whole_number(0))
+    max_adapters: int = attrs.field(default=4, validator=_at_least_1)
+    max_running_requests: int = attrs.field(default=16, validator=_at_least_1)
+    max_step_tokens: int = attrs.field(default=2048, validator=_at_least_1)
+    prefill_tokens_per_second: float = attrs.field(default=8_000.0, validator=_speed)
+    decode_tokens_per_second: float = attrs.field(default=50.0, validator=_speed)
+    kv_blocks: int = attrs.field(default=2048, validator=_at_least_1)
+    kv_block_size: int = attrs.field(default=16, validator=_at_least_1)
+    keeps_prefixes: bool = attrs.field(default=True, validator=checked_flag(_OWNER))
+    typical_output_tokens: int = attrs.field(default=32, validator=_at_least_1)
+    time_scale: float = attrs.field(default=1.0, validator=_speed)
+    max_body_size: int = attrs.field(default=64 * 1024 * 1024, validator=_at_least_1)
+    seed: int = attrs.field(default=0, validator=checked_whole_number(_OWNER, 0))
 
     def __attrs_post_init__(self) -> None:
         if not self.models:
-            raise _refuse(self.models, "models", "a list of one or more names")
+            raise refusal(_OWNER, "models", self.models, "a list of one or more names")
         names = (*self.models, *self.adapters)
         if len(set(names)) < len(names):
-            raise _refuse(names, "models and adapters", "a list of different names")
+            raise refusal(_OWNER, "models and adapters", names, "a list of different names")
 
     @classmethod
     def immediate(cls, **options: Any) -> Self:

@@ -7,7 +7,7 @@ from math import inf
 
 import attrs
 
-from inferencepool.lab.simulation._checks import refusal
+from inferencepool.lab._checks import refusal
 from inferencepool.lab.simulation._prompt import Prompt
 
 __all__ = ["DEFAULT_MODEL", "Arrival"]

@@ -9,8 +9,8 @@ from typing import ClassVar
 
 import attrs
 
+from inferencepool.lab._checks import checked_flag, checked_number, checked_whole_number, refusal
 from inferencepool.lab.simulation._arrival import Arrival
-from inferencepool.lab.simulation._checks import checked_flag, checked_number, checked_whole_number, refusal
 from inferencepool.lab.simulation._draws import MOST_MEAN, length, poisson_times
 from inferencepool.lab.simulation._prompt import Prompt
 

@@ -21,8 +21,8 @@ from typing import final
 import attrs
 
 from inferencepool.errors import InvalidRequestError
+from inferencepool.lab._checks import checked_flag, checked_number, checked_whole_number, refusal
 from inferencepool.lab.simulation._cache import BlockCache, HeldBlocks
-from inferencepool.lab.simulation._checks import checked_flag, checked_number, checked_whole_number, refusal
 from inferencepool.lab.simulation._queue import EngineRequest, WaitingQueue
 from inferencepool.model import EndpointMetrics
 

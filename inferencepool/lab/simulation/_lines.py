@@ -8,7 +8,7 @@ from math import isfinite
 from typing import Any, NoReturn, Self, final
 
 from inferencepool.errors import Issue
-from inferencepool.lab.simulation._checks import MOST
+from inferencepool.lab._checks import MOST
 
 __all__ = ["Fields", "WrongLineError"]
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from inferencepool.lab.simulation._checks import checked_flag, checked_number, checked_whole_number, refusal
+from inferencepool.lab._checks import checked_flag, checked_number, checked_whole_number, refusal
 from inferencepool.lab.simulation._engine import EngineOptions
 from inferencepool.registry import OutlierDetection, Staleness
 

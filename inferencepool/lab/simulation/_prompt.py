@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import final
 
-from inferencepool.lab.simulation._checks import refusal
+from inferencepool.lab._checks import refusal
 
 __all__ = ["BYTES_PER_TOKEN", "MOST_TOKENS", "Prompt"]
 
