@@ -41,7 +41,7 @@ check: $(READY) ## Run the linter, the format check, the type checkers and the i
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python -m tests.page_types
+	$(BIN)/python -m tests.pages.types
 	$(BIN)/lint-imports
 
 format: $(READY) ## Format the code and apply the linter's safe fixes
