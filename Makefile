@@ -53,6 +53,7 @@ bench: $(READY) ## Measure the speed and compare it with the targets
 
 docs: $(READY) ## Build the documentation in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file .ci/mkdocs.yml
+	$(BIN)/python -m tests.site.check site
 
 dist: ## Build what a release consists of in dist/
 	PYTHON=$(PYTHON) .ci/dist
