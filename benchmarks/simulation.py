@@ -8,8 +8,15 @@ from time import process_time
 
 from benchmarks.measure import Row
 from inferencepool.cli._collector import calm_collector
+from inferencepool.lab.simulation import (
+    Arrival,
+    ProfileFactory,
+    SharedPrompts,
+    SimulationOptions,
+    parse_profile,
+    simulate,
+)
 from inferencepool.plugins import default_profile
-from inferencepool.simulation import Arrival, ProfileFactory, SharedPrompts, SimulationOptions, parse_profile, simulate
 
 __all__ = ["measure_simulation"]
 

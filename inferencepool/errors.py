@@ -14,7 +14,7 @@ Every error this library raises, as one tree.
     ├── UnknownEndpointError      metrics are told of an endpoint that does not exist (also KeyError)
     ├── StrategyError             a user's strategy broke its contract during a pick (500)
     ├── ApiServerError            a Kubernetes API server refuses, or cannot be reached
-    │   └── RefusedError              the one for tests does; in `inferencepool.testing.apiserver`
+    │   └── RefusedError              the one for tests does; in `inferencepool.lab.apiserver`
     ├── NotCachedError            nothing of a prompt is cached where it would go    (412)
     ├── MissingExtraError         an optional dependency is not installed            (also ImportError)
     ├── OverloadedError           the picker holds as much as it may                 (503)

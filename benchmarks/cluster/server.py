@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 import attrs
 
 from benchmarks.cluster.pods import LLAMA, pod_document
+from inferencepool.lab.apiserver import ApiServer
 from inferencepool.testing import make_pool
-from inferencepool.testing.apiserver import ApiServer
 
 __all__ = ["RunningServer", "running_server"]
 

@@ -18,7 +18,7 @@ from benchmarks.extproc.traffic import Upstream, json_body, run_load
 from benchmarks.measure import Row
 from inferencepool import Endpoint, InferencePool
 from inferencepool.gateway import EnvoyOptions, HostPort, render_envoy
-from inferencepool.runtime.envoy import EnvoyProcess
+from inferencepool.lab.envoy import EnvoyProcess
 
 __all__ = ["measure_extproc"]
 

@@ -23,7 +23,7 @@ from benchmarks.hostile.probe import Probe
 from benchmarks.hostile.wire import GzipBombs, RpcBursts, Silence
 from inferencepool import Endpoint, InferencePool
 from inferencepool.gateway import EnvoyOptions, HostPort, render_envoy
-from inferencepool.runtime.envoy import EnvoyProcess
+from inferencepool.lab.envoy import EnvoyProcess
 
 __all__ = ["Arena", "Picker", "TooBusyError", "arena_for"]
 

@@ -7,7 +7,7 @@ import sys
 from contextlib import AsyncExitStack
 
 from benchmarks.hostile.bodies import MODEL
-from inferencepool.runtime.simulator import ModelServerSimulator, SimulatorOptions
+from inferencepool.lab.model_servers import ModelServerSimulator, SimulatorOptions
 
 # They refuse what is larger without reading it: what the picker does with it is measured, not what they do.
 _LARGEST = 64 * 1024

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from inferencepool.runtime.simulator import SimulatorOptions
-from inferencepool.simulation import (
+from inferencepool.lab.model_servers import SimulatorOptions
+from inferencepool.lab.simulation import (
     Arrival,
     EngineOptions,
     ProfileFactory,
@@ -62,7 +62,7 @@ class Case:
         """
         Make the requests.
 
-        The servers of `inferencepool.runtime.simulator` keep prompts, and no answers, since what they write is not what
+        The servers of `inferencepool.lab.model_servers` keep prompts, and no answers, since what they write is not what
         the trace goes on with. So none of its prompts is told to begin with an answer.
         """
         made = parse_workload(self.workload).arrivals(rate=self.rate, duration=seconds, seed=seed)

@@ -12,7 +12,7 @@ import attrs
 
 from benchmarks.live.cases import MODEL
 from benchmarks.live.rig import Rig
-from inferencepool.simulation import Arrival
+from inferencepool.lab.simulation import Arrival
 
 __all__ = ["Answered", "play"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from random import Random
 from statistics import fmean
 
-from inferencepool.simulation import Arrival, EngineOptions, Prompt, SimulationOptions, parse_profile, simulate
+from inferencepool.lab.simulation import Arrival, EngineOptions, Prompt, SimulationOptions, parse_profile, simulate
 
 __all__ = ["CASES", "hit_rates"]
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import attrs
 
 from inferencepool.gateway import EnvoyOptions, HostPort, render_envoy
+from inferencepool.lab.envoy import EnvoyProcess
 from inferencepool.model import Endpoint, EndpointPickerRef, InferencePool
-from inferencepool.runtime.envoy import EnvoyProcess
 
 __all__ = ["Rig", "start_rig"]
 

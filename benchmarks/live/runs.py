@@ -14,10 +14,10 @@ from benchmarks.live.client import Answered, play
 from benchmarks.live.picker import read_notes
 from benchmarks.live.rig import start_rig
 from inferencepool.cli._collector import calm_collector
+from inferencepool.lab.simulation import Distribution, simulate
+from inferencepool.lab.simulation._results import spread
 from inferencepool.model import Candidates, InferenceRequest
 from inferencepool.scheduling import SchedulingProfile
-from inferencepool.simulation import Distribution, simulate
-from inferencepool.simulation._results import spread
 
 __all__ = ["Outcome", "play_again", "play_live", "play_simulated"]
 

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 
 from benchmarks.live.cases import CASES
 from inferencepool.cli._collector import calm_collector
-from inferencepool.runtime.simulator import ModelServerSimulator
+from inferencepool.lab.model_servers import ModelServerSimulator
 
 
 async def _serve(case: str) -> None:

@@ -16,9 +16,7 @@ from typing import Final
 
 import attrs
 
-from inferencepool.plugins import default_profile
-from inferencepool.registry import OutlierDetection, Staleness
-from inferencepool.simulation import (
+from inferencepool.lab.simulation import (
     FaultChanges,
     FleetChange,
     Gateway,
@@ -28,6 +26,8 @@ from inferencepool.simulation import (
     SpeedChanges,
     simulate,
 )
+from inferencepool.plugins import default_profile
+from inferencepool.registry import OutlierDetection, Staleness
 
 __all__ = ["FAULTS", "POLICIES", "EnvoyDetection", "play"]
 

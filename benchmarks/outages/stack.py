@@ -21,8 +21,8 @@ import attrs
 
 from inferencepool import Endpoint, FailureMode, InferencePool
 from inferencepool.gateway import EnvoyOptions, HostPort, render_envoy
+from inferencepool.lab.envoy import Admin, EnvoyProcess
 from inferencepool.model import EndpointPickerRef
-from inferencepool.runtime.envoy import Admin, EnvoyProcess
 
 __all__ = ["FAULTS", "LOADS", "MODEL", "Sent", "Stack", "running"]
 

@@ -10,7 +10,7 @@ from benchmarks.routing.cases import CASES, POLICIES, Policy
 from benchmarks.routing.runs import play
 from benchmarks.routing.tables import table
 from inferencepool.errors import ConfigurationError
-from inferencepool.simulation import parse_profile
+from inferencepool.lab.simulation import parse_profile
 
 
 def main() -> int:

@@ -9,7 +9,7 @@ import attrs
 
 from benchmarks.routing.clients import agents, lora_clients
 from benchmarks.routing.mooncake import mooncake_lines
-from inferencepool.simulation import (
+from inferencepool.lab.simulation import (
     Arrival,
     EngineOptions,
     ProfileFactory,

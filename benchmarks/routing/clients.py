@@ -8,7 +8,7 @@ from random import Random
 
 import attrs
 
-from inferencepool.simulation import Arrival, Prompt
+from inferencepool.lab.simulation import Arrival, Prompt
 
 __all__ = ["agents", "lora_clients"]
 

@@ -11,7 +11,7 @@ import attrs
 from benchmarks.routing.cases import CASES, Policy, policies_of
 from benchmarks.study.runs import Outcome
 from inferencepool.cli._collector import calm_collector
-from inferencepool.simulation import Arrival, SimulationResult, simulate
+from inferencepool.lab.simulation import Arrival, SimulationResult, simulate
 
 __all__ = ["play"]
 

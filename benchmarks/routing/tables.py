@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 import attrs
 
 from benchmarks.study.runs import Outcome
-from inferencepool.simulation import SimulationResult
+from inferencepool.lab.simulation import SimulationResult
 
 __all__ = ["table"]
 

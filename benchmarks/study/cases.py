@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from inferencepool.simulation import EndpointsJoin, ProfileFactory, SimulationOptions, parse_profile
+from inferencepool.lab.simulation import EndpointsJoin, ProfileFactory, SimulationOptions, parse_profile
 
 __all__ = ["ENDPOINTS", "PARTS", "Part"]
 

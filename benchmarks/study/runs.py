@@ -8,7 +8,7 @@ from statistics import fmean
 import attrs
 
 from benchmarks.study.cases import ENDPOINTS, Part
-from inferencepool.simulation import SimulationResult, parse_workload, simulate
+from inferencepool.lab.simulation import SimulationResult, parse_workload, simulate
 
 __all__ = ["Outcome", "run"]
 

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from benchmarks.study.cases import ENDPOINTS, Part
 from benchmarks.study.runs import Outcome
-from inferencepool.simulation import SimulationResult
+from inferencepool.lab.simulation import SimulationResult
 
 __all__ = ["table"]
 

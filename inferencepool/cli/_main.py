@@ -26,8 +26,8 @@ _COMMANDS = {
     "pick": ("inferencepool.cli._pick", "pick the endpoint that a request should go to"),
     "serve": ("inferencepool.cli._serve", "serve as the endpoint picker of a gateway, over ext_proc"),
     "envoy-config": ("inferencepool.cli._envoy_config", "print the configuration of an Envoy in front of a pool"),
-    "simulate": ("inferencepool.cli._simulate", "compare profiles on simulated model servers"),
-    "demo": ("inferencepool.cli._demo", "run a whole pool on this machine and show where requests go"),
+    "simulate": ("inferencepool.lab.commands._simulate", "compare profiles on simulated model servers"),
+    "demo": ("inferencepool.lab.commands._demo", "run a whole pool on this machine and show where requests go"),
 }
 _FAILED = 1
 # What shells report for programs that end by SIGPIPE: 128 and the signal's number.

@@ -11,7 +11,7 @@ from benchmarks.routing.__main__ import main
 from benchmarks.routing.cases import CASES, POLICIES, policies_of
 from benchmarks.routing.tables import table
 from benchmarks.study.runs import Outcome
-from inferencepool.simulation import SharedPrompts, SimulationResult, simulate
+from inferencepool.lab.simulation import SharedPrompts, SimulationResult, simulate
 
 
 @pytest.mark.parametrize("name", CASES)

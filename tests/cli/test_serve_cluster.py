@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from inferencepool.cli import main
+from inferencepool.lab.apiserver import ApiServer, Fault
 from inferencepool.testing import make_pod, make_pool
-from inferencepool.testing.apiserver import ApiServer, Fault
 from tests.adapters.extproc.oracle import parse_response
 from tests.cli.test_serve import Health, Server, objective, rewrite
 from tests.patience import PATIENCE

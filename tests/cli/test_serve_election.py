@@ -8,8 +8,8 @@ import pytest
 from inferencepool.cli import _main, main
 from inferencepool.cli._serve_election import LEADER, make_election_part
 from inferencepool.errors import ConfigurationError
+from inferencepool.lab.apiserver import ApiServer
 from inferencepool.runtime.health import Health
-from inferencepool.testing.apiserver import ApiServer
 from tests.patience import PATIENCE
 
 POOL = ("--pool-name", "llama")

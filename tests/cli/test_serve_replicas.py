@@ -13,8 +13,8 @@ import grpc  # type: ignore[import-untyped]  # grpcio ships no types
 import pytest
 
 from inferencepool.adapters.kubernetes import LeaseName
+from inferencepool.lab.apiserver import ApiServer
 from inferencepool.testing import make_pod
-from inferencepool.testing.apiserver import ApiServer
 from tests.cli.test_serve import PROCESS, Health, Server, request_without_body
 from tests.deploy.manifests import FILES, NAMESPACE, load
 from tests.patience import PATIENCE

@@ -13,10 +13,10 @@ from lightkube.core.resource_registry import resource_registry
 from inferencepool.adapters.kubernetes import LeaseName
 from inferencepool.cli import _main
 from inferencepool.cli._serve import _check
+from inferencepool.lab.apiserver import RESOURCES, ApiServer
 from inferencepool.model import validate
-from inferencepool.testing.apiserver import RESOURCES, ApiServer
 from tests.deploy.manifests import FILES, FOLDER, NAMESPACE, load, only
-from tests.testing.apiserver.client import Client
+from tests.lab.apiserver.client import Client
 
 ALL = sorted(path.name for path in FOLDER.glob("*.yaml"))
 

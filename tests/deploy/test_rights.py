@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from inferencepool.adapters.kubernetes import ElectionOptions, LeaseName, NamedPool
+from inferencepool.lab.apiserver import ApiServer
 from inferencepool.registry import EndpointRegistry
 from inferencepool.runtime.election import LeaderElection
 from inferencepool.runtime.kubernetes import LightkubeTransport, PoolWatch, load_cluster
-from inferencepool.testing.apiserver import ApiServer
 from tests.deploy.manifests import FILES, NAMESPACE, load, only, rules_of
 from tests.patience import PATIENCE
 

@@ -18,6 +18,8 @@ import attrs
 
 from inferencepool.adapters.extproc import Exchange, ExternalProcessor, ProcessorOptions
 from inferencepool.gateway import EnvoyOptions, HostPort, render_envoy
+from inferencepool.lab.envoy import EnvoyProcess
+from inferencepool.lab.model_servers import ModelServerSimulator, SimulatorOptions
 from inferencepool.model import (
     AppProtocol,
     Candidate,
@@ -31,10 +33,8 @@ from inferencepool.model import (
 )
 from inferencepool.picker import EndpointPicker
 from inferencepool.registry import EndpointRegistry
-from inferencepool.runtime.envoy import EnvoyProcess
 from inferencepool.runtime.extproc import extproc_limits, extproc_routes, fastest_loads
 from inferencepool.runtime.grpc import CallFactory, GrpcServer
-from inferencepool.runtime.simulator import ModelServerSimulator, SimulatorOptions
 from inferencepool.scheduling import SchedulingProfile
 from tests.envoy.scripted import ScriptedServer
 from tests.gateway.pools import picker_filter

@@ -13,8 +13,8 @@ from typing import Any, Final, final
 import attrs
 from aiohttp import web
 
+from inferencepool.lab.apiserver import ApiServer
 from inferencepool.testing import make_pod, make_pool
-from inferencepool.testing.apiserver import ApiServer
 from tests.envoy.serving import PLAIN, Served, served
 from tests.envoy.stage import CHAT, Client, Stage, chat, on_stage, until
 

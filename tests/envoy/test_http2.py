@@ -13,8 +13,8 @@ import httpx2
 import pytest
 from h2.errors import ErrorCodes
 
+from inferencepool.lab.envoy import EnvoyProcess
 from inferencepool.model import AppProtocol
-from inferencepool.runtime.envoy import EnvoyProcess
 from tests.envoy.scripted import Script
 from tests.envoy.stage import CHAT, KINDS, Client, Stage, chat, on_stage, until
 from tests.patience import PATIENCE

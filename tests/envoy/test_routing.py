@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from inferencepool.lab.model_servers import ModelServerSimulator, SimulatorOptions
 from inferencepool.plugins import SessionAffinityScorer
-from inferencepool.runtime.simulator import ModelServerSimulator, SimulatorOptions
 from inferencepool.scheduling import SchedulingProfile
 from tests.envoy.stage import CHAT, CLUSTERS, KINDS, MODEL, Client, RunningPicker, Stage, chat, has_ipv6, on_stage
 from tests.gateway.envoy import dead_address

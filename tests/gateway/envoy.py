@@ -18,7 +18,7 @@ import pytest
 
 from inferencepool.errors import MissingExtraError
 from inferencepool.gateway import HostPort
-from inferencepool.runtime.envoy import EnvoyProcess, find_envoy, validate
+from inferencepool.lab.envoy import EnvoyProcess, find_envoy, validate
 from tests.patience import PATIENCE
 
 __all__ = [

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from typing import Any, Final, Self, final
 
 from inferencepool.gateway import EnvoyOptions, HostPort, render_envoy
-from inferencepool.runtime.envoy import EnvoyProcess
+from inferencepool.lab.envoy import EnvoyProcess
 from tests.envoy.stage import endpoint_at
 from tests.gateway.pools import connection_manager, picker_filter, pool
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-from inferencepool.simulation import EngineOptions, EngineRequest, Prompt
+from inferencepool.lab.simulation import EngineOptions, EngineRequest, Prompt
 
 __all__ = ["engine_options", "engine_requests", "prompts"]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from inferencepool.adapters.kubernetes import ElectionOptions, LeaseName
+from inferencepool.lab.apiserver import ApiServer
 from inferencepool.runtime.election import LeaderElection
 from inferencepool.runtime.kubernetes import LightkubeTransport, load_cluster
-from inferencepool.testing.apiserver import ApiServer
 from tests.patience import PATIENCE
 
 LEASE = LeaseName.of_pool("llama", "default")

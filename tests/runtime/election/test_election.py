@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from inferencepool.adapters.kubernetes import ElectionOptions, LeaseName
+from inferencepool.lab.apiserver import ApiServer, Fault
 from inferencepool.runtime.election import LeaderElection, elapsed, make_identity
-from inferencepool.testing.apiserver import ApiServer, Fault
 from tests.runtime.election.replicas import LASTING, LEASE, RULES, FastLoop, Replicas, replicas_of
 
 Scenario = Callable[[Replicas], Awaitable[None]]

@@ -16,11 +16,11 @@ import attrs
 from lightkube.config.kubeconfig import SingleConfig
 
 from inferencepool.adapters.kubernetes import NamedPool, ReflectorOptions
+from inferencepool.lab.apiserver import Account, ApiServer
 from inferencepool.model import InferenceModelRewrite, InferenceObjective, InferencePool
 from inferencepool.registry import EndpointRegistry
 from inferencepool.runtime.kubernetes import LightkubeTransport, PoolWatch, load_cluster
 from inferencepool.testing import make_pool
-from inferencepool.testing.apiserver import Account, ApiServer
 from tests.patience import PATIENCE
 
 __all__ = ["CALM", "FAST", "LLAMA", "Followed", "Truth", "most_requests", "pool_document", "until"]

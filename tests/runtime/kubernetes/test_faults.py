@@ -12,8 +12,8 @@ import attrs
 import pytest
 
 from inferencepool.adapters.kubernetes import ReflectorOptions
+from inferencepool.lab.apiserver import ApiServer, Fault, Gate
 from inferencepool.testing import make_pod
-from inferencepool.testing.apiserver import ApiServer, Fault, Gate
 from tests.runtime.kubernetes.cluster import CALM, FAST, LLAMA, Followed, most_requests, pool_document, until
 
 Trouble = Callable[[ApiServer], Any]

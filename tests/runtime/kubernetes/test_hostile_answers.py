@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from inferencepool.errors import ApiServerError
+from inferencepool.lab.apiserver import Answer, ApiServer, Fault
 from inferencepool.runtime.kubernetes import LightkubeTransport, load_cluster
-from inferencepool.testing.apiserver import Answer, ApiServer, Fault
 from tests.bombs import gzip_bomb
 from tests.runtime.kubernetes.test_lightkube import PODS, WATCH, run
 

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from inferencepool.errors import ApiServerError
+from inferencepool.lab.apiserver import ApiServer, Fault
 from inferencepool.runtime.kubernetes import LightkubeTransport, load_cluster
 from inferencepool.testing import make_pod
-from inferencepool.testing.apiserver import ApiServer, Fault
 from tests.patience import PATIENCE
 
 PODS = "/api/v1/namespaces/default/pods"

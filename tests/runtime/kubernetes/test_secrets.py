@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from inferencepool.errors import ApiServerError, ConfigurationError
+from inferencepool.lab.apiserver import ApiServer
 from inferencepool.runtime.kubernetes import LightkubeTransport, load_cluster
 from inferencepool.runtime.kubernetes._plugin import TokenPlugin
 from inferencepool.runtime.kubernetes._secrets import hide_secrets
-from inferencepool.testing.apiserver import ApiServer
 from tests.patience import PATIENCE
 from tests.runtime.kubernetes.test_lightkube import PODS, connected, kubeconfig_of, run
 

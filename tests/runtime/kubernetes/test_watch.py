@@ -17,11 +17,11 @@ import pytest
 from inferencepool import EndpointPicker, InferenceRequest
 from inferencepool.adapters.kubernetes import LEGACY_POOLS, NamedPool, ReflectorOptions
 from inferencepool.errors import NoEndpointsError
+from inferencepool.lab.apiserver import ApiServer, Fault
 from inferencepool.model import InferencePool
 from inferencepool.registry import EndpointRegistry
 from inferencepool.runtime.kubernetes import LightkubeTransport, PoolWatch, load_cluster
 from inferencepool.testing import make_pod
-from inferencepool.testing.apiserver import ApiServer, Fault
 from tests.patience import PATIENCE
 from tests.runtime.kubernetes.cluster import CALM, FAST, LLAMA, Followed, pool_document, until
 

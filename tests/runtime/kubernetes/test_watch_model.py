@@ -10,8 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from inferencepool.lab.apiserver import ApiServer, Fault
 from inferencepool.testing import make_pod
-from inferencepool.testing.apiserver import ApiServer, Fault
 from tests.runtime.kubernetes.cluster import FAST, Followed, most_requests, pool_document, until
 
 NAMES = st.sampled_from("abcdefg")

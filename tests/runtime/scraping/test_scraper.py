@@ -12,11 +12,11 @@ import pytest
 
 from inferencepool.adapters.exposition import ENGINES, Engine, Engines
 from inferencepool.errors import ConfigurationError
+from inferencepool.lab.model_servers import ModelServerSimulator, SimulatorOptions
 from inferencepool.model import Endpoint, EndpointMetrics, InferenceRequest
 from inferencepool.picker import EndpointPicker
 from inferencepool.registry import EndpointRegistry, MembershipChange, Staleness
 from inferencepool.runtime.scraping import MetricsScraper, ScrapingOptions
-from inferencepool.runtime.simulator import ModelServerSimulator, SimulatorOptions
 from tests.patience import PATIENCE
 from tests.runtime.scraping.servers import (
     LOOPBACK,

@@ -1,0 +1,3 @@
+"""The commands `simulate` and `demo`; the command's entry loads their modules by name."""
+
+__all__ = []

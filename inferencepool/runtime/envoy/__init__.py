@@ -1,8 +1,0 @@
-"""A real Envoy beside this process, for demonstrations and for users' own tests; the extra ``demo`` brings one."""
-
-from inferencepool.runtime.envoy._admin import Admin
-from inferencepool.runtime.envoy._executable import find_envoy
-from inferencepool.runtime.envoy._launch import validate
-from inferencepool.runtime.envoy._process import EnvoyProcess
-
-__all__ = ["Admin", "EnvoyProcess", "find_envoy", "validate"]

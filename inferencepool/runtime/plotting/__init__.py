@@ -1,5 +1,0 @@
-"""Pictures of what came of simulations."""
-
-from inferencepool.runtime.plotting._plot import check_plot, plot_results
-
-__all__ = ["check_plot", "plot_results"]
