@@ -41,7 +41,7 @@ check: $(READY) ## Run the linter, the format check, the type checkers and the i
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python -m tests.page_types
+	$(BIN)/python -m tests.pages.types
 	$(BIN)/lint-imports
 
 format: $(READY) ## Format the code and apply the linter's safe fixes
@@ -53,6 +53,7 @@ bench: $(READY) ## Measure the speed and compare it with the targets
 
 docs: $(READY) ## Build the documentation in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file .ci/mkdocs.yml
+	$(BIN)/python -m tests.site.check site
 
 dist: ## Build what a release consists of in dist/
 	PYTHON=$(PYTHON) .ci/dist

@@ -17,12 +17,11 @@ import uvicorn
 from aiohttp import web
 from starlette.applications import Starlette
 from starlette.routing import Route
-from sybil import Document
 
 from inferencepool import Endpoint, EndpointPicker, EndpointRegistry
 from inferencepool.model import EjectionReason
+from tests.pages.blocks import ROOT, blocks_of
 from tests.patience import PATIENCE
-from tests.test_docs import PARSERS, ROOT
 
 EXAMPLE = ROOT / "docs" / "examples" / "gateway.py"
 PAGE = ROOT / "docs" / "how-to" / "embed-in-a-gateway.md"
@@ -141,10 +140,11 @@ def gateway(retries: int = 2) -> Build:
 
 def application() -> Build:
     """Build the application of the page, which has a client of its own."""
-    page = Document.parse(str(PAGE), *PARSERS)
-    for example in page.examples():
-        example.evaluate()
-    return lambda picker, _: page.namespace["application"](picker)
+    names: dict[str, Any] = {}
+    for block in blocks_of(PAGE.read_text(encoding="utf-8")):
+        if block.language == "python":
+            exec(block.code, names)  # noqa: S102 - the page is ours
+    return lambda picker, _: names["application"](picker)
 
 
 @asynccontextmanager

@@ -67,7 +67,7 @@ PARTS: Final[Mapping[str, Part]] = {
         extras=("demo", "epp", "kubernetes", "plot", "testing", "yaml"),
         tools=(
             *("coverage", "grpcio", "grpcio-health-checking", "hypothesis", "jsonschema", "numpy", "openai", "orjson"),
-            *("protobuf", "pydantic", "pytest", "pytest-xdist", "python-multipart", "starlette", "sybil", "uvicorn"),
+            *("protobuf", "pydantic", "pytest", "pytest-xdist", "python-multipart", "starlette", "uvicorn"),
         ),
         paths=(
             "tests/adapters",

@@ -9,6 +9,8 @@ from pathlib import Path
 
 __all__ = ["NotInstalledError", "make_environment"]
 
+_UNREACHED = "it is no package of PyPI, and this machine does not reach its repository"
+
 
 class NotInstalledError(Exception):
     """Raised when a peer cannot be installed here; tells why."""
@@ -37,7 +39,8 @@ def _run(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        # Git's word, where pip asked git; otherwise pip's.
-        fatal = [line for line in lines if line.startswith("fatal:")]
+        if any(line.startswith("fatal:") for line in lines):
+            # Git's word, where pip asked git.
+            raise NotInstalledError(_UNREACHED)
         errors = [line for line in lines if line.startswith("ERROR:")]
-        raise NotInstalledError((fatal or errors[-1:] or lines[-1:] or ["no reason given"])[0])
+        raise NotInstalledError((errors[-1:] or lines[-1:] or ["no reason given"])[0])

@@ -15,7 +15,6 @@ from inferencepool._version import __version__
 from inferencepool.cli._output import report
 from inferencepool.cli._parser import Parser
 from inferencepool.cli._standard_output import MissingOutput
-from inferencepool.errors import InferencePoolError
 
 __all__ = ["main"]
 
@@ -71,17 +70,26 @@ def _run(argv: Sequence[str] | None) -> int:
     except BrokenPipeError:
         _drop_output()
         return _BROKEN_PIPE
-    except InferencePoolError as error:
-        report(str(error))
-        return _FAILED
-    except OSError as error:
-        report(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
-        try:
-            sys.stdout.flush()
-        except OSError:
-            _drop_output()
+    except Exception as error:
+        # Loaded for those who need it.
+        from inferencepool.errors import InferencePoolError  # noqa: PLC0415 - as above
+
+        if isinstance(error, InferencePoolError):
+            report(str(error))
+        elif isinstance(error, OSError):
+            _tell(error)
+        else:
+            raise
         return _FAILED
     return status
+
+
+def _tell(error: OSError) -> None:
+    report(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_output()
 
 
 def _drop_output() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any, NoReturn
 
 __all__ = ["Parser"]
@@ -42,6 +41,9 @@ class Parser(argparse.ArgumentParser):
 
     def _nearest(self, unknown: Sequence[str]) -> str:
         """Name the flags nearest to those that are *unknown*."""
+        # Most commands are right.
+        from difflib import get_close_matches  # noqa: PLC0415 - as above
+
         flags = [flag for action in self._actions for flag in action.option_strings]
         wrong = (text.partition("=")[0] for text in unknown if text.startswith("-"))
         near = [match for text in wrong for match in get_close_matches(text, flags, 1)]

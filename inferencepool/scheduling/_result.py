@@ -114,6 +114,10 @@ class PickResult:
         "subset",
     )
 
+    # Whoever counts the load sets them.
+    birth: int
+    moves: int
+
     def __init__(
         self,
         owner: _Owner,
@@ -125,6 +129,7 @@ class PickResult:
         fallback_slots: tuple[int, ...] = (),
         departed: EndpointSet = 0,
         excluded: tuple[str, ...] = (),
+        produced: dict[object, Any] | None = None,
     ) -> None:
         self._owner = owner
         self.request = request
@@ -137,10 +142,8 @@ class PickResult:
         self.departed = departed
         self.excluded = excluded
         self.model = request.model
-        self.birth = -1
-        self.moves = 0
         self.amounts: tuple[int, ...] = ()
-        self.produced: dict[object, Any] | None = None
+        self.produced = produced
         self.has_started = False
         self.released = False
         self.seconds = 0.0

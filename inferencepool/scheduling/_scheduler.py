@@ -147,8 +147,7 @@ class Scheduler:
                     if departed:
                         fleet.depart(departed)
                     if part & fleet.reservations.shown:
-                        result = self._decide(request, part, extra, demands, plain, subset, instead_of)
-                        result.excluded = excluded
+                        result = self._decide(request, part, extra, demands, plain, subset, excluded, instead_of)
                         break
                 # A newer snapshot came, or the last candidate went: ask again about the fleet as it is.
                 snapshot, departed = fleet.snapshot, fleet.departed
@@ -330,6 +329,7 @@ class Scheduler:
         demands: Sequence[Demand],
         plain: Sequence[float],
         subset: SubsetHint | None,
+        excluded: tuple[str, ...],
         instead_of: PickResult | None,
     ) -> PickResult:
         """Pick from *part*, of which at least one is shown, and reserve. The lock is held."""
@@ -352,7 +352,7 @@ class Scheduler:
         slots = self._choose(request, standing, 1 if probed else count)
         try:
             slot: Any = slots[0]
-            is_one = type(slots) is list and len(slots) == 1 and type(slot) is int and members >> slot & 1
+            is_one = slots.__class__ is list and len(slots) == 1 and slot.__class__ is int and members >> slot & 1
         except Exception:  # noqa: BLE001 - whatever it is, it is no choice
             is_one = False
         if not is_one:
@@ -360,8 +360,8 @@ class Scheduler:
         fallbacks: tuple[int, ...] = ()
         if count > 1:
             fallbacks = self._selecting.fallbacks(request, slots, part, wide, probed, extra, demands)
-        result = PickResult(self, request, snapshot, slot, subset, self._clock(), fallbacks, fleet.departed)
-        result.produced = request.produced
+        now, departed = self._clock(), fleet.departed
+        result = PickResult(self, request, snapshot, slot, subset, now, fallbacks, departed, excluded, request.produced)
         if self._reserve:
             fleet.reservations.reserve(result, tuple([demand.at(slot) for demand in demands]) if demands else ())
         else:

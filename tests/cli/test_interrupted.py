@@ -57,7 +57,7 @@ def started(
     [
         ("attrs", "pick"),
         ("inferencepool.model", "pick"),
-        ("inferencepool.scheduling", "serve"),
+        ("inferencepool.registry", "serve"),
         ("inferencepool.cli._main", "--version"),
         ("inferencepool.cli._serve", "serve"),
     ],
@@ -77,7 +77,7 @@ def test_ctrl_c_however_it_was_started(tmp_path: Path, way: Sequence[str]) -> No
     script = tmp_path / "inferencepool"
     script.write_text("import sys\nfrom inferencepool.cli import main\nsys.exit(main())\n", encoding="utf-8")
     action = "os.kill(os.getpid(), signal.SIGINT)"
-    with started(tmp_path, "inferencepool.model", action, (sys.executable, *(way or (str(script),)))) as process:
+    with started(tmp_path, "inferencepool.cli._main", action, (sys.executable, *(way or (str(script),)))) as process:
         _, errors = process.communicate(timeout=PATIENCE)
 
     assert (130, "") == (process.returncode, errors)
@@ -86,7 +86,7 @@ def test_ctrl_c_however_it_was_started(tmp_path: Path, way: Sequence[str]) -> No
 @pytest.mark.parametrize("delay", [0.0, 0.02, 0.05, 0.1, 0.2, 0.4])
 def test_ctrl_c_at_many_moments(tmp_path: Path, delay: float) -> None:
     """From the first import on there is never a traceback: the command ends by the signal, or had ended before."""
-    with started(tmp_path, "inferencepool.errors", "os.write(1, b'begun\\n')") as process:
+    with started(tmp_path, "inferencepool.cli", "os.write(1, b'begun\\n')") as process:
         assert process.stdout is not None
         assert "begun\n" == process.stdout.readline()
         time.sleep(delay)

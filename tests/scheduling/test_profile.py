@@ -204,7 +204,7 @@ class TestMistakes:
         assert message in str(caught.value)
 
     def test_type_checkers_see_what_is_no_scorer(self) -> None:
-        """Mypy would tell of a comment that ignores nothing; pyright is asked in `tests.test_page_types`."""
+        """Mypy would tell of a comment that ignores nothing; pyright is asked in `tests.pages.test_types`."""
         with pytest.raises(ConfigurationError):
             SchedulingProfile(scorers=[Nearly()])  # type: ignore[list-item]  # wrong on purpose
         with pytest.raises(ConfigurationError):
