@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from math import inf
 from threading import Lock
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import attrs
 
@@ -84,9 +84,10 @@ class EncodedEndpoint:
         return {self.header: b64encode(result.endpoint.id.encode()).decode()}
 
 
-class _Binding(NamedTuple):
+@attrs.define(eq=False)
+class _Binding:
     """
-    Where a session is.
+    Where a session is. Of what is looked up without a lock, nothing changes but *expires*.
 
     Attributes:
         endpoint_id: Its endpoint.
@@ -162,7 +163,7 @@ class SessionBindings:
             known = bound.get(name)
             if known is not None and known.former is None and known.slot == result.slot and known.birth == result.birth:
                 # Most are where they were.
-                bound[name] = _Binding(known.endpoint_id, known.slot, known.birth, now + self.ttl, None)
+                known.expires = now + self.ttl
             elif (
                 known is not None and self._slot_of(name, result.snapshot) != result.slot and self._stays(name, result)
             ):
@@ -204,16 +205,16 @@ class SessionBindings:
         found = self._bound.get(name)
         if found is None:
             return None
-        endpoint_id, slot, birth, expires, former = found
-        now, fleet = self.clock(), snapshot.fleet
+        now, fleet, former, slot = self.clock(), snapshot.fleet, found.former, found.slot
         if former is not None and former[2] > now:
             home = fleet.by_id.get(former[0])
             # A snapshot may still have the one that went.
             if home is not None and fleet.births[home] != former[1]:
                 return home
-        if expires <= now:
+        if found.expires <= now:
             return None
-        if slot < len(fleet.births) and fleet.births[slot] == birth:
+        births = fleet.births
+        if slot < len(births) and births[slot] == found.birth:
             return slot
         # It is away; or it was, and has another slot.
-        return fleet.by_id.get(endpoint_id)
+        return fleet.by_id.get(found.endpoint_id)
