@@ -28,7 +28,7 @@ Every error this library raises, as one tree.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import attrs
 
@@ -143,7 +143,25 @@ class InvalidMetricsError(InferencePoolError, ValueError):
 
 
 class ConfigurationError(InferencePoolError, ValueError):
-    """Raised when a strategy, weight, profile or option is wrong; names it, its value and what is allowed."""
+    """
+    Raised when a strategy, weight, profile or option is wrong; names it, its value and what is allowed.
+
+    Attributes:
+        owner: What the field belongs to, such as ``scraping``; empty where the error is of no single field.
+        field: The field, or the path to it; empty as above.
+        reason: What is wrong, and what is allowed.
+        value: What was given; None where the error is of no single value.
+    """
+
+    def __init__(self, message: str, *, owner: str = "", field: str = "", value: object = None) -> None:
+        lead = "".join(f"{part}: " for part in (owner, field) if part)
+        super().__init__(f"{lead}{message}")
+        self.owner, self.field, self.reason, self.value = owner, field, message, value
+
+    @classmethod
+    def of(cls, owner: str, field: str, reason: str, value: object = None) -> Self:
+        """Name the *field* of *owner* that is wrong; the text is ``owner: field: reason``."""
+        return cls(reason, owner=owner, field=field, value=value)
 
 
 class InvalidRequestError(InferencePoolError, ValueError):

@@ -66,8 +66,20 @@ PARTS: Final[Mapping[str, Part]] = {
     "extras": Part(
         extras=("demo", "epp", "kubernetes", "plot", "testing", "yaml"),
         tools=(
-            *("coverage", "grpcio", "grpcio-health-checking", "hypothesis", "jsonschema", "numpy", "openai", "orjson"),
-            *("protobuf", "pydantic", "pytest", "pytest-xdist", "python-multipart", "starlette", "uvicorn"),
+            *("coverage", "grpcio", "grpcio-health-checking", "hypothesis", "jsonschema", "markdown-it-py"),
+            *(
+                "numpy",
+                "openai",
+                "orjson",
+                "packaging",
+                "protobuf",
+                "pydantic",
+                "pytest",
+                "pytest-xdist",
+                "python-multipart",
+                "starlette",
+                "uvicorn",
+            ),
         ),
         paths=(
             "tests/adapters",

@@ -265,9 +265,7 @@ def _options(arguments: argparse.Namespace) -> ServerOptions:
             drain_notice=arguments.drain_notice,
         )
     except ConfigurationError as error:
-        text = str(error).removeprefix("server: ")
-        name, _, reason = text.partition(": ")
-        usage_error_of(arguments)(f"argument {flag_of(name)}: {reason.replace('_', '-')}")
+        usage_error_of(arguments)(f"argument {flag_of(error.field)}: {error.reason.replace('_', '-')}")
 
 
 def _scraping(arguments: argparse.Namespace) -> ScrapingSetup:

@@ -42,8 +42,7 @@ def check_election_flags(arguments: argparse.Namespace) -> None:
         try:
             _options(arguments)
         except ConfigurationError as error:
-            name, _, reason = str(error).removeprefix("leader election: ").partition(": ")
-            usage_error(f"argument {flag_of(f'ha_{name}')}: {reason}")
+            usage_error(f"argument {flag_of(f'ha_{error.field}')}: {error.reason}")
     elif given:
         usage_error(f"argument {flag_of(f'ha_{given[0]}')}: is of no use without --ha-enable-leader-election")
 

@@ -80,7 +80,6 @@ def check_outlier_flags(arguments: argparse.Namespace) -> None:
     try:
         rules = OutlierDetection(**given)
     except ConfigurationError as error:
-        name, _, reason = str(error).removeprefix("registry: outlier_detection: ").partition(": ")
-        unit = " (seconds)" if _FIELDS[name][0].startswith("TIME") else ""
-        usage_error_of(arguments)(f"argument {flag_of(_NAMES.get(name, name))}: {reason}{unit}")
+        unit = " (seconds)" if _FIELDS[error.field][0].startswith("TIME") else ""
+        usage_error_of(arguments)(f"argument {flag_of(_NAMES.get(error.field, error.field))}: {error.reason}{unit}")
     arguments.outlier_detection = rules if arguments.outlier_detection else None

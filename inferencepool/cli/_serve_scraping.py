@@ -51,7 +51,7 @@ _NAMES = {
     "tls.ca_path": "model-server-metrics-https-ca-path",
     "tls.cert_path": "model-server-metrics-https-cert-path",
     "tls.server_name": "model-server-metrics-https-server-name",
-    "staleness: threshold": "metrics-staleness-threshold",
+    "threshold": "metrics-staleness-threshold",
     "label": "engine-label-key",
     "default": "default-engine",
 }
@@ -211,16 +211,11 @@ def _engines(arguments: argparse.Namespace) -> Engines:
 
 def _of_flag(error: ConfigurationError) -> ConfigurationError:
     """Name the flag in place of the option."""
-    text = str(error)
-    for prefix in ("scraping: ", "registry: ", "engines: "):
-        text = text.removeprefix(prefix)
-    for option, flag in _NAMES.items():
-        if text.startswith(f"{option}: "):
-            reason = text.removeprefix(f"{option}: ").replace(
-                "without verify", f"without {flag_of(_SKIP_VERIFY)}=false"
-            )
-            return ConfigurationError(f"argument --{flag}: {reason}")
-    return error
+    flag = _NAMES.get(error.field)
+    if flag is None:
+        return error
+    reason = error.reason.replace("without verify", f"without {flag_of(_SKIP_VERIFY)}=false")
+    return ConfigurationError(f"argument --{flag}: {reason}")
 
 
 def _spec_of(engine: str, flag: str) -> object:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from inferencepool._checks import refusal
 from inferencepool.errors import ConfigurationError
 from inferencepool.model import LabelSelector
 from inferencepool.plugins._filters import LabelSelectorFilter
 from inferencepool.plugins._in_flight import ActiveRequestScorer, InflightLoadProducer, TokenLoadScorer
 from inferencepool.plugins._load_bound import LoadBound
 from inferencepool.plugins._no_hit_lru import NoHitLruScorer
-from inferencepool.plugins._parameters import refusal
 from inferencepool.plugins._prefix import PrefixCacheAffinityFilter, PrefixCacheScorer
 from inferencepool.plugins._prefix_producer import ApproxPrefixCacheProducer
 from inferencepool.plugins._scorers import LoadAwareScorer

@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from inferencepool._checks import refusal
 from inferencepool.errors import ConfigurationError, InferencePoolError
 from inferencepool.plugins._building import (
     active_request_scorer,
@@ -26,7 +27,6 @@ from inferencepool.plugins._consistent_hash import ConsistentHashPicker
 from inferencepool.plugins._context_length import ContextLengthAware
 from inferencepool.plugins._filters import ByLabel, DecodeFilter, EncodeFilter, PrefillFilter
 from inferencepool.plugins._lora_affinity import LoraAffinityScorer
-from inferencepool.plugins._parameters import refusal
 from inferencepool.plugins._pickers import (
     LeastRequestPicker,
     PowerOfTwoChoicesPicker,

@@ -9,9 +9,9 @@ from typing import Any
 
 import attrs
 
+from inferencepool._checks import checked_number, checked_text, checked_whole_number, refusal
 from inferencepool._lock import tolerant_lock
 from inferencepool.model import Fleet, InferenceRequest, Snapshot
-from inferencepool.plugins._parameters import checked_number, checked_text, checked_whole_number, refusal
 from inferencepool.plugins._ring import Ring, position_of
 from inferencepool.scheduling import MaxScorePicker, Standing, StandingPicker
 

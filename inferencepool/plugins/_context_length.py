@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import attrs
 
+from inferencepool._checks import checked_flag, checked_text
 from inferencepool.model import EndpointSet, Fleet, InferenceRequest, Snapshot, to_endpoint_set
-from inferencepool.plugins._parameters import checked_flag, checked_text
 from inferencepool.plugins._tokens import estimate_tokens
 from inferencepool.scheduling import CandidateSet
 

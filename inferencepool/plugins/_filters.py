@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import attrs
 
+from inferencepool._checks import checked_flag, checked_text, refusal
 from inferencepool.model import Endpoint, LabelSelector
-from inferencepool.plugins._parameters import checked_flag, checked_text, refusal
 
 __all__ = ["ROLE_LABEL", "ByLabel", "DecodeFilter", "EncodeFilter", "LabelSelectorFilter", "PrefillFilter"]
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import attrs
 
+from inferencepool._checks import checked_flag, checked_method, checked_number, checked_whole_number
 from inferencepool.model import Candidates, EndpointSet, InferenceRequest, Snapshot
-from inferencepool.plugins._parameters import checked_flag, checked_method, checked_number, checked_whole_number
 from inferencepool.plugins._prefix_producer import ApproxPrefixCacheProducer
 from inferencepool.plugins._tokens import estimate_tokens
 from inferencepool.scheduling import MAX_LOAD, CandidateSet, Demand, LinearLoad

@@ -8,8 +8,8 @@ from typing import Any
 
 import attrs
 
+from inferencepool._checks import checked_number, checked_whole_number, refusal
 from inferencepool.model import EndpointSet
-from inferencepool.plugins._parameters import checked_number, checked_whole_number, refusal
 from inferencepool.scheduling import CandidateSet
 
 __all__ = ["LoadBound", "checked_bound"]

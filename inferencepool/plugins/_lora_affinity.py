@@ -9,9 +9,9 @@ from threading import Lock
 import attrs
 from cachetools import LRUCache
 
+from inferencepool._checks import checked_flag
 from inferencepool._lock import tolerant_lock
 from inferencepool.model import EndpointMetrics, EndpointSet, InferenceRequest, Snapshot
-from inferencepool.plugins._parameters import checked_flag
 from inferencepool.scheduling import PickResult
 
 __all__ = ["LoraAffinityScorer"]

@@ -8,9 +8,9 @@ from threading import Lock
 
 import attrs
 
+from inferencepool._checks import checked_method, checked_whole_number
 from inferencepool._lock import tolerant_lock
 from inferencepool.model import EndpointSet, InferenceRequest, Snapshot, to_slots
-from inferencepool.plugins._parameters import checked_method, checked_whole_number
 from inferencepool.plugins._prefix_producer import ApproxPrefixCacheProducer
 from inferencepool.scheduling import CandidateSet, PickResult
 

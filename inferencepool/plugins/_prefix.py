@@ -8,10 +8,10 @@ from typing import ClassVar
 
 import attrs
 
+from inferencepool._checks import checked_method, checked_number, checked_whole_number
 from inferencepool.model import EndpointSet, InferenceRequest
 from inferencepool.plugins._in_flight import InflightLoadProducer
 from inferencepool.plugins._load_bound import LoadBound, checked_bound
-from inferencepool.plugins._parameters import checked_method, checked_number, checked_whole_number
 from inferencepool.plugins._prefix_producer import ApproxPrefixCacheProducer
 from inferencepool.scheduling import CandidateSet
 

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import attrs
 from cachetools import LRUCache
 
+from inferencepool._checks import checked_choice, checked_flag, checked_whole_number, refusal
 from inferencepool._lock import tolerant_lock
 from inferencepool.model import EndpointSet, InferenceRequest, Snapshot
-from inferencepool.plugins._parameters import checked_choice, checked_flag, checked_whole_number, refusal
 from inferencepool.plugins._tokens import BYTES_PER_TOKEN
 from inferencepool.prefix import HashChainIndex, JointMatch, PrefixIndex, PrefixMatch, PrefixTree, token_bytes
 from inferencepool.scheduling import PickResult

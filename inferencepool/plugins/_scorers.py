@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import attrs
 
+from inferencepool._checks import checked_whole_number
 from inferencepool.model import Candidates
-from inferencepool.plugins._parameters import checked_whole_number
 from inferencepool.scheduling import LinearLoad
 
 __all__ = [

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import attrs
 
+from inferencepool._checks import checked_method
 from inferencepool.model import EndpointSet, InferenceRequest
 from inferencepool.plugins._load_bound import LoadBound, checked_bound
-from inferencepool.plugins._parameters import checked_method
 from inferencepool.plugins._sessions import EncodedEndpoint, SessionHome
 from inferencepool.scheduling import CandidateSet
 

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 import attrs
 
+from inferencepool._checks import checked_number, checked_text, checked_whole_number, refusal
 from inferencepool._lock import tolerant_lock
 from inferencepool.model import InferenceRequest, Snapshot
-from inferencepool.plugins._parameters import checked_number, checked_text, checked_whole_number, refusal
 from inferencepool.scheduling import PickResult
 
 __all__ = ["EncodedEndpoint", "SessionBindings", "SessionHome"]

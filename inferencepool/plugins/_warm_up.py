@@ -10,9 +10,9 @@ from typing import ClassVar
 
 import attrs
 
+from inferencepool._checks import checked_number
 from inferencepool._lock import tolerant_lock
 from inferencepool.model import EndpointSet, InferenceRequest, Snapshot, to_endpoint_set
-from inferencepool.plugins._parameters import checked_number
 from inferencepool.scheduling import CandidateSet
 
 __all__ = ["WarmUpFilter"]

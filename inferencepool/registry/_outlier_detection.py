@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from math import inf
-from typing import Any
+from functools import partial
 
 import attrs
 
-from inferencepool.errors import ConfigurationError
+from inferencepool._checks import checked_number, checked_whole_number
 
 __all__ = ["OutlierDetection"]
 
-
-def _at_least(least: float, most: float = inf, *, whole: bool = False) -> Any:
-    """Check that a value is a number from *least* to *most*."""
-    kinds = (int,) if whole else (int, float)
-    what = "a whole number" if whole else "a number"
-
-    def check(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
-        if type(value) not in kinds or not least <= value <= most:
-            upto = f"of {least:g} or more" if most == inf else f"from {least:g} to {most:g}"
-            message = f"registry: outlier_detection: {attribute.name}: {value!r} is not {what} {upto}"
-            raise ConfigurationError(message)
-
-    return check
+_OWNER = "registry: outlier_detection"
+_whole = partial(checked_whole_number, _OWNER)
+_number = partial(checked_number, _OWNER)
 
 
 @attrs.frozen(kw_only=True)
@@ -62,19 +51,19 @@ class OutlierDetection:
         ConfigurationError: A value is not allowed.
     """
 
-    consecutive_gateway_failure: int = attrs.field(default=5, validator=_at_least(0, whole=True))
-    consecutive_5xx: int = attrs.field(default=5, validator=_at_least(0, whole=True))
-    interval: float = attrs.field(default=10.0, validator=_at_least(1, 3600))
-    base_ejection_time: float = attrs.field(default=2.0, validator=_at_least(0.05, 3600))
-    max_ejection_time: float = attrs.field(default=8.0, validator=_at_least(0.05, 3600))
-    max_ejection_time_jitter: float = attrs.field(default=0.5, validator=_at_least(0, 3600))
-    max_ejection_percent: float = attrs.field(default=50.0, validator=_at_least(0, 100))
-    success_rate_minimum_hosts: int = attrs.field(default=5, validator=_at_least(2, whole=True))
-    success_rate_request_volume: int = attrs.field(default=100, validator=_at_least(1, whole=True))
-    success_rate_stdev_factor: float = attrs.field(default=1.9, validator=_at_least(0))
-    consecutive_model_not_found: int = attrs.field(default=3, validator=_at_least(0, whole=True))
-    max_busy_time: float = attrs.field(default=30.0, validator=_at_least(0, 3600))
-    client_error_volume: int = attrs.field(default=10, validator=_at_least(1, whole=True))
-    client_error_share: float = attrs.field(default=0.5, validator=_at_least(0, 1))
-    stalled_floor: float = attrs.field(default=5.0, validator=_at_least(0.1))
-    stalled_factor: float = attrs.field(default=5.0, validator=_at_least(1))
+    consecutive_gateway_failure: int = attrs.field(default=5, validator=_whole(0, None))
+    consecutive_5xx: int = attrs.field(default=5, validator=_whole(0, None))
+    interval: float = attrs.field(default=10.0, validator=_number(1, 3600))
+    base_ejection_time: float = attrs.field(default=2.0, validator=_number(0.05, 3600))
+    max_ejection_time: float = attrs.field(default=8.0, validator=_number(0.05, 3600))
+    max_ejection_time_jitter: float = attrs.field(default=0.5, validator=_number(0, 3600))
+    max_ejection_percent: float = attrs.field(default=50.0, validator=_number(0, 100))
+    success_rate_minimum_hosts: int = attrs.field(default=5, validator=_whole(2, None))
+    success_rate_request_volume: int = attrs.field(default=100, validator=_whole(1, None))
+    success_rate_stdev_factor: float = attrs.field(default=1.9, validator=_number(0, infinite=True))
+    consecutive_model_not_found: int = attrs.field(default=3, validator=_whole(0, None))
+    max_busy_time: float = attrs.field(default=30.0, validator=_number(0, 3600))
+    client_error_volume: int = attrs.field(default=10, validator=_whole(1, None))
+    client_error_share: float = attrs.field(default=0.5, validator=_number(0, 1))
+    stalled_floor: float = attrs.field(default=5.0, validator=_number(0.1, infinite=True))
+    stalled_factor: float = attrs.field(default=5.0, validator=_number(1, infinite=True))

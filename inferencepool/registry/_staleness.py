@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from math import inf, isfinite
+from math import inf
 from typing import Any, TypeVar
 
 import attrs
 
-from inferencepool.errors import ConfigurationError
+from inferencepool._checks import MOST, checked_number, refusal
 from inferencepool.model import EndpointSet, Fleet, to_endpoint_set, to_slots
 
 __all__ = ["Ages", "StaleMetrics", "Staleness"]
 
+_OWNER = "registry: staleness"
 # The longest queue that metrics can tell, and scorers accept.
-_MOST = 2**31 - 1
+_MOST = MOST
 
 _T = TypeVar("_T", int, float)
 
@@ -38,18 +39,11 @@ class StaleMetrics(StrEnum):
     LAST = "last"
 
 
-def _check_threshold(_: object, __: object, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not (isfinite(value) and value > 0):
-        message = f"registry: staleness: threshold: {value!r} is not a finite number of seconds above 0"
-        raise ConfigurationError(message)
-
-
 def _to_policy(value: Any) -> StaleMetrics:
     try:
         return StaleMetrics(value)
     except ValueError:
-        message = f"registry: staleness: policy: {value!r} is not one of {', '.join(StaleMetrics)}"
-        raise ConfigurationError(message) from None
+        raise refusal(_OWNER, "policy", value, f"is not one of {', '.join(StaleMetrics)}") from None
 
 
 @attrs.frozen
@@ -69,7 +63,7 @@ class Staleness:
         ConfigurationError: A value is not allowed.
     """
 
-    threshold: float = attrs.field(default=2.0, validator=_check_threshold)
+    threshold: float = attrs.field(default=2.0, validator=checked_number(_OWNER, above=True, unit="seconds"))
     policy: StaleMetrics = attrs.field(default=StaleMetrics.AVOID, converter=_to_policy)
 
 

@@ -455,7 +455,7 @@ class TestSharingByName:
     @pytest.mark.parametrize(
         ("type_name", "parameters", "message"),
         [
-            ("prefix-cache-scorer", {"matchLengthWeight": 1.5}, "matchLengthWeight: 1.5 is not a finite number from 0"),
+            ("prefix-cache-scorer", {"matchLengthWeight": 1.5}, "matchLengthWeight: 1.5 is not a number from 0"),
             (
                 "prefix-cache-scorer",
                 {"matchLengthScaleTokens": 0, "matchLengthWeight": 0.1},
@@ -471,7 +471,7 @@ class TestSharingByName:
             (
                 "prefix-cache-affinity-filter",
                 {"affinityThreshold": 1.1},
-                "affinityThreshold: 1.1 is not a finite",
+                "affinityThreshold: 1.1 is not a number",
             ),
             (
                 "prefix-cache-affinity-filter",
@@ -489,8 +489,8 @@ class TestSharingByName:
             ("inflight-load-producer", {"outputRatio": -1}, "outputRatio: -1 is not a finite number of 0 or more"),
             ("no-hit-lru-scorer", {"lruSize": "0"}, "lruSize: '0' is not a whole number from 1"),
             ("token-load-scorer", {"queueThresholdTokens": "x"}, "queueThresholdTokens: 'x' is not a whole number"),
-            ("active-request-scorer", {"maxBusyScore": "x"}, "maxBusyScore: 'x' is not a finite number from 0 to 1"),
-            ("warm-up-filter", {"share": 0}, "share: 0 is not a finite number from 0.001 to 10"),
+            ("active-request-scorer", {"maxBusyScore": "x"}, "maxBusyScore: 'x' is not a number from 0 to 1"),
+            ("warm-up-filter", {"share": 0}, "share: 0 is not a number from 0.001 to 10"),
         ],
     )
     def test_refuses(self, type_name: str, parameters: dict[str, Any], message: str) -> None:

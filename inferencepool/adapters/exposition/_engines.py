@@ -160,6 +160,7 @@ def engine_named(name: str) -> Engine:
 
 
 _DEFAULT = "default"
+_OWNER = "engines"
 
 
 def _to_engines(value: Iterable[Engine]) -> tuple[Engine, ...]:
@@ -193,11 +194,10 @@ class Engines:
 
     def __attrs_post_init__(self) -> None:
         if _DEFAULT in self._by_name:
-            message = f"engines: own: {_DEFAULT!r} is reserved, another name is needed"
-            raise ConfigurationError(message)
+            raise ConfigurationError.of(_OWNER, "own", f"{_DEFAULT!r} is reserved, another name is needed", _DEFAULT)
         if self.default not in self._by_name:
-            message = f"engines: default: unknown engine {self.default!r}; allowed: {', '.join(self._by_name)}"
-            raise ConfigurationError(message)
+            reason = f"unknown engine {self.default!r}; allowed: {', '.join(self._by_name)}"
+            raise ConfigurationError.of(_OWNER, "default", reason, self.default)
 
     def engine_of(self, labels: Mapping[str, str]) -> Engine:
         """Give the engine of a pod with *labels*."""

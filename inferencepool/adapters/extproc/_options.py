@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import enum
-from math import isfinite
 from typing import Any
 
 import attrs
 
+from inferencepool._checks import checked_number, checked_whole_number, optional, refusal
 from inferencepool.adapters.bodies import PROMPT_BYTES
-from inferencepool.errors import ConfigurationError
 from inferencepool.model._protocol import FORGEABLE
 
 __all__ = ["ErrorFormat", "ProcessorOptions", "ResponsePhase"]
 
 # A list of so many addresses is below 5 kB, which fits into the headers of every proxy.
 _MOST_FALLBACKS = 100
+
+_OWNER = "ext_proc"
+_seconds = checked_number(_OWNER, above=True, unit="seconds")
+_size = checked_whole_number(_OWNER, 1, None, unit="bytes")
 
 
 class ErrorFormat(enum.Enum):
@@ -58,56 +61,20 @@ class ResponsePhase(enum.Enum):
     """
 
 
-def _positive(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value <= 0:
-        message = f"ext_proc: {attribute.name}: {value!r} is not a number of seconds above 0"
-        raise ConfigurationError(message)
-
-
-def _positive_or_none(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is not None:
-        _positive(instance, attribute, value)
-
-
-def _count(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if type(value) is not int or value < 1:
-        message = f"ext_proc: {attribute.name}: {value!r} is not a whole number, 1 or more"
-        raise ConfigurationError(message)
-
-
-def _rate(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value <= 0:
-        message = f"ext_proc: {attribute.name}: {value!r} is not a number of bytes per second above 0"
-        raise ConfigurationError(message)
-
-
-def _fallbacks(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if type(value) is not int or not 0 <= value <= _MOST_FALLBACKS:
-        message = f"ext_proc: {attribute.name}: {value!r} is not a whole number from 0 to {_MOST_FALLBACKS}"
-        raise ConfigurationError(message)
-
-
-def _size(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if type(value) is not int or value < 1:
-        message = f"ext_proc: {attribute.name}: {value!r} is not a whole number of bytes, 1 or more"
-        raise ConfigurationError(message)
-
-
 def _to_format(value: Any) -> ErrorFormat:
     try:
         return ErrorFormat(value)
     except ValueError:
-        message = f"ext_proc: error_format: {value!r} is not one of {', '.join(each.value for each in ErrorFormat)}"
-        raise ConfigurationError(message) from None
+        rule = f"is not one of {', '.join(each.value for each in ErrorFormat)}"
+        raise refusal(_OWNER, "error_format", value, rule) from None
 
 
 def _to_phase(value: object) -> ResponsePhase:
     try:
         return ResponsePhase(value)
     except ValueError as error:
-        allowed = ", ".join(phase.value for phase in ResponsePhase)
-        message = f"ext_proc: response_phase: {value!r} is none of {allowed}"
-        raise ConfigurationError(message) from error
+        rule = f"is none of {', '.join(phase.value for phase in ResponsePhase)}"
+        raise refusal(_OWNER, "response_phase", value, rule) from error
 
 
 def _to_names(value: Any) -> Any:
@@ -117,8 +84,7 @@ def _to_names(value: Any) -> Any:
 def _forgeable(_: object, attribute: attrs.Attribute[Any], value: frozenset[object]) -> None:
     for name in value:
         if name not in FORGEABLE:
-            message = f"ext_proc: {attribute.name}: {name!r} is none of {', '.join(sorted(FORGEABLE))}"
-            raise ConfigurationError(message)
+            raise refusal(_OWNER, attribute.name, name, f"is none of {', '.join(sorted(FORGEABLE))}")
 
 
 @attrs.frozen(kw_only=True)
@@ -164,8 +130,10 @@ class ProcessorOptions:
         ConfigurationError: A value is out of range; the message names the option.
     """
 
-    request_timeout: float = attrs.field(default=10.0, validator=_positive)
-    least_rate: float = attrs.field(default=4096.0, validator=_rate)
+    request_timeout: float = attrs.field(default=10.0, validator=_seconds)
+    least_rate: float = attrs.field(
+        default=4096.0, validator=checked_number(_OWNER, above=True, unit="bytes per second")
+    )
     max_body: int = attrs.field(default=64 << 20, validator=_size)
     prompt_bytes: int = attrs.field(default=PROMPT_BYTES, validator=_size)
     chunk_size: int = attrs.field(default=62_000, validator=_size)
@@ -173,9 +141,9 @@ class ProcessorOptions:
     response_phase: ResponsePhase = attrs.field(default=ResponsePhase.KEEP, converter=_to_phase)
     usage: bool = False
     ends_with_response: bool = True
-    hold: float | None = attrs.field(default=None, validator=_positive_or_none)
-    max_holds: int = attrs.field(default=100_000, validator=_count)
-    fallbacks: int = attrs.field(default=0, validator=_fallbacks)
+    hold: float | None = attrs.field(default=None, validator=optional(_seconds))
+    max_holds: int = attrs.field(default=100_000, validator=checked_whole_number(_OWNER, 1, None))
+    fallbacks: int = attrs.field(default=0, validator=checked_whole_number(_OWNER, 0, _MOST_FALLBACKS))
     emit_scores: bool = False
     ignore_subset: bool = False
     keep_headers: frozenset[str] = attrs.field(default=frozenset(), converter=_to_names, validator=_forgeable)

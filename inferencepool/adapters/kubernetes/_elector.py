@@ -6,12 +6,13 @@ import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import Enum, auto
-from math import inf, isfinite
+from math import inf
 from random import Random
-from typing import Any, NoReturn, TypeAlias, final
+from typing import Any, TypeAlias, final
 
 import attrs
 
+from inferencepool._checks import checked_number, checked_whole_number, refusal
 from inferencepool.adapters.kubernetes._feed import Failure, Get, Stream, Wait
 from inferencepool.adapters.kubernetes._lease import MAX_LEASE, Lease, LeaseName, is_lease, read_lease
 from inferencepool.adapters.kubernetes._lines import LineSplitter
@@ -24,6 +25,7 @@ _NOT_FOUND = 404
 # The server will not tell of the lease as it changes: asking again and again has to do.
 _NO_STREAM = (400, 403, 404, 405, 422)
 _STREAM_SECONDS = 300
+_OWNER = "leader election"
 
 
 @attrs.frozen
@@ -61,31 +63,18 @@ class ElectionOptions:
         ConfigurationError: A value is out of range, or they do not fit together; the message names the option.
     """
 
-    lease_duration: int = 15
-    renew_deadline: float = 10.0
-    retry_period: float = 2.0
-    jitter: float = 1.2
+    lease_duration: int = attrs.field(default=15, validator=checked_whole_number(_OWNER, 1, None, unit="seconds"))
+    renew_deadline: float = attrs.field(default=10.0, validator=checked_number(_OWNER, above=True, unit="seconds"))
+    retry_period: float = attrs.field(default=2.0, validator=checked_number(_OWNER, above=True, unit="seconds"))
+    jitter: float = attrs.field(default=1.2, validator=checked_number(_OWNER))
 
     def __attrs_post_init__(self) -> None:
-        if type(self.lease_duration) is not int or self.lease_duration < 1:
-            self._refuse("lease_duration", "is not a whole number of seconds of 1 or more")
-        for name in ("renew_deadline", "retry_period"):
-            if not _is_number(getattr(self, name), above=0):
-                self._refuse(name, "is not a finite number of seconds above 0")
-        if not _is_number(self.jitter, above=-1) or self.jitter < 0:
-            self._refuse("jitter", "is not a finite number of 0 or more")
         if self.renew_deadline >= self.lease_duration:
-            self._refuse("renew_deadline", f"is not less than lease_duration ({self.lease_duration})")
+            rule = f"is not less than lease_duration ({self.lease_duration})"
+            raise refusal(_OWNER, "renew_deadline", self.renew_deadline, rule)
         if self.retry_period * max(1.0, self.jitter) >= self.renew_deadline:
-            self._refuse("retry_period", f"leaves no time for a second try in renew_deadline ({self.renew_deadline})")
-
-    def _refuse(self, name: str, reason: str) -> NoReturn:
-        message = f"leader election: {name}: {getattr(self, name)!r} {reason}"
-        raise ConfigurationError(message)
-
-
-def _is_number(value: object, *, above: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) and value > above
+            rule = f"leaves no time for a second try in renew_deadline ({self.renew_deadline})"
+            raise refusal(_OWNER, "retry_period", self.retry_period, rule)
 
 
 class _Plan(Enum):
@@ -140,8 +129,7 @@ class LeaderElector:
             ConfigurationError: *identity* is empty.
         """
         if not identity:
-            message = "leader election: identity: must not be empty"
-            raise ConfigurationError(message)
+            raise ConfigurationError.of(_OWNER, "identity", "must not be empty", identity)
         self.problem: Failure | None = None
         self._lease = lease
         self._identity = identity

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from math import isfinite
-from typing import Any
-
 import attrs
 
-from inferencepool.errors import ConfigurationError
+from inferencepool._checks import checked_number, checked_whole_number
 
 __all__ = ["ReflectorOptions"]
 
-
-def _seconds(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not (isfinite(value) and value > 0):
-        message = f"reflector: {attribute.name}: {value!r} is not a finite number of seconds above 0"
-        raise ConfigurationError(message)
-
-
-def _count(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if type(value) is not int or value < 1:
-        message = f"reflector: {attribute.name}: {value!r} is not a whole number of 1 or more"
-        raise ConfigurationError(message)
+_seconds = checked_number("reflector", above=True, unit="seconds")
+_count = checked_whole_number("reflector", 1, None)
 
 
 @attrs.frozen(kw_only=True)

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import attrs
 
-from inferencepool.lab._checks import checked_flag, checked_number, checked_whole_number, refusal
+from inferencepool._checks import checked_flag, checked_number, checked_whole_number, refusal
 
 __all__ = ["SimulatorOptions"]
 
@@ -23,7 +23,7 @@ def _to_names(value: Any) -> Any:
 def _check_names(_: Any, attribute: Any, value: Any) -> None:
     # A comma would split a name in two on the metrics page.
     if not isinstance(value, tuple) or not all(isinstance(name, str) and name and "," not in name for name in value):
-        raise refusal(_OWNER, attribute.name, value, "a list of names, none of them empty or with a comma")
+        raise refusal(_OWNER, attribute.name, value, "is not a list of names, none of them empty or with a comma")
 
 
 @attrs.frozen(kw_only=True)
@@ -73,10 +73,10 @@ class SimulatorOptions:
 
     def __attrs_post_init__(self) -> None:
         if not self.models:
-            raise refusal(_OWNER, "models", self.models, "a list of one or more names")
+            raise refusal(_OWNER, "models", self.models, "is not a list of one or more names")
         names = (*self.models, *self.adapters)
         if len(set(names)) < len(names):
-            raise refusal(_OWNER, "models and adapters", names, "a list of different names")
+            raise refusal(_OWNER, "models and adapters", names, "is not a list of different names")
 
     @classmethod
     def immediate(cls, **options: Any) -> Self:

@@ -7,7 +7,7 @@ from math import inf
 
 import attrs
 
-from inferencepool.lab._checks import refusal
+from inferencepool._checks import refusal
 from inferencepool.lab.simulation._prompt import Prompt
 
 __all__ = ["DEFAULT_MODEL", "Arrival"]
@@ -50,9 +50,9 @@ class Arrival:
 
     def __attrs_post_init__(self) -> None:
         if not 0 <= self.at < inf:
-            raise refusal(_OWNER, "at", self.at, "a finite number of 0 or more")
+            raise refusal(_OWNER, "at", self.at, "is not a finite number of 0 or more")
         if type(self.output_tokens) is not int or self.output_tokens < 1:
-            raise refusal(_OWNER, "output_tokens", self.output_tokens, "a whole number of 1 or more")
+            raise refusal(_OWNER, "output_tokens", self.output_tokens, "is not a whole number of 1 or more")
         answer = self.answer
         if answer is not None and (answer.parent is not self.prompt or answer.added_tokens != self.output_tokens):
-            raise refusal(_OWNER, "answer", answer, f"the prompt with {self.output_tokens} tokens added to it")
+            raise refusal(_OWNER, "answer", answer, f"is not the prompt with {self.output_tokens} tokens added to it")

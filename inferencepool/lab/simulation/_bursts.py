@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import attrs
 
-from inferencepool.lab._checks import checked_flag, checked_number, checked_whole_number, refusal
+from inferencepool._checks import checked_flag, checked_number, checked_whole_number, refusal
 from inferencepool.lab.simulation._arrival import Arrival
 from inferencepool.lab.simulation._draws import MOST_MEAN, length, poisson_times
 from inferencepool.lab.simulation._prompt import Prompt
@@ -53,7 +53,9 @@ class Bursts:
 
     def __attrs_post_init__(self) -> None:
         if self.burst_seconds > self.every_seconds:
-            raise refusal(_OWNER, "burst_seconds", self.burst_seconds, f"every_seconds, {self.every_seconds}, or less")
+            raise refusal(
+                _OWNER, "burst_seconds", self.burst_seconds, f"is not every_seconds, {self.every_seconds}, or less"
+            )
 
     def arrivals(self, *, rate: float, duration: float, seed: int) -> Iterator[Arrival]:
         """Make requests (see `Workload`)."""

@@ -20,8 +20,8 @@ from typing import final
 
 import attrs
 
+from inferencepool._checks import checked_flag, checked_number, checked_whole_number, refusal
 from inferencepool.errors import InvalidRequestError
-from inferencepool.lab._checks import checked_flag, checked_number, checked_whole_number, refusal
 from inferencepool.lab.simulation._cache import BlockCache, HeldBlocks
 from inferencepool.lab.simulation._queue import EngineRequest, WaitingQueue
 from inferencepool.model import EndpointMetrics
@@ -68,7 +68,7 @@ class EngineOptions:
     def __attrs_post_init__(self) -> None:
         if self.max_step_tokens < self.max_running_requests:
             allowed = f"max_running_requests, {self.max_running_requests}, or more"
-            raise refusal(_OWNER, "max_step_tokens", self.max_step_tokens, allowed)
+            raise refusal(_OWNER, "max_step_tokens", self.max_step_tokens, f"is not {allowed}")
 
     @property
     def max_model_tokens(self) -> int:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import attrs
 
-from inferencepool.lab._checks import checked_number, checked_whole_number
+from inferencepool._checks import checked_number, checked_whole_number
 from inferencepool.lab.simulation._arrival import Arrival
 from inferencepool.lab.simulation._draws import MOST_MEAN, length, poisson_times, zipf_choice
 from inferencepool.lab.simulation._prompt import Prompt

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any, NoReturn, Self, final
 
+from inferencepool._checks import MOST
 from inferencepool.errors import Issue
-from inferencepool.lab._checks import MOST
 
 __all__ = ["Fields", "WrongLineError"]
 

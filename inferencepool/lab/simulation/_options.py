@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from inferencepool.lab._checks import checked_flag, checked_number, checked_whole_number, refusal
+from inferencepool._checks import checked_flag, checked_number, checked_whole_number, refusal
 from inferencepool.lab.simulation._engine import EngineOptions
 from inferencepool.registry import OutlierDetection, Staleness
 
@@ -72,7 +72,7 @@ _STATUS = re.compile("[45][0-9]{2}")
 
 def _checked_fault(_: Any, __: Any, value: Any) -> None:
     if not isinstance(value, str) or not (value in _FAULTS or _STATUS.fullmatch(value)):
-        raise refusal(_FAULT, "fault", value, f"one of {', '.join(_FAULTS)}, or a status from 400 to 599")
+        raise refusal(_FAULT, "fault", value, f"is not one of {', '.join(_FAULTS)}, or a status from 400 to 599")
 
 
 @attrs.frozen
@@ -99,7 +99,7 @@ FleetChange: TypeAlias = EndpointsJoin | EndpointLeaves | SpeedChanges | FaultCh
 
 def _checked_timeout(_: Any, __: Any, value: Any) -> None:
     if type(value) not in (int, float) or not value > 0:
-        raise refusal(_OWNER, "timeout", value, "a number of seconds above 0")
+        raise refusal(_OWNER, "timeout", value, "is not a number of seconds above 0")
 
 
 def _in_order(changes: Iterable[FleetChange]) -> tuple[FleetChange, ...]:
@@ -149,13 +149,13 @@ class SimulationOptions:
                 continue
             if change.number >= known:
                 allowed = f"the number of an endpoint at {change.at:g} s, 0 to {known - 1}"
-                raise refusal(_OWNER, "changes", change.number, allowed)
+                raise refusal(_OWNER, "changes", change.number, f"is not {allowed}")
             if isinstance(change, EndpointLeaves):
                 if change.number in gone:
-                    raise refusal(_OWNER, "changes", change.number, "an endpoint that has not left before")
+                    raise refusal(_OWNER, "changes", change.number, "is not an endpoint that has not left before")
                 gone.add(change.number)
 
     def __attrs_post_init__(self) -> None:
         if self.scrape_delay >= self.scrape_interval:
             allowed = f"less than scrape_interval, {self.scrape_interval}"
-            raise refusal(_OWNER, "scrape_delay", self.scrape_delay, allowed)
+            raise refusal(_OWNER, "scrape_delay", self.scrape_delay, f"is not {allowed}")

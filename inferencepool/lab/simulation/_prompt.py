@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import final
 
-from inferencepool.lab._checks import refusal
+from inferencepool._checks import refusal
 
 __all__ = ["BYTES_PER_TOKEN", "MOST_TOKENS", "Prompt"]
 
@@ -50,7 +50,7 @@ class Prompt:
         """
         if type(tokens) is not int or tokens < 1:
             owner, field = f"prompt {id}", "tokens"
-            raise refusal(owner, field, tokens, "a whole number of 1 or more")
+            raise refusal(owner, field, tokens, "is not a whole number of 1 or more")
         self.id = id
         self.parent = parent
         self.tokens: int = tokens if parent is None else parent.tokens + tokens

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import attrs
 
-from inferencepool.errors import ConfigurationError
+from inferencepool._checks import checked_whole_number
 
 __all__ = ["CardinalityLimits"]
 
-
-def _whole(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if type(value) is not int or value < 0:
-        message = f"metrics: {attribute.name}: {value!r} is not a whole number of 0 or more"
-        raise ConfigurationError(message)
+_whole = checked_whole_number("metrics", 0, None)
 
 
 @attrs.frozen(kw_only=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from math import isfinite
+from functools import partial
 from typing import Any
 
 import attrs
 
-from inferencepool.errors import ConfigurationError
+from inferencepool._checks import checked_number, checked_whole_number, optional, refusal
 from inferencepool.runtime._listening import ConnectionLimits, Network, read_networks
 
 __all__ = ["Limits"]
@@ -17,28 +16,12 @@ _LARGEST_WINDOW = 2**31 - 1
 _INITIAL_WINDOW = 65_535
 _KIB = 1024
 _MIB = 1024 * _KIB
+_OWNER = "grpc limits"
+# Of what has no bound of its own.
+_MOST = 2**40
 
-_Validator = Callable[[Any, Any, Any], None]
-
-
-def _refusal(attribute: Any, value: object, rule: str) -> ConfigurationError:
-    return ConfigurationError(f"grpc limits: {attribute.name}: {value!r} {rule}")
-
-
-def _whole(least: int, most: int = 2**40) -> _Validator:
-    def check(_: Any, attribute: Any, value: Any) -> None:
-        if type(value) is not int or not least <= value <= most:
-            raise _refusal(attribute, value, f"is not a whole number from {least} to {most}")
-
-    return check
-
-
-def _seconds(_: Any, attribute: Any, value: Any) -> None:
-    if type(value) not in {int, float} or not (isfinite(value) and value > 0):
-        raise _refusal(attribute, value, "is not a finite number above 0")
-
-
-_whole_or_none: _Validator = attrs.validators.optional(_whole(1))
+_whole = partial(checked_whole_number, _OWNER)
+_seconds = checked_number(_OWNER, above=True)
 
 
 def _networks(networks: Any) -> tuple[Network, ...]:
@@ -88,39 +71,38 @@ class Limits:
         linger_seconds: Time a peer gets to read the last words on a connection and to close it.
     """
 
-    connections: int = attrs.field(default=1024, validator=_whole(1))
+    connections: int = attrs.field(default=1024, validator=_whole(1, _MOST))
     streams: int = attrs.field(default=8192, validator=_whole(1, 2**31 - 1))
-    connections_per_peer: int | None = attrs.field(default=256, validator=_whole_or_none)
+    connections_per_peer: int | None = attrs.field(default=256, validator=optional(_whole(1, _MOST)))
     exempt_peers: tuple[Network, ...] = attrs.field(default=(), converter=_networks)
-    handshakes: int = attrs.field(default=128, validator=_whole(1))
+    handshakes: int = attrs.field(default=128, validator=_whole(1, _MOST))
     server_streams: int = attrs.field(default=32_768, validator=_whole(1, 2**31 - 1))
     header_bytes: int = attrs.field(default=32 * _KIB, validator=_whole(1024, 2**24))
     message_bytes: int = attrs.field(default=4 * _MIB, validator=_whole(1, 2**32 - 1))
     unpacked_bytes: int = attrs.field(default=4 * _MIB, validator=_whole(1, 2**32 - 1))
-    partial_bytes: int = attrs.field(default=64 * _MIB, validator=_whole(1))
-    server_bytes: int = attrs.field(default=512 * _MIB, validator=_whole(1))
+    partial_bytes: int = attrs.field(default=64 * _MIB, validator=_whole(1, _MOST))
+    server_bytes: int = attrs.field(default=512 * _MIB, validator=_whole(1, _MOST))
     stream_window: int = attrs.field(default=_MIB, validator=_whole(16 * _KIB, _LARGEST_WINDOW))
     connection_window: int = attrs.field(default=16 * _MIB, validator=_whole(_INITIAL_WINDOW, _LARGEST_WINDOW))
-    queued_bytes: int = attrs.field(default=64 * _MIB, validator=_whole(1))
-    connection_queued_bytes: int = attrs.field(default=256 * _MIB, validator=_whole(1))
-    idle_frames: int = attrs.field(default=2000, validator=_whole(100))
+    queued_bytes: int = attrs.field(default=64 * _MIB, validator=_whole(1, _MOST))
+    connection_queued_bytes: int = attrs.field(default=256 * _MIB, validator=_whole(1, _MOST))
+    idle_frames: int = attrs.field(default=2000, validator=_whole(100, _MOST))
     idle_frames_per_second: float = attrs.field(default=200.0, validator=_seconds)
     handshake_seconds: float = attrs.field(default=10.0, validator=_seconds)
     message_seconds: float = attrs.field(default=60.0, validator=_seconds)
     queued_seconds: float = attrs.field(default=60.0, validator=_seconds)
     header_seconds: float = attrs.field(default=10.0, validator=_seconds)
-    idle_seconds: float | None = attrs.field(default=None, validator=attrs.validators.optional(_seconds))
+    idle_seconds: float | None = attrs.field(default=None, validator=optional(_seconds))
     linger_seconds: float = attrs.field(default=1.0, validator=_seconds)
 
     def __attrs_post_init__(self) -> None:
-        fields = attrs.fields(Limits)
         if self.partial_bytes < self.message_bytes:
-            raise _refusal(fields.partial_bytes, self.partial_bytes, f"is below message_bytes, {self.message_bytes}")
+            raise refusal(_OWNER, "partial_bytes", self.partial_bytes, f"is below message_bytes, {self.message_bytes}")
         if self.server_bytes < self.partial_bytes:
-            raise _refusal(fields.server_bytes, self.server_bytes, f"is below partial_bytes, {self.partial_bytes}")
+            raise refusal(_OWNER, "server_bytes", self.server_bytes, f"is below partial_bytes, {self.partial_bytes}")
         if self.connection_queued_bytes < self.queued_bytes:
             rule = f"is below queued_bytes, {self.queued_bytes}"
-            raise _refusal(fields.connection_queued_bytes, self.connection_queued_bytes, rule)
+            raise refusal(_OWNER, "connection_queued_bytes", self.connection_queued_bytes, rule)
 
     def of_connections(self) -> ConnectionLimits:
         """Give what concerns connections as such."""

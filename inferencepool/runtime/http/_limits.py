@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from math import isfinite
 from typing import Any
 
 import attrs
 
-from inferencepool.errors import ConfigurationError
+from inferencepool._checks import checked_number, checked_whole_number, optional
 from inferencepool.runtime._listening import ConnectionLimits, Network, read_networks
 
 __all__ = ["PageLimits"]
 
-
-def _whole(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if type(value) is not int or value < 1:
-        message = f"page server: {attribute.name}: {value!r} is not a whole number of 1 or more"
-        raise ConfigurationError(message)
-
-
-def _seconds(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not (isfinite(value) and value > 0):
-        message = f"page server: {attribute.name}: {value!r} is not a finite number of seconds above 0"
-        raise ConfigurationError(message)
-
-
-_whole_or_none: Callable[[Any, Any, Any], None] = attrs.validators.optional(_whole)
+_OWNER = "page server"
+_whole = checked_whole_number(_OWNER, 1, None)
+_seconds = checked_number(_OWNER, above=True, unit="seconds")
 
 
 def _networks(networks: Any) -> tuple[Network, ...]:
@@ -54,7 +41,7 @@ class PageLimits:
     """
 
     connections: int = attrs.field(default=32, validator=_whole)
-    connections_per_peer: int | None = attrs.field(default=16, validator=_whole_or_none)
+    connections_per_peer: int | None = attrs.field(default=16, validator=optional(_whole))
     exempt_peers: tuple[Network, ...] = attrs.field(default=(), converter=_networks)
     pages: int = attrs.field(default=8, validator=_whole)
     head_bytes: int = attrs.field(default=16_384, validator=_whole)

@@ -4,45 +4,28 @@ from __future__ import annotations
 
 import re
 import ssl
-from math import isfinite
-from typing import Any
 
 import attrs
 
+from inferencepool._checks import (
+    checked_choice,
+    checked_number,
+    checked_port,
+    checked_whole_number,
+    optional,
+    refusal,
+)
 from inferencepool.adapters.exposition import MAX_PAGE_SIZE, Engines
 from inferencepool.errors import ConfigurationError
 
 __all__ = ["ScrapingOptions", "ScrapingTls"]
 
-_MAX_PORT = 65535
+_OWNER = "scraping"
 _LEAST_PAGE_SIZE = 1024
 # What a request line may hold: visible ASCII, save for what would begin a fragment.
 _PATH = re.compile(r"/[!-\"$-~]*")
 
-
-def _refuse(name: str, value: object, allowed: str) -> None:
-    message = f"scraping: {name}: {value!r} is not {allowed}"
-    raise ConfigurationError(message)
-
-
-def _seconds(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not (isfinite(value) and value > 0):
-        _refuse(attribute.name, value, "a finite number of seconds above 0")
-
-
-def _seconds_or_never(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        _refuse(attribute.name, value, "a number of seconds above 0, or infinite for never")
-
-
-def _number(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        _refuse(attribute.name, value, "a number above 0")
-
-
-def _share(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-        _refuse(attribute.name, value, "a share above 0, up to 1")
+_seconds = checked_number(_OWNER, above=True, unit="seconds")
 
 
 @attrs.frozen(kw_only=True)
@@ -71,11 +54,11 @@ class ScrapingTls:
     def __attrs_post_init__(self) -> None:
         for name in ("ca_path", "server_name"):
             if getattr(self, name) is not None and not self.verify:
-                message = f"scraping: tls.{name}: it is of no use without verify"
-                raise ConfigurationError(message)
+                reason = "it is of no use without verify"
+                raise ConfigurationError.of(_OWNER, f"tls.{name}", reason, getattr(self, name))
         if (self.cert_path is None) != (self.key_path is None):
-            message = "scraping: tls.cert_path: a certificate and its key_path are needed together"
-            raise ConfigurationError(message)
+            reason = "a certificate and its key_path are needed together"
+            raise ConfigurationError.of(_OWNER, "tls.cert_path", reason, self.cert_path)
 
     def context(self) -> ssl.SSLContext:
         """
@@ -147,34 +130,31 @@ class ScrapingOptions:
     """
 
     interval: float = attrs.field(default=0.05, validator=_seconds)
-    idle_interval: float | None = attrs.field(default=None, validator=attrs.validators.optional(_seconds))
+    idle_interval: float | None = attrs.field(default=None, validator=optional(_seconds))
     timeout: float = attrs.field(default=1.0, validator=_seconds)
-    overdue: float = attrs.field(default=0.3, validator=_seconds_or_never)
-    scheme: str = "http"
+    overdue: float = attrs.field(
+        default=0.3, validator=checked_number(_OWNER, above=True, unit="seconds", infinite=True)
+    )
+    scheme: str = attrs.field(default="http", validator=checked_choice(_OWNER, "http", "https"))
     path: str | None = None
-    port: int | None = None
-    max_page_size: int = 1024 * 1024
-    most_per_second: float = attrs.field(default=4000.0, validator=_number)
+    port: int | None = attrs.field(default=None, validator=optional(checked_port(_OWNER)))
+    max_page_size: int = attrs.field(
+        default=1024 * 1024,
+        validator=checked_whole_number(_OWNER, _LEAST_PAGE_SIZE, MAX_PAGE_SIZE, unit="bytes"),
+    )
+    most_per_second: float = attrs.field(default=4000.0, validator=checked_number(_OWNER, above=True, infinite=True))
     most_cost: float = attrs.field(default=0.5, validator=_seconds)
-    most_share: float = attrs.field(default=0.1, validator=_share)
+    most_share: float = attrs.field(default=0.1, validator=checked_number(_OWNER, 0, 1, above=True))
     gzip: bool = False
     tls: ScrapingTls = attrs.field(factory=ScrapingTls)
     engines: Engines = attrs.field(factory=Engines)
 
     def __attrs_post_init__(self) -> None:
-        if self.scheme not in {"http", "https"}:
-            _refuse("scheme", self.scheme, "http or https")
         paths = {f"engine {engine.name}: path": engine.path for engine in self.engines.own}
         for name, path in {"path": self.path, **paths}.items():
             if path is not None and not _PATH.fullmatch(path):
-                _refuse(name, path, "a path that begins with / and has no blanks")
-        if self.port is not None and (type(self.port) is not int or not 1 <= self.port <= _MAX_PORT):
-            _refuse("port", self.port, f"a port from 1 to {_MAX_PORT}")
-        if type(self.max_page_size) is not int or not _LEAST_PAGE_SIZE <= self.max_page_size <= MAX_PAGE_SIZE:
-            allowed = f"a number of bytes from {_LEAST_PAGE_SIZE} to {MAX_PAGE_SIZE}"
-            _refuse("max_page_size", self.max_page_size, allowed)
+                raise refusal(_OWNER, name, path, "is not a path that begins with / and has no blanks")
         if self.idle_interval is not None and self.idle_interval < self.interval:
-            _refuse("idle_interval", self.idle_interval, f"interval, {self.interval}, or more")
+            raise refusal(_OWNER, "idle_interval", self.idle_interval, f"is not interval, {self.interval}, or more")
         if self.scheme != "https" and self.tls != ScrapingTls():
-            message = "scraping: tls: it is of no use with the scheme http"
-            raise ConfigurationError(message)
+            raise ConfigurationError.of(_OWNER, "tls", "it is of no use with the scheme http", self.tls)

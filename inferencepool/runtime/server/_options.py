@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-from math import isfinite
-from typing import Any
-
 import attrs
 
+from inferencepool._checks import checked_number, checked_port
 from inferencepool.errors import ConfigurationError
 
 __all__ = ["ServerOptions"]
 
-_MAX_PORT = 65535
-
-
-def _port(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if type(value) is not int or not 0 <= value <= _MAX_PORT:
-        message = f"server: {attribute.name}: {value!r} is not in 0 to {_MAX_PORT}"
-        raise ConfigurationError(message)
-
-
-def _seconds(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not (isfinite(value) and value >= 0):
-        message = f"server: {attribute.name}: {value!r} is not a finite number of seconds of 0 or more"
-        raise ConfigurationError(message)
-
-
-def _above_zero(_: object, attribute: Any, value: Any) -> None:
-    if not value:
-        message = f"server: {attribute.name}: {value!r} is not above 0"
-        raise ConfigurationError(message)
+_OWNER = "server"
+_seconds = checked_number(_OWNER, unit="seconds")
 
 
 @attrs.frozen(kw_only=True)
@@ -61,8 +42,8 @@ class ServerOptions:
     """
 
     address: str = ""
-    grpc_port: int = attrs.field(default=9002, validator=_port)
-    grpc_health_port: int = attrs.field(default=9003, validator=_port)
+    grpc_port: int = attrs.field(default=9002, validator=checked_port(_OWNER, 0))
+    grpc_health_port: int = attrs.field(default=9003, validator=checked_port(_OWNER, 0))
     secure_serving: bool = True
     cert_path: str | None = None
     enable_cert_reload: bool = False
@@ -70,15 +51,15 @@ class ServerOptions:
     drain_timeout: float = attrs.field(default=600.0, validator=_seconds)
     drain_notice: float = attrs.field(default=5.0, validator=_seconds)
     drain_quiet: float = attrs.field(default=1.0, validator=_seconds)
-    poll_interval: float = attrs.field(default=1.0, validator=[_seconds, _above_zero])
+    poll_interval: float = attrs.field(default=1.0, validator=checked_number(_OWNER, above=True, unit="seconds"))
 
     def __attrs_post_init__(self) -> None:
-        message = ""
         if self.cert_path is not None and not self.secure_serving:
-            message = "server: cert_path: a certificate is of no use without secure_serving"
-        elif self.enable_cert_reload and self.cert_path is None:
-            message = "server: enable_cert_reload: there is no cert_path whose files could be followed"
-        elif self.grpc_port == self.grpc_health_port != 0:
-            message = f"server: grpc_health_port: {self.grpc_port} is grpc_port as well"
-        if message:
-            raise ConfigurationError(message)
+            reason = "a certificate is of no use without secure_serving"
+            raise ConfigurationError.of(_OWNER, "cert_path", reason, self.cert_path)
+        if self.enable_cert_reload and self.cert_path is None:
+            reason = "there is no cert_path whose files could be followed"
+            raise ConfigurationError.of(_OWNER, "enable_cert_reload", reason, self.enable_cert_reload)
+        if self.grpc_port == self.grpc_health_port != 0:
+            reason = f"{self.grpc_port} is grpc_port as well"
+            raise ConfigurationError.of(_OWNER, "grpc_health_port", reason, self.grpc_health_port)

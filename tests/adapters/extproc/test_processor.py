@@ -124,7 +124,7 @@ def test_phases_by_value(phase: ResponsePhase) -> None:
 @pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf"), True, "5"])
 def test_durations_are_checked(name: str, value: object) -> None:
     """The message names the option."""
-    with pytest.raises(ConfigurationError, match=f"ext_proc: {name}: .* is not a number of seconds above 0"):
+    with pytest.raises(ConfigurationError, match=f"ext_proc: {name}: .* is not a finite number of seconds above 0"):
         ProcessorOptions(**{name: value})  # type: ignore[arg-type]  # on purpose
 
 

@@ -185,7 +185,7 @@ class TestRefusals:
             ("max_step_tokens", 2, "max_running_requests, 64, or more"),
             ("kv_blocks", True, "a whole number from 1 to 2147483647"),
             ("kv_block_size", 1.5, "a whole number from 1 to 2147483647"),
-            ("keeps_prefixes", 1, "true or false"),
+            ("keeps_prefixes", 1, "neither true nor false"),
             ("max_adapters", -1, "a whole number from 0 to 2147483647"),
             ("adapter_load_seconds", -0.1, "a finite number of 0 or more"),
         ],

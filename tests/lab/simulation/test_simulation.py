@@ -324,7 +324,7 @@ class TestChanges:
             ({"scrape_interval": 0}, "scrape_interval: 0 is not a finite number above 0"),
             ({"scrape_delay": 0.05}, "scrape_delay: 0.05 is not less than scrape_interval, 0.05"),
             ({"publish_interval": -1}, "publish_interval: -1 is not a finite number of 0 or more"),
-            ({"reserve": None}, "reserve: None is not true or false"),
+            ({"reserve": None}, "reserve: None is neither true nor false"),
             ({"changes": [EndpointLeaves(1, 8)]}, "changes: 8 is not the number of an endpoint at 1 s, 0 to 7"),
             (
                 {"changes": [SpeedChanges(2, 9, 1), EndpointsJoin(1), EndpointsJoin(3)]},

@@ -182,7 +182,7 @@ class TestParameters:
             ),
             ("chats(turns=many)", "chats: turns: 'many' is not a number from 1 to 1000"),
             ("chats(groups=0)", "chats: groups: 0 is not a whole number from 1 to 2147483647"),
-            ("bursts(same_prompt=1)", "bursts: same_prompt: 1 is not true or false"),
+            ("bursts(same_prompt=1)", "bursts: same_prompt: 1 is neither true nor false"),
             ("bursts(burst_seconds=30)", "bursts: burst_seconds: 30 is not every_seconds, 20.0, or less"),
             ("lora-mix(base_share=2)", "lora-mix: base_share: 2 is not a number from 0 to 1"),
             ("zipf-prompts(exponent=-1)", "zipf-prompts: exponent: -1 is not a number from 0 to 10"),

@@ -58,7 +58,7 @@ class TestAllowance:
     @pytest.mark.parametrize("most_share", [0, -1, 1.5, float("nan")])
     def test_refused(self, most_share: float) -> None:
         """A share is one."""
-        with pytest.raises(ConfigurationError, match=r"scraping: most_share: .* is not a share above 0, up to 1"):
+        with pytest.raises(ConfigurationError, match=r"scraping: most_share: .* is not a number above 0, up to 1"):
             ScrapingOptions(most_share=most_share)
 
 

@@ -20,13 +20,13 @@ from inferencepool.runtime.scraping import ScrapingOptions, ScrapingTls
         *(({name: value}, f"scraping: {name}: .* is not a finite number of seconds above 0") for name in (
             "interval", "timeout", "idle_interval") for value in (0, -1, nan, inf, True, "1")),
         ({"idle_interval": 0.01}, "scraping: idle_interval: 0.01 is not interval, 0.05, or more"),
-        ({"scheme": "ftp"}, "scraping: scheme: 'ftp' is not http or https"),
+        ({"scheme": "ftp"}, "scraping: scheme: 'ftp' is none of 'http', 'https'"),
         *(({"path": path}, "scraping: path: .* is not a path") for path in ("", "x", "/a b", "/a\r\nx", "/é", "/#a")),
         *(({"port": port}, "scraping: port: .* is not a port from 1 to 65535") for port in (0, 65536, True, "80")),
         *(({"max_page_size": size}, "scraping: max_page_size: ") for size in (1023, 1 << 30, 1e6)),
         *(({"most_per_second": most}, "scraping: most_per_second: .* is not a number above 0")
           for most in (0, -1, nan, True, None, "5")),
-        *(({"most_share": most}, "scraping: most_share: .* is not a share above 0, up to 1")
+        *(({"most_share": most}, "scraping: most_share: .* is not a number above 0, up to 1")
           for most in (0, -1, nan, 1.1, True, None, "0.5")),
         ({"tls": ScrapingTls(verify=True)}, "scraping: tls: it is of no use with the scheme http"),
     ],

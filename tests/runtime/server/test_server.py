@@ -306,8 +306,8 @@ class TestOptions:
     @pytest.mark.parametrize(
         ("options", "expected"),
         [
-            ({"grpc_port": -1}, "server: grpc_port: -1 is not in 0 to 65535"),
-            ({"grpc_health_port": True}, "server: grpc_health_port: True is not in"),
+            ({"grpc_port": -1}, "server: grpc_port: -1 is not a port from 0 to 65535"),
+            ({"grpc_health_port": True}, "server: grpc_health_port: True is not a port from"),
             ({"drain_timeout": float("inf")}, "server: drain_timeout: inf is not a finite number"),
             ({"drain_quiet": True}, "server: drain_quiet: True is not"),
             ({"grpc_port": 1, "grpc_health_port": 1}, "server: grpc_health_port: 1 is grpc_port as well"),
