@@ -179,15 +179,15 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("field", "value", "allowed"),
         [
-            ("prefill_tokens_per_second", 0, "a finite number above 0"),
-            ("decode_tokens_per_second", float("nan"), "a finite number above 0"),
-            ("max_running_requests", 0, "a whole number from 1 to 2147483647"),
-            ("max_step_tokens", 2, "max_running_requests, 64, or more"),
-            ("kv_blocks", True, "a whole number from 1 to 2147483647"),
-            ("kv_block_size", 1.5, "a whole number from 1 to 2147483647"),
+            ("prefill_tokens_per_second", 0, "not a finite number above 0"),
+            ("decode_tokens_per_second", float("nan"), "not a finite number above 0"),
+            ("max_running_requests", 0, "not a whole number from 1 to 2147483647"),
+            ("max_step_tokens", 2, "not max_running_requests, 64, or more"),
+            ("kv_blocks", True, "not a whole number from 1 to 2147483647"),
+            ("kv_block_size", 1.5, "not a whole number from 1 to 2147483647"),
             ("keeps_prefixes", 1, "neither true nor false"),
-            ("max_adapters", -1, "a whole number from 0 to 2147483647"),
-            ("adapter_load_seconds", -0.1, "a finite number of 0 or more"),
+            ("max_adapters", -1, "not a whole number from 0 to 2147483647"),
+            ("adapter_load_seconds", -0.1, "not a finite number of 0 or more"),
         ],
     )
     def test_wrong_options_are_named(self, field: str, value: Any, allowed: str) -> None:
@@ -195,7 +195,7 @@ class TestRefusals:
         with pytest.raises(ConfigurationError) as caught:
             EngineOptions(**{field: value})
 
-        assert f"engine options: {field}: {value!r} is not {allowed}" == str(caught.value)
+        assert f"engine options: {field}: {value!r} is {allowed}" == str(caught.value)
 
 
 @given(
