@@ -42,6 +42,8 @@ ILL_FROM, ILL_TO, END = 5.0, 17.0, 32.0
 # A server runs so many requests at once; each takes so long, a quarter of it to its first byte.
 _SLOTS, _SECONDS, _FIRST_BYTE = 8, (0.2, 0.6), 0.25
 _AT_ONCE, _SCRAPES, _LATE = 0.002, 0.05, 5.0
+# As `ScrapingOptions.overdue`: so late, an answer is waited for no longer.
+_OVERDUE = 0.3
 _WINDOW, _FAIR = 2.0, 0.2
 
 
@@ -54,7 +56,7 @@ class Trial:
         fault: One of `FAULTS`.
         load: One of `LOADS`.
         retries: How many other endpoints a request is tried at.
-        scraper: Whether metrics are scraped, every 50 ms, and are stale after two seconds.
+        scraper: Whether metrics are scraped, every 50 ms, and are stale after two seconds, or once a page is overdue.
         detection: The rules; None for no detection.
         seed: Of everything.
     """
@@ -208,7 +210,7 @@ class _Run:
 
     def scrape(self) -> None:
         for endpoint, server in zip(self.endpoints, self.servers, strict=True):
-            if server.fault == "dies":
+            if server.fault == "dies" or (server.fault == "hangs" and self.now >= ILL_FROM + _OVERDUE):
                 self.registry.lose(endpoint)
             elif server.fault != "hangs":
                 held = len(server.running) + len(server.waiting)
