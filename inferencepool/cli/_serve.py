@@ -18,6 +18,7 @@ from inferencepool.cli._serve_cluster import CLUSTER_EVENTS, add_cluster_flags, 
 from inferencepool.cli._serve_election import add_election_flags, check_election_flags
 from inferencepool.cli._serve_limits import add_limit_flags, check_limit_flags
 from inferencepool.cli._serve_outliers import add_outlier_flags, check_outlier_flags
+from inferencepool.cli._serve_reference import add_reference_flags, check_reference_flags
 from inferencepool.cli._serve_scraping import ScrapingSetup, add_scraping_flags, scraping_setup
 from inferencepool.errors import ConfigurationError, InvalidDocumentError
 
@@ -54,6 +55,7 @@ def add_command(commands: _SubParsersAction[argparse.ArgumentParser], text: str)
     add_scraping_flags(parser.add_argument_group("metrics of the model servers"))
     _add_pages(parser.add_argument_group("pages: metrics, and what the picker knows"))
     _add_logs(parser.add_argument_group("logs"))
+    add_reference_flags(parser.add_argument_group("flags of the reference picker, for its charts"))
     parser.set_defaults(run=_run, usage_error=parser.error)
 
 
@@ -208,6 +210,7 @@ def _check(arguments: argparse.Namespace) -> None:
     check_election_flags(arguments)
     check_limit_flags(arguments)
     check_outlier_flags(arguments)
+    check_reference_flags(arguments)
     for name in given.intersection(_FILES):
         if getattr(arguments, name) == STANDARD_INPUT:
             usage_error(f"argument {flag_of(name)}: standard input (-) cannot be read again; give a file")

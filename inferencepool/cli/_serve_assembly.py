@@ -15,6 +15,7 @@ from inferencepool.cli._serve_cluster import follows_cluster, make_cluster_part
 from inferencepool.cli._serve_election import LEADER, make_election_part
 from inferencepool.cli._serve_files import endpoints_file, pods_file, read_serve_pool_file
 from inferencepool.cli._serve_limits import server_limits
+from inferencepool.cli._serve_reference import reference_notes
 from inferencepool.cli._serve_scraping import ScrapingSetup, make_scraper
 from inferencepool.picker import EndpointPicker
 from inferencepool.plugins import default_profile
@@ -107,7 +108,7 @@ def assemble(arguments: argparse.Namespace, options: ServerOptions, scraping: Sc
         files=source.files,
         parts=parts,
         health=health,
-        notes=source.notes,
+        notes=(*source.notes, *reference_notes(arguments)),
         limits=limits,
         on_closed=served.streams.closed if served is not None else None,
     )
