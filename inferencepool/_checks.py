@@ -6,10 +6,11 @@ from collections.abc import Callable
 from math import inf, isfinite
 from typing import Any, Final, TypeAlias
 
+import attrs
+
 from inferencepool.errors import ConfigurationError
 
 __all__ = [
-    "MAX_PORT",
     "MOST",
     "Validator",
     "checked_choice",
@@ -29,7 +30,7 @@ Validator: TypeAlias = Callable[[Any, Any, Any], None]
 MOST: Final = 2**31 - 1
 """The greatest whole number that an option may be, unless it has a reason for another."""
 
-MAX_PORT: Final = 65535
+_MAX_PORT: Final = 65535
 
 
 def refusal(owner: str, field: str, value: object, rule: str) -> ConfigurationError:
@@ -84,7 +85,7 @@ def checked_number(
 
 def checked_port(owner: str, least: int = 1) -> Validator:
     """Make a validator that accepts a port; with *least* 0, which stands for any that is free, that as well."""
-    return checked_whole_number(owner, least, MAX_PORT, noun="port")
+    return checked_whole_number(owner, least, _MAX_PORT, noun="port")
 
 
 def checked_choice(owner: str, *allowed: str) -> Validator:
@@ -129,10 +130,5 @@ def checked_flag(owner: str) -> Validator:
 
 
 def optional(check: Validator) -> Validator:
-    """Make a validator that accepts None as well."""
-
-    def check_given(instance: Any, attribute: Any, value: Any) -> None:
-        if value is not None:
-            check(instance, attribute, value)
-
-    return check_given
+    """Make a validator that accepts None as well: that of attrs, whose own type fits fewer fields."""
+    return attrs.validators.optional(check)

@@ -15,8 +15,6 @@ from inferencepool.model import EndpointSet, Fleet, to_endpoint_set, to_slots
 __all__ = ["Ages", "StaleMetrics", "Staleness"]
 
 _OWNER = "registry: staleness"
-# The longest queue that metrics can tell, and scorers accept.
-_MOST = MOST
 
 _T = TypeVar("_T", int, float)
 
@@ -105,7 +103,7 @@ class Ages:
 
     def worsened(self, column: Sequence[_T], more: int = 0) -> list[_T]:
         """Give *column* with *more* than the most of the fresh ones has for each stale one that has less."""
-        worst = min(max(map(column.__getitem__, self.fresh)) + more, _MOST)
+        worst = min(max(map(column.__getitem__, self.fresh)) + more, MOST)
         copy = list(column)
         for slot in to_slots(self.stale):
             copy[slot] = max(copy[slot], worst)

@@ -352,7 +352,7 @@ class Scheduler:
         slots = self._choose(request, standing, 1 if probed else count)
         try:
             slot: Any = slots[0]
-            is_one = slots.__class__ is list and len(slots) == 1 and slot.__class__ is int and members >> slot & 1
+            is_one = type(slots) is list and len(slots) == 1 and type(slot) is int and members >> slot & 1
         except Exception:  # noqa: BLE001 - whatever it is, it is no choice
             is_one = False
         if not is_one:

@@ -50,6 +50,20 @@ class Hostile:
         raise ZeroDivisionError
 
 
+class Pretending:
+    """Says that it is an int, and calculates as one."""
+
+    @property
+    def __class__(self) -> type[int]:  # type: ignore[override]  # that is the lie
+        return int
+
+    def __index__(self) -> int:
+        return 0
+
+    def __rrshift__(self, other: int) -> int:
+        return other
+
+
 def _raising(*given: object) -> Iterator[object]:
     yield from given
     raise ZeroDivisionError
@@ -196,6 +210,7 @@ def test_garbage(method: str, shape: str) -> None:
         ("choose", [np.True_]),
         ("choose", [np.int64(0)]),
         ("choose", "0"),
+        ("choose", [Pretending()]),
         ("pick", None),
         ("pick", 3),
         ("amounts", Demand(1, [(0, -1)])),
