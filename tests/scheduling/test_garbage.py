@@ -53,9 +53,8 @@ class Hostile:
 class Pretending:
     """Says that it is an int, and calculates as one."""
 
-    @property
-    def __class__(self) -> type[int]:  # type: ignore[misc]  # that is the lie
-        return int
+    # That is the lie, which no type checker would let it tell.
+    vars()["__class__"] = property(lambda _: int)
 
     def __index__(self) -> int:
         return 0
